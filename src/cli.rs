@@ -1,0 +1,211 @@
+//! The command line: every flag as a clap type, and a plain `match` to the commands.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::CompleteEnv;
+
+use crate::commands::{self, Answer};
+use crate::config::{Config, wants_colour};
+use crate::error::{Error, Result};
+use crate::output::{Pipe, log};
+
+/// The variable by which a shell's completion script asks for candidates.
+pub(crate) const COMPLETE_VARIABLE: &str = "MANAGE_PORTS_COMPLETE";
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0    done
+  1    the answer is no: conflicts found, nothing to release
+  2    bad usage or configuration
+  3    the database cannot be used
+  4    no free pair is left
+  5    the apps directory cannot be used
+  6    the ports asked for are taken or refused
+  130  interrupted
+
+Settings come from flags, then the environment, then manage-ports.toml in this folder or the
+nearest one above, then the defaults.";
+
+/// Gives every generated app a backend and a frontend port of its own
+#[derive(Parser)]
+#[command(name = "manage-ports", version, styles = STYLES, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(arg_required_else_help = false, subcommand_required = true, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The flags of every command, as given.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// The database: a path, or a URL such as sqlite:///ports.db [env: MANAGE_PORTS_DATABASE]
+    #[arg(long, global = true, value_name = "PATH or URL", value_hint = ValueHint::FilePath)]
+    pub(crate) database: Option<OsString>,
+
+    /// The folder that holds <model>/app<N> [env: MANAGE_PORTS_APPS_DIR]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) apps_dir: Option<PathBuf>,
+
+    /// The configuration file [env: MANAGE_PORTS_CONFIG]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The longest wait for other writers, such as 500ms or 2m; 30s by default [env: MANAGE_PORTS_TIMEOUT]
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+
+    /// How to print the answer; each command has some of these
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub(crate) format: Option<Format>,
+
+    /// The same as --format json
+    #[arg(long, global = true, conflicts_with = "format")]
+    pub(crate) json: bool,
+
+    /// When to use colours [env: NO_COLOR, CLICOLOR_FORCE]
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub(crate) color: Option<ColorWhen>,
+
+    /// Log waits and retries to stderr; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+
+    /// Print nothing but errors to stderr
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Human,
+    /// JSON
+    Json,
+    /// Comma-separated values with a header
+    Csv,
+    /// Bare values for scripts
+    Plain,
+    /// Shell variables
+    Env,
+    /// GitHub workflow annotations
+    Github,
+}
+
+/// When colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// Where a terminal reads them
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Allocate(commands::allocate::Args),
+    List(commands::list::Args),
+    Check(commands::check::Args),
+    Cleanup(commands::cleanup::Args),
+    Release(commands::release::Args),
+    Completions(commands::completions::Args),
+    Man(commands::man::Args),
+}
+
+/// Runs the program on its arguments, the program's name first.
+///
+/// # Errors
+///
+/// The one failure that ended it, not yet printed.
+pub fn run(args: &[OsString]) -> Result<ExitCode> {
+    let completing = CompleteEnv::with_factory(<Cli as clap::CommandFactory>::command)
+        .var(COMPLETE_VARIABLE)
+        .try_complete(args, std::env::current_dir().ok().as_deref());
+    match completing {
+        Ok(false) => {}
+        Ok(true) => return Ok(ExitCode::SUCCESS),
+        Err(err) => return Err(Error::usage(err)),
+    }
+
+    let mut out = BufWriter::new(Pipe::new(io::stdout().lock()));
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(err) if !err.use_stderr() => {
+            let text = err.render();
+            if io::stdout().is_terminal() && wants_colour(None, true) {
+                write!(out, "{}", text.ansi())?;
+            } else {
+                write!(out, "{text}")?;
+            }
+            out.flush()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(err) => {
+            let text = err.render().to_string();
+            return Err(Error::usage(text.trim_end().strip_prefix("error: ").unwrap_or(text.trim_end())));
+        }
+    };
+    let config = Config::resolve(&cli.global)?;
+    log::start(cli.global.verbose, cli.global.quiet, wants_colour(cli.global.color, io::stderr().is_terminal()));
+    let answer = match cli.command {
+        Command::Allocate(args) => commands::allocate::run(&args, &config, &mut out),
+        Command::List(args) => commands::list::run(&args, &config, &mut out),
+        Command::Check(args) => commands::check::run(&args, &config, &mut out),
+        Command::Cleanup(args) => commands::cleanup::run(&args, &config, &mut out),
+        Command::Release(args) => commands::release::run(&args, &config, &mut out),
+        Command::Completions(args) => commands::completions::run(&args, &mut out),
+        Command::Man(args) => commands::man::run(&args, &mut out),
+    }?;
+    out.flush()?;
+    Ok(match answer {
+        Answer::Yes => ExitCode::SUCCESS,
+        Answer::No => ExitCode::from(1),
+    })
+}
+
+/// Whether an error is to be printed as JSON, judged without parsing: parsing may be what failed.
+#[must_use]
+pub fn asks_for_json(args: &[OsString]) -> bool {
+    value_of(args, "--format").is_some_and(|format| format == "json") || before_dashes(args).any(|arg| arg == "--json")
+}
+
+/// Whether an error is to be printed in colour, judged likewise.
+#[must_use]
+pub fn colours_stderr(args: &[OsString]) -> bool {
+    let when = value_of(args, "--color").and_then(|when| ColorWhen::from_str(when.to_str()?, true).ok());
+    wants_colour(when, io::stderr().is_terminal())
+}
+
+fn before_dashes(args: &[OsString]) -> impl Iterator<Item = &OsStr> {
+    args.iter().map(OsString::as_os_str).take_while(|arg| *arg != "--")
+}
+
+fn value_of<'a>(args: &'a [OsString], flag: &str) -> Option<&'a OsStr> {
+    let mut args = before_dashes(args);
+    while let Some(arg) = args.next() {
+        if arg == flag {
+            return args.next();
+        }
+        let value = arg.to_str().and_then(|arg| arg.strip_prefix(flag)?.strip_prefix('='));
+        if let Some(value) = value {
+            return Some(OsStr::new(value));
+        }
+    }
+    None
+}

@@ -1,0 +1,170 @@
+//! `allocate`: gives each app its pair.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use super::{Answer, on_database, open_store_as};
+use crate::cli::Format;
+use crate::config::Config;
+use crate::core::allocation::PortPair;
+use crate::core::app::{AppId, model_name, parse_app_nums};
+use crate::core::policy::{Reason, Refusal, admit, choose};
+use crate::core::ports::is_browser_blocked;
+use crate::core::store::{Missing, Outcome, Store, StoreError};
+use crate::error::{Error, Kind, Result};
+use crate::host::{listeners, port_config};
+use crate::output::{csv, human, json};
+
+const AFTER_HELP: &str = "\
+Formats: human, json (one object a line), csv, plain (`5001 8001`), env (one app only)
+
+Examples:
+  manage-ports allocate --model openai_gpt-4.1 --app 3
+  manage-ports allocate --model openai_gpt-4.1 --app 1-50 --json
+  manage-ports allocate --model openai_gpt-4.1 --app 3 --backend-port 5101 --frontend-port 8101
+  eval \"$(manage-ports allocate --model openai_gpt-4.1 --app 3 --format env)\"";
+
+/// Give apps their ports: the ones they have, or the lowest free pair
+///
+/// The ports are durable before they are printed. Calling again, from any number of processes,
+/// prints the same ports again. Several apps are given ports all together or not at all.
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// The model, 1 to 200 characters
+    #[arg(long, value_name = "MODEL", value_parser = model_name, add = super::completions::models())]
+    model: String,
+
+    /// The apps: numbers, ranges and lists such as 1,3,5-9; may be given again
+    #[arg(long = "app", value_name = "APPS", required = true, allow_negative_numbers = true)]
+    apps: Vec<String>,
+
+    /// Ask for this backend port, for one app
+    #[arg(long, value_name = "PORT", requires = "frontend_port", value_parser = clap::value_parser!(u16).range(1..))]
+    backend_port: Option<u16>,
+
+    /// Ask for this frontend port, for one app
+    #[arg(long, value_name = "PORT", requires = "backend_port", value_parser = clap::value_parser!(u16).range(1..))]
+    frontend_port: Option<u16>,
+
+    /// Hand out ports that something on this machine listens on, too
+    #[arg(long)]
+    no_probe: bool,
+}
+
+pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
+    let format = config.format(&[Format::Human, Format::Json, Format::Csv, Format::Plain, Format::Env])?;
+    let app_nums = parse_app_nums(&args.apps).map_err(Error::usage)?;
+    let apps: Vec<_> = app_nums.into_iter().map(|app_num| AppId::new(&args.model, app_num)).collect();
+    let asked = asked_pair(args)?;
+    if apps.len() > 1 && asked.is_some() {
+        return Err(Error::usage("--backend-port and --frontend-port name the ports of one app, --app names several"));
+    }
+    if apps.len() > 1 && format == Format::Env {
+        return Err(Error::usage("--format env prints the ports of one app, --app names several"));
+    }
+    let preconfigured = preconfigured_pairs(config, &args.model)?;
+
+    let mut store = open_store_as(config, Missing::Empty)?;
+    let probe = config.probe && !args.no_probe;
+    let mut is_listening = |port| probe && listeners::is_listening(port);
+    let outcomes = store
+        .allocate(&apps, &mut |wanting, taken| match asked {
+            Some(pair) => wanting.iter().map(|_| admit(&config.limits, pair, taken, &mut is_listening)).collect(),
+            None => {
+                let preferred: Vec<_> = wanting.iter().map(|app| preconfigured.get(*app).copied()).collect();
+                choose(&config.limits, &preferred, taken, &mut is_listening)
+            }
+        })
+        .map_err(|err| explain(err, store.as_mut(), config))?;
+
+    if let (Some(pair), [Outcome { allocation, .. }]) = (asked, outcomes.as_slice())
+        && allocation.ports() != pair.ports().map(i64::from)
+    {
+        let message = format!(
+            "{} has another pair: backend {}, frontend {}",
+            allocation.app, allocation.backend_port, allocation.frontend_port
+        );
+        return Err(Error::msg(Kind::Conflict, message).hint("to change it, release it first"));
+    }
+    for outcome in outcomes.iter().filter(|outcome| outcome.created) {
+        warn_of_preconfigured(outcome, &preconfigured);
+    }
+    match format {
+        Format::Json => json::outcomes(out, &outcomes),
+        Format::Csv => csv::outcomes(out, &outcomes),
+        Format::Plain => human::plain_outcomes(out, &outcomes),
+        Format::Env => human::env_outcomes(out, &outcomes),
+        Format::Human | Format::Github => human::outcomes(out, &outcomes),
+    }?;
+    Ok(Answer::Yes)
+}
+
+fn asked_pair(args: &Args) -> Result<Option<PortPair>> {
+    let Some((backend, frontend)) = args.backend_port.zip(args.frontend_port) else { return Ok(None) };
+    match PortPair::new(backend, frontend) {
+        Some(pair) => Ok(Some(pair)),
+        None => Err(Error::usage(format!("--backend-port and --frontend-port are both {backend}: they must differ"))),
+    }
+}
+
+/// The pairs that the platform planned for this model's apps; the first where one is named twice.
+fn preconfigured_pairs(config: &Config, model: &str) -> Result<HashMap<AppId, PortPair>> {
+    let mut pairs = HashMap::new();
+    if let Some(path) = &config.preconfigured {
+        let entries = port_config::read(path).map_err(|err| Error::new(Kind::Config, err.context("preconfigured")))?;
+        for (app, pair) in entries.into_iter().filter(|(app, _)| app.model == model) {
+            pairs.entry(app).or_insert(pair);
+        }
+    }
+    Ok(pairs)
+}
+
+fn warn_of_preconfigured(outcome: &Outcome, preconfigured: &HashMap<AppId, PortPair>) {
+    let row = &outcome.allocation;
+    let Some(pair) = preconfigured.get(&row.app) else { return };
+    if row.ports() != pair.ports().map(i64::from) {
+        let PortPair { backend, frontend } = pair;
+        log::warn!("the preconfigured ports {backend} and {frontend} of {} are not free", row.app);
+        return;
+    }
+    for port in pair.ports().into_iter().filter(|&port| is_browser_blocked(port)) {
+        log::warn!("the preconfigured port {port} of {} is one that browsers refuse to open", row.app);
+    }
+}
+
+/// Tells a refusal in words, for which it looks up who has a taken port.
+fn explain(err: StoreError, store: &mut dyn Store, config: &Config) -> Error {
+    let (port, reason) = match err {
+        StoreError::Refused(Refusal::Port { port, reason }) => (port, reason),
+        StoreError::Refused(Refusal::Exhausted(tally)) => {
+            return Error::msg(Kind::Exhausted, format!("no free pair is left: {tally}")).hint(
+                "remove what is no longer needed with `manage-ports cleanup`, or widen [ports] in manage-ports.toml",
+            );
+        }
+        other => return on_database(other, config),
+    };
+    let (why, hint) = match reason {
+        Reason::Taken => {
+            let rows = store.snapshot().unwrap_or_default();
+            match rows.iter().find(|row| row.ports().contains(&i64::from(port))) {
+                Some(row) if row.backend_port == i64::from(port) => (format!("the backend of {}", row.app), None),
+                Some(row) => (format!("the frontend of {}", row.app), None),
+                None => ("taken".to_owned(), None),
+            }
+        }
+        Reason::Excluded => ("excluded".to_owned(), Some("see `exclude` in manage-ports.toml")),
+        Reason::BrowserBlocked => (
+            "one that browsers refuse to open".to_owned(),
+            Some("`allow_browser_blocked` in manage-ports.toml allows such ports"),
+        ),
+        Reason::Listening => {
+            ("in use: something on this machine listens on it".to_owned(), Some("--no-probe hands it out all the same"))
+        }
+    };
+    let err = Error::msg(Kind::Conflict, format!("port {port} is {why}"));
+    match hint {
+        Some(hint) => err.hint(hint),
+        None => err,
+    }
+}

@@ -1,0 +1,65 @@
+//! `check`: finds what is wrong with the allocations and changes nothing.
+
+use std::io::Write;
+
+use super::{Answer, on_database, open_store};
+use crate::cli::Format;
+use crate::config::Config;
+use crate::core::conflict::{self, AppsDirView, Snapshot};
+use crate::error::Result;
+use crate::host::apps_dir::AppsDir;
+use crate::host::{clock, ephemeral};
+use crate::output::{github, human, json};
+
+const AFTER_HELP: &str = "\
+Formats: human, json, github (workflow annotations)
+
+Conflicts: duplicate_backend_port, duplicate_frontend_port, cross_role_port, duplicate_app,
+  invalid_port, directory_clash
+Warnings: orphaned, unallocated_app, browser_blocked_port, ephemeral_port, expired_reservation,
+  weak_schema, unreadable
+
+Examples:
+  manage-ports check
+  manage-ports check --strict --format github
+  manage-ports check --json | jq '.conflicts[].message'";
+
+/// Find conflicts among the allocations; exit 1 if there are any
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Fail on warnings, too
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
+    let format = config.format(&[Format::Human, Format::Json, Format::Github])?;
+    let mut store = open_store(config)?;
+    let rows = store.snapshot().map_err(|err| on_database(err, config))?;
+    let missing_indexes = store.missing_indexes().map_err(|err| on_database(err, config))?;
+    // The directory checks run where there is an apps directory.
+    let apps_dir =
+        config.apps_dir.exists().then(|| match AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()) {
+            Ok(apps_dir) => apps_dir.view(&rows),
+            Err(err) => AppsDirView {
+                unreadable: vec![(config.apps_dir.display().to_string(), format!("{err:#}"))],
+                ..AppsDirView::default()
+            },
+        });
+    let findings = conflict::find(&Snapshot {
+        rows: &rows,
+        missing_indexes: &missing_indexes,
+        apps_dir: apps_dir.as_ref(),
+        ephemeral_ports: ephemeral::range(),
+        allow_browser_blocked: config.limits.allow_browser_blocked,
+        now: clock::now(),
+    });
+    let is_ok = if args.strict { findings.is_empty() } else { !findings.iter().any(|found| found.kind.is_conflict()) };
+    match format {
+        Format::Json => json::findings(out, is_ok, &findings),
+        Format::Github => github::findings(out, &findings),
+        _ => human::findings(out, config.look, &findings),
+    }?;
+    Ok(if is_ok { Answer::Yes } else { Answer::No })
+}

@@ -1,0 +1,120 @@
+//! `cleanup`: removes the allocations of apps that are gone.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use jiff::SignedDuration;
+
+use super::{Answer, on_database, open_store, unless_misnamed};
+use crate::cli::Format;
+use crate::config::{Config, parse_duration};
+use crate::core::allocation::Allocation;
+use crate::core::app::{Presence, model_name};
+use crate::core::orphan::{Kept, KeptReason, Verdict, judge};
+use crate::error::{Error, Kind, Result};
+use crate::host::apps_dir::AppsDir;
+use crate::host::clock;
+use crate::output::{human, json};
+
+const AFTER_HELP: &str = "\
+An allocation is an orphan if nothing stands at <apps-dir>/<model>/app<N>. If the apps directory
+itself is missing, cannot be read or lacks its `apps_dir_marker`, nothing is removed.
+
+Formats: human, json
+
+Examples:
+  manage-ports cleanup --dry-run
+  manage-ports cleanup openai_gpt-4.1
+  manage-ports cleanup --min-age 1h --json";
+
+/// Remove the allocations of apps whose directory is gone
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Only this model's
+    #[arg(value_name = "MODEL", add = super::completions::models())]
+    model: Option<String>,
+
+    /// Print what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Keep allocations younger than this, such as 1h or 7d
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    min_age: Option<SignedDuration>,
+}
+
+pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
+    let format = config.format(&[Format::Human, Format::Json])?;
+    let named = args.model.as_deref().map_or(Ok(()), |model| model_name(model).map(drop).map_err(Error::usage));
+    let (mut store, rows) = unless_misnamed(
+        named,
+        open_store(config).and_then(|mut store| {
+            let mut rows = store.snapshot().map_err(|err| on_database(err, config))?;
+            rows.retain(|row| args.model.as_ref().is_none_or(|model| row.app.model == *model));
+            Ok((store, rows))
+        }),
+        |(_, rows)| !rows.is_empty(),
+    )?;
+
+    let apps_dir = AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()).map_err(unusable)?;
+    match &args.model {
+        None => log::info!("Cleaning up all orphaned allocations..."),
+        Some(model) => log::info!("Cleaning up orphaned allocations for model: {model}"),
+    }
+    let presence = apps_dir.presence_of(&rows);
+    apps_dir.ensure_unchanged().map_err(unusable)?;
+
+    let now = clock::now();
+    let mut orphans = Vec::new();
+    let mut kept = Vec::new();
+    for (row, presence) in rows.into_iter().zip(presence) {
+        match judge(&row, &presence, now, args.min_age) {
+            Verdict::InUse => {}
+            Verdict::Orphan => orphans.push(row),
+            Verdict::Kept(reason) => kept.push(Kept { why: in_words(reason, &row, &presence), app: row.app, reason }),
+        }
+    }
+    if args.dry_run {
+        log::info!("Dry run: nothing is removed");
+    } else if !orphans.is_empty() {
+        // Only rows that are still as they were seen; one that is gone is nobody's any more.
+        let mut changed = Vec::new();
+        let removed = store.remove(&mut |current| {
+            let current: HashMap<_, _> = current.into_iter().map(|row| (row.id, row)).collect();
+            let (same, different): (Vec<_>, Vec<_>) = orphans
+                .iter()
+                .filter_map(|seen| Some((seen, current.get(&seen.id)?)))
+                .partition(|(seen, current)| seen == current);
+            changed = different.into_iter().map(|(seen, _)| seen.app.clone()).collect();
+            same.into_iter().map(|(seen, _)| seen.clone()).collect()
+        });
+        orphans = removed.map_err(|err| on_database(err, config))?;
+        let reason = KeptReason::Changed;
+        kept.extend(changed.into_iter().map(|app| Kept { app, reason, why: "it changed meanwhile".to_owned() }));
+    }
+    match format {
+        Format::Json => json::cleanup(out, args.dry_run, &orphans, &kept),
+        _ => human::cleanup(out, config.look, &orphans, &kept),
+    }?;
+    Ok(Answer::Yes)
+}
+
+fn unusable(err: anyhow::Error) -> Error {
+    Error::new(Kind::AppsDir, err).hint("nothing was removed; check --apps-dir, and that its volume is mounted")
+}
+
+fn in_words(reason: KeptReason, row: &Allocation, presence: &Presence) -> String {
+    match (reason, presence) {
+        (KeptReason::Reserved, _) => {
+            format!("reserved until {}", row.reserved_until().map(json::moment).unwrap_or_default())
+        }
+        (KeptReason::TooRecent, _) => match row.created_at.or(row.updated_at) {
+            Some(made) => format!("made {}, later than --min-age allows", json::moment(made)),
+            None => "the row does not say how old it is".into(),
+        },
+        (KeptReason::Unreadable, Presence::Unreadable(why)) => format!("its directory could not be read: {why}"),
+        (KeptReason::Unreadable, _) => "its directory could not be read".into(),
+        (KeptReason::Changed, _) => "it changed meanwhile".into(),
+    }
+}

@@ -1,0 +1,97 @@
+//! `completions`: scripts that let a shell complete commands, models and apps.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
+use std::io::Write;
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches, ValueEnum};
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use clap_complete::env::Shells;
+
+use super::{Answer, open_store};
+use crate::cli::{COMPLETE_VARIABLE, Cli, GlobalArgs};
+use crate::config::Config;
+use crate::core::allocation::Allocation;
+use crate::core::text::is_obeyed;
+use crate::error::{Error, Result};
+
+const AFTER_HELP: &str = "\
+The script asks the program itself, so it completes models and apps from the database.
+
+Examples:
+  manage-ports completions bash > ~/.local/share/bash-completion/completions/manage-ports
+  manage-ports completions zsh > ~/.zfunc/_manage-ports
+  manage-ports completions fish > ~/.config/fish/completions/manage-ports.fish";
+
+/// How long somebody who pressed Tab is kept waiting for a locked database.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Print the completion script for a shell
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Shell {
+    Bash,
+    Elvish,
+    Fish,
+    #[value(name = "powershell")]
+    Power,
+    Zsh,
+}
+
+pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Answer> {
+    let shell = args.shell.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let shells = Shells::builtins();
+    let completer =
+        shells.completer(&shell).ok_or_else(|| Error::usage(format!("no completions for the shell '{shell}'")))?;
+    let command = Cli::command();
+    let name = command.get_name();
+    completer.write_registration(COMPLETE_VARIABLE, name, name, name, out)?;
+    Ok(Answer::Yes)
+}
+
+/// Completes the models that the database holds.
+pub(super) fn models() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| candidates(rows().iter().map(|row| row.app.model.clone())))
+}
+
+/// Completes the numbers of the apps that the database holds, of the model if one is named.
+pub(super) fn apps() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let rows = rows();
+        let words: Vec<_> = words().map(|word| word.to_string_lossy().into_owned()).collect();
+        let is_named = |row: &&Allocation| words.contains(&row.app.model);
+        let of_models: Vec<_> = rows.iter().filter(is_named).collect();
+        let rows = if of_models.is_empty() { rows.iter().collect() } else { of_models };
+        candidates(rows.into_iter().map(|row| row.app.app_num.to_string()))
+    })
+}
+
+fn candidates(names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
+    // A name that a terminal would obey is not for a command line.
+    let names: BTreeSet<_> = names.filter(|name| !name.chars().any(is_obeyed)).collect();
+    names.into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// The rows of the database that the unfinished command line names; none if that fails, for there
+/// is nowhere to say so.
+fn rows() -> Vec<Allocation> {
+    let matches = Cli::command().ignore_errors(true).try_get_matches_from(words());
+    let Some(Ok(flags)) = matches.ok().map(|matches| GlobalArgs::from_arg_matches(&matches)) else { return Vec::new() };
+    let Ok(mut config) = Config::resolve(&flags) else { return Vec::new() };
+    config.timeout = config.timeout.min(PATIENCE);
+    open_store(&config).ok().and_then(|mut store| store.snapshot().ok()).unwrap_or_default()
+}
+
+/// The words of the unfinished command line, which the shell's script passes after `--`.
+fn words() -> impl Iterator<Item = OsString> {
+    env::args_os().skip_while(|word| word != "--").skip(1)
+}

@@ -1,0 +1,116 @@
+//! `list`: shows the allocations.
+
+use std::io::Write;
+
+use clap::ValueEnum;
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use super::{Answer, on_database, open_store};
+use crate::cli::Format;
+use crate::config::Config;
+use crate::core::allocation::{Allocation, State};
+use crate::core::app::Presence;
+use crate::core::text::Shown;
+use crate::error::{Error, Kind, Result};
+use crate::host::apps_dir::AppsDir;
+use crate::host::clock;
+use crate::output::{csv, json, table};
+
+const AFTER_HELP: &str = "\
+Formats: human, json (one array), csv (with a header), plain (tab-separated, no header)
+
+Examples:
+  manage-ports list
+  manage-ports list --model 'openai_*' --model 'x-ai_*' --sort backend
+  manage-ports list --state orphaned
+  manage-ports list --json | jq -r '.[] | select(.app_num == 1) | .backend_port'";
+
+/// Show the allocations, by model and app number
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Only models that match this glob, such as 'openai_*'; may be given again
+    #[arg(long = "model", value_name = "GLOB", add = super::completions::models())]
+    models: Vec<String>,
+
+    /// Only allocations in this state
+    #[arg(long, value_name = "STATE")]
+    state: Option<StateName>,
+
+    /// What to sort by
+    #[arg(long, value_name = "KEY", default_value = "model")]
+    sort: SortKey,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StateName {
+    /// The app has a directory
+    Allocated,
+    /// Held for a planned app
+    Reserved,
+    /// The app has no directory
+    Orphaned,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SortKey {
+    /// By model, then app number
+    Model,
+    /// By backend port
+    Backend,
+    /// By frontend port
+    Frontend,
+    /// Oldest first
+    Created,
+}
+
+pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
+    let format = config.format(&[Format::Human, Format::Json, Format::Csv, Format::Plain])?;
+    let models = globs(&args.models)?;
+    let mut store = open_store(config)?;
+    let rows = store.snapshot().map_err(|err| on_database(err, config))?;
+
+    let mut rows: Vec<_> = rows.iter().filter(|row| models.is_empty() || models.is_match(&row.app.model)).collect();
+    if let Some(state) = args.state {
+        rows = in_state(rows, state, config)?;
+    }
+    match args.sort {
+        SortKey::Model => {}
+        SortKey::Backend => rows.sort_by_key(|row| row.backend_port),
+        SortKey::Frontend => rows.sort_by_key(|row| row.frontend_port),
+        SortKey::Created => rows.sort_by_key(|row| (row.created_at.is_none(), row.created_at)),
+    }
+    match format {
+        Format::Json => json::rows(out, rows),
+        Format::Csv => csv::rows(out, rows),
+        Format::Plain => csv::plain(out, rows),
+        Format::Human | Format::Env | Format::Github => table::rows(out, config.look, &rows),
+    }?;
+    Ok(Answer::Yes)
+}
+
+fn globs(patterns: &[String]) -> Result<GlobSet> {
+    let wrong = |err: globset::Error| Error::usage(format!("--model: {}", Shown(&err.to_string())));
+    let mut globs = GlobSetBuilder::new();
+    for pattern in patterns {
+        globs.add(GlobBuilder::new(pattern).literal_separator(false).build().map_err(wrong)?);
+    }
+    globs.build().map_err(wrong)
+}
+
+/// Without an apps directory nothing can be called orphaned, and everything else can be told.
+fn in_state<'a>(rows: Vec<&'a Allocation>, wanted: StateName, config: &Config) -> Result<Vec<&'a Allocation>> {
+    let wanted = match wanted {
+        StateName::Allocated => State::Allocated,
+        StateName::Reserved => State::Reserved,
+        StateName::Orphaned => State::Orphaned,
+    };
+    let apps_dir = match AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()) {
+        Ok(apps_dir) => Some(apps_dir),
+        Err(err) if wanted == State::Orphaned => return Err(Error::new(Kind::AppsDir, err)),
+        Err(_) => None,
+    };
+    let now = clock::now();
+    let presence = |row: &Allocation| apps_dir.as_ref().map_or(Presence::Present, |dir| dir.presence(&row.app));
+    Ok(rows.into_iter().filter(|row| row.state(now, &presence(row)) == wanted).collect())
+}

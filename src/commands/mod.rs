@@ -1,0 +1,49 @@
+//! One file a command: its arguments, its help and one `run`.
+
+pub(crate) mod allocate;
+pub(crate) mod check;
+pub(crate) mod cleanup;
+pub(crate) mod completions;
+pub(crate) mod list;
+pub(crate) mod man;
+pub(crate) mod release;
+
+use crate::config::Config;
+use crate::core::retry::Retry;
+use crate::core::store::{self, Missing, Store, StoreError};
+use crate::error::{Error, Kind, Result};
+use crate::host::clock::HostClock;
+
+/// What a command's answer is, apart from what it printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Done, or nothing found to complain of.
+    Yes,
+    /// Conflicts found, or nothing found to release.
+    No,
+}
+
+/// Opens the configured database; one that nobody named may be missing.
+fn open_store(config: &Config) -> Result<Box<dyn Store>> {
+    open_store_as(config, if config.database_is_default { Missing::Empty } else { Missing::Fail })
+}
+
+fn open_store_as(config: &Config, missing: Missing) -> Result<Box<dyn Store>> {
+    let clock = HostClock::new().map_err(|err| Error::msg(Kind::Io, format!("cannot watch for Ctrl-C: {err}")))?;
+    let retry = Retry::new(config.timeout, Box::new(clock));
+    store::open(&config.database, missing, retry).map_err(|err| on_database(err, config))
+}
+
+fn on_database(err: StoreError, config: &Config) -> Error {
+    Error::store(err, &config.database)
+}
+
+/// Lets a name that breaks the rules for names pass if it names rows, as somebody else may have
+/// written them. Otherwise the name is what is wrong, whatever became of the look.
+fn unless_misnamed<T>(named: Result<()>, looked: Result<T>, names_rows: impl FnOnce(&T) -> bool) -> Result<T> {
+    match (named, looked) {
+        (Err(misnamed), Err(_)) => Err(misnamed),
+        (Err(misnamed), Ok(found)) if !names_rows(&found) => Err(misnamed),
+        (_, looked) => looked,
+    }
+}

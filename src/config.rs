@@ -1,0 +1,326 @@
+//! What the program works with: flags, environment, file and defaults, resolved once.
+//!
+//! Nothing below this module reads the environment.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::ValueEnum;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+use serde::Deserialize;
+
+use crate::cli::{ColorWhen, Format, GlobalArgs};
+use crate::core::policy::Limits;
+use crate::core::ports::PortSet;
+use crate::core::text::Shown;
+use crate::error::{Error, Kind, Result};
+use crate::output::human::Look;
+
+const FILE_NAME: &str = "manage-ports.toml";
+
+/// The settings of one run.
+pub(crate) struct Config {
+    /// The database file.
+    pub(crate) database: PathBuf,
+    /// Whether nobody named the database: it may then be missing.
+    pub(crate) database_is_default: bool,
+    /// The apps directory.
+    pub(crate) apps_dir: PathBuf,
+    /// A file that must be inside the apps directory for a cleanup.
+    pub(crate) apps_dir_marker: Option<PathBuf>,
+    /// The platform's file of planned ports.
+    pub(crate) preconfigured: Option<PathBuf>,
+    /// The longest wait for other writers.
+    pub(crate) timeout: Duration,
+    /// What may be handed out.
+    pub(crate) limits: Limits,
+    /// Whether to skip ports that something listens on.
+    pub(crate) probe: bool,
+    /// How to print the answer, if it was said.
+    format: Option<Format>,
+    /// What stdout can show.
+    pub(crate) look: Look,
+}
+
+/// The configuration file as written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    database: Option<String>,
+    apps_dir: Option<PathBuf>,
+    apps_dir_marker: Option<PathBuf>,
+    preconfigured: Option<PathBuf>,
+    timeout: Option<String>,
+    #[serde(default)]
+    ports: Ports,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Ports {
+    backend_base: i64,
+    frontend_base: i64,
+    step: i64,
+    max: i64,
+    exclude: Vec<toml::Value>,
+    allow_browser_blocked: bool,
+    probe: bool,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self {
+            backend_base: 5001,
+            frontend_base: 8001,
+            step: 2,
+            max: 65535,
+            exclude: Vec::new(),
+            allow_browser_blocked: false,
+            probe: true,
+        }
+    }
+}
+
+impl Config {
+    /// Resolves the settings of this run.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `usage` for a bad flag and `config` for the environment and the file; of kind
+    /// `database` for a kind of database that is not supported.
+    pub(crate) fn resolve(flags: &GlobalArgs) -> Result<Self> {
+        let named = flags.config.clone().or_else(|| variable("CONFIG").map(PathBuf::from));
+        let path = match named {
+            Some(path) => Some(path),
+            None => find_file().map_err(|err| Error::msg(Kind::Config, format!("looking for {FILE_NAME}: {err}")))?,
+        };
+        let file = match &path {
+            Some(path) => read_file(path).map_err(|err| Error::new(Kind::Config, err))?,
+            None => File::default(),
+        };
+        let in_file = |why: String| match &path {
+            Some(path) => Error::msg(Kind::Config, format!("{}: {why}", path.display())),
+            None => Error::msg(Kind::Config, why),
+        };
+        // Paths in the file and the defaults start at its folder, those of flags where we are.
+        let base = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+
+        let database = if let Some(name) = &flags.database {
+            Some(database_path(name, Path::new(""), |why| Error::usage(format!("--database: {why}")))?)
+        } else if let Some(name) = variable("DATABASE") {
+            let wrong = |why| Error::msg(Kind::Config, format!("MANAGE_PORTS_DATABASE: {why}"));
+            Some(database_path(&name, Path::new(""), wrong)?)
+        } else if let Some(name) = &file.database {
+            Some(database_path(&name.into(), &base, |why| in_file(format!("database: {why}")))?)
+        } else {
+            None
+        };
+        let timeout = if let Some(text) = &flags.timeout {
+            parse_duration(text).map_err(|why| Error::usage(format!("--timeout: {why}")))?
+        } else if let Some(text) = variable("TIMEOUT") {
+            parse_duration(&text.to_string_lossy())
+                .map_err(|why| Error::msg(Kind::Config, format!("MANAGE_PORTS_TIMEOUT: {why}")))?
+        } else if let Some(text) = &file.timeout {
+            parse_duration(text).map_err(|why| in_file(format!("timeout: {why}")))?
+        } else {
+            SignedDuration::from_secs(30)
+        };
+        let apps_dir = flags.apps_dir.clone().or_else(|| variable("APPS_DIR").map(PathBuf::from));
+
+        Ok(Self {
+            database_is_default: database.is_none(),
+            database: database.unwrap_or_else(|| base.join("data/ports.db")),
+            apps_dir: apps_dir
+                .unwrap_or_else(|| base.join(file.apps_dir.as_deref().unwrap_or(Path::new("generated/apps")))),
+            apps_dir_marker: file.apps_dir_marker,
+            preconfigured: file.preconfigured.map(|path| base.join(path)),
+            timeout: timeout.unsigned_abs(),
+            probe: file.ports.probe,
+            limits: limits(&file.ports).map_err(|why| in_file(format!("[ports] {why}")))?,
+            format: if flags.json { Some(Format::Json) } else { flags.format },
+            look: Look {
+                is_terminal: io::stdout().is_terminal(),
+                has_colour: wants_colour(flags.color, io::stdout().is_terminal()),
+            },
+        })
+    }
+
+    /// The format asked for, `human` if none was, out of those that a command has.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `usage` when the command does not have it.
+    pub(crate) fn format(&self, known: &[Format]) -> Result<Format> {
+        let format = self.format.unwrap_or(Format::Human);
+        if known.contains(&format) {
+            return Ok(format);
+        }
+        let name = |format: &Format| format.to_possible_value().map(|value| value.get_name().to_owned());
+        let known: Vec<_> = known.iter().filter_map(name).collect();
+        let asked = name(&format).unwrap_or_default();
+        Err(Error::usage(format!("this command has no format '{asked}': expected {}", known.join(", "))))
+    }
+}
+
+/// A variable of ours; an empty one counts as not set.
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(format!("MANAGE_PORTS_{name}")).filter(|value| !value.is_empty())
+}
+
+/// The configuration file in the current folder or the nearest one above.
+fn find_file() -> io::Result<Option<PathBuf>> {
+    if Path::new(FILE_NAME).try_exists()? {
+        return Ok(Some(FILE_NAME.into()));
+    }
+    let here = env::current_dir()?;
+    for folder in here.ancestors().skip(1) {
+        let path = folder.join(FILE_NAME);
+        if path.try_exists()? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+fn read_file(path: &Path) -> anyhow::Result<File> {
+    let text = fs::read_to_string(path).with_context(|| format!("configuration file {}", path.display()))?;
+    toml::from_str(&text)
+        .map_err(|err| anyhow!("configuration file {}: {}", path.display(), err.to_string().trim_end()))
+}
+
+/// Reads a database's name as the platform writes it: a path, or a URL of SQLAlchemy's.
+fn database_path(name: &OsString, base: &Path, wrong: impl Fn(String) -> Error) -> Result<PathBuf> {
+    let in_memory = || wrong("a database in memory keeps nothing: name a file".to_owned());
+    let Some((scheme, rest)) = name.to_str().and_then(|name| name.split_once("://")) else {
+        return if name == ":memory:" { Err(in_memory()) } else { Ok(base.join(name)) };
+    };
+    // "sqlite+pysqlite" names a Python driver as well, which is nothing to us.
+    match scheme.split('+').next() {
+        Some("sqlite") => {}
+        Some("postgres" | "postgresql") => {
+            return Err(
+                Error::msg(Kind::Database, "PostgreSQL databases are not supported yet").hint("name a SQLite file")
+            );
+        }
+        _ => return Err(wrong(format!("'{}' is not a kind of database: expected sqlite", Shown(scheme)))),
+    }
+    let path = rest.split('?').next().unwrap_or(rest);
+    match path.strip_prefix('/') {
+        None if path.is_empty() => Err(in_memory()),
+        None => Err(wrong(format!("'sqlite://{}' names a host: write sqlite:///{0}", Shown(path)))),
+        Some("" | ":memory:") => Err(in_memory()),
+        Some(path) => Ok(base.join(path)),
+    }
+}
+
+fn limits(ports: &Ports) -> std::result::Result<Limits, String> {
+    let port = |name: &str, value: i64| {
+        u16::try_from(value)
+            .ok()
+            .filter(|&port| port != 0)
+            .ok_or_else(|| format!("{name} = {value}: expected a number from 1 to 65535"))
+    };
+    let mut excluded = PortSet::new();
+    for value in &ports.exclude {
+        let wrong = || format!("exclude = {value}: expected a port such as 5432 or a range such as \"7000-7010\"");
+        let (first, last) = match value {
+            toml::Value::Integer(port) => (port.to_string(), port.to_string()),
+            toml::Value::String(text) => text.split_once('-').map_or_else(
+                || (text.clone(), text.clone()),
+                |(first, last)| (first.trim().to_owned(), last.trim().to_owned()),
+            ),
+            _ => return Err(wrong()),
+        };
+        let parse = |text: String| text.parse::<u16>().ok().filter(|&port| port != 0).ok_or_else(wrong);
+        let (first, last) = (parse(first)?, parse(last)?);
+        if first > last {
+            return Err(wrong());
+        }
+        excluded.extend(first..=last);
+    }
+    let limits = Limits {
+        backend_base: port("backend_base", ports.backend_base)?,
+        frontend_base: port("frontend_base", ports.frontend_base)?,
+        step: port("step", ports.step)?,
+        max: port("max", ports.max)?,
+        excluded,
+        allow_browser_blocked: ports.allow_browser_blocked,
+    };
+    if limits.backend_base == limits.frontend_base {
+        return Err(format!("backend_base and frontend_base are both {}: they must differ", limits.backend_base));
+    }
+    if limits.max < limits.backend_base.max(limits.frontend_base) {
+        return Err(format!("max = {} is below the bases: no slot fits", limits.max));
+    }
+    Ok(limits)
+}
+
+/// Reads a duration such as `500ms`, `30s`, `2h 30m` or `7d`; a day has 24 hours.
+///
+/// # Errors
+///
+/// What was expected, in words.
+pub(crate) fn parse_duration(text: &str) -> std::result::Result<SignedDuration, String> {
+    let wrong = || format!("'{}' is not a duration: expected one such as 500ms, 30s, 2h or 7d", Shown(text));
+    let span: Span = text.parse().map_err(|_| wrong())?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    if duration.is_negative() { Err(wrong()) } else { Ok(duration) }
+}
+
+/// Whether to use colours, for a stream that is or is not a terminal.
+pub(crate) fn wants_colour(flag: Option<ColorWhen>, is_terminal: bool) -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    match flag {
+        Some(ColorWhen::Always) => true,
+        Some(ColorWhen::Never) => false,
+        Some(ColorWhen::Auto) | None => {
+            if is_set("NO_COLOR") {
+                false
+            } else if is_set("CLICOLOR_FORCE") && env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0") {
+                true
+            } else {
+                is_terminal && env::var_os("TERM").is_none_or(|term| term != "dumb")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> std::result::Result<PathBuf, String> {
+        database_path(&name.into(), Path::new("base"), Error::usage).map_err(|err| format!("{err:?}"))
+    }
+
+    #[test]
+    fn databases_are_named_as_the_platform_names_them() {
+        assert_eq!(path("ports.db").unwrap(), Path::new("base/ports.db"));
+        assert_eq!(path("/ports.db").unwrap(), Path::new("/ports.db"));
+        assert_eq!(path("sqlite:///ports.db").unwrap(), Path::new("base/ports.db"));
+        assert_eq!(path("sqlite:////ports.db").unwrap(), Path::new("/ports.db"));
+        assert_eq!(path("sqlite+pysqlite:////ports.db?timeout=5").unwrap(), Path::new("/ports.db"));
+        for bad in [":memory:", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/x", "mysql://h/d"] {
+            assert!(path(bad).is_err(), "{bad}");
+        }
+        let err = path("postgresql+psycopg2://u:secret@h/d").unwrap_err();
+        assert!(err.contains("PostgreSQL") && !err.contains("secret"), "{err}");
+    }
+
+    #[test]
+    fn durations_have_units_and_no_sign() {
+        assert_eq!(parse_duration("30s"), Ok(SignedDuration::from_secs(30)));
+        assert_eq!(parse_duration("500ms"), Ok(SignedDuration::from_millis(500)));
+        assert_eq!(parse_duration("2h 30m"), Ok(SignedDuration::from_mins(150)));
+        assert_eq!(parse_duration("7d"), Ok(SignedDuration::from_hours(168)));
+        assert_eq!(parse_duration("0s"), Ok(SignedDuration::ZERO));
+        for bad in ["", "30", "s", "-1s", "1s ago", "1 fortnight", "1mo", "1y"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}

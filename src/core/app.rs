@@ -1,0 +1,194 @@
+//! Apps: a model and a number, and the lists of numbers that a command line gives.
+
+use std::collections::HashSet;
+use std::fmt::{self, Display};
+
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
+
+use super::text::Shown;
+
+/// The longest model name, in characters: the width of the platform's column.
+pub const MODEL_MAX_CHARS: usize = 200;
+
+/// The highest app number: the largest value of PostgreSQL's `integer`.
+pub const APP_NUM_MAX: u32 = 2_147_483_647;
+
+/// The most apps that one call may name.
+pub const APPS_MAX: usize = 10_000;
+
+/// One generated app, named by its model and its number; shown as `MODEL/appN`.
+///
+/// Rows that others wrote may hold any text and any number, so an `AppId` does too. What a
+/// command line names goes through [`model_name`] and [`parse_app_nums`] first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AppId {
+    /// The model's name.
+    pub model: String,
+    /// The app's number, from 1 to [`APP_NUM_MAX`] unless somebody else wrote it.
+    pub app_num: i64,
+}
+
+impl AppId {
+    /// Names an app.
+    #[must_use]
+    pub fn new(model: impl Into<String>, app_num: impl Into<i64>) -> Self {
+        Self { model: model.into(), app_num: app_num.into() }
+    }
+
+    /// The app's directory below the apps directory: `<safe model>/app<N>`.
+    #[must_use]
+    pub fn directory(&self) -> String {
+        format!("{}/app{}", safe_model(&self.model), self.app_num)
+    }
+}
+
+impl Display for AppId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/app{}", Shown(&self.model), self.app_num)
+    }
+}
+
+/// A model's name as the platform writes it in a path: every character outside `[\w\-.]` is `_`.
+///
+/// `\w` is what Python's `re` takes for it: letters and numbers of every script (the general
+/// categories L and N, see `str.isalnum`) and the underscore.
+#[must_use]
+pub fn safe_model(model: &str) -> String {
+    let is_kept = |c: char| {
+        matches!(c, '_' | '-' | '.')
+            || matches!(c.general_category_group(), GeneralCategoryGroup::Letter | GeneralCategoryGroup::Number)
+    };
+    model.chars().map(|c| if is_kept(c) { c } else { '_' }).collect()
+}
+
+/// What stands where an app's directory should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// Something does: a directory, a file, a link that leads somewhere.
+    Present,
+    /// Nothing does, or a link that leads nowhere.
+    Absent,
+    /// The system would not tell, for this reason.
+    Unreadable(String),
+}
+
+/// Checks a model's name: 1 to 200 characters, no control character, not `.` or `..`.
+///
+/// # Errors
+///
+/// What was expected, in words, when the name breaks a rule.
+pub fn model_name(name: &str) -> Result<String, String> {
+    let chars = name.chars().count();
+    if chars == 0 {
+        return Err(format!("a model has 1 to {MODEL_MAX_CHARS} characters, this one is empty"));
+    }
+    if chars > MODEL_MAX_CHARS {
+        return Err(format!("a model has 1 to {MODEL_MAX_CHARS} characters, this one has {chars}"));
+    }
+    if name.chars().any(char::is_control) {
+        return Err("a model has no control characters".to_owned());
+    }
+    if name == "." || name == ".." {
+        return Err("a model is not '.' or '..', which name folders".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+/// Reads app numbers as a command line gives them: `3`, `1-50`, `1,3,5-9`, in any number of lists.
+///
+/// Each number is kept once, where it stood first.
+///
+/// # Errors
+///
+/// A message that names the offending part and what was expected: numbers from 1 to
+/// [`APP_NUM_MAX`], ranges that do not run backwards, at most [`APPS_MAX`] apps.
+pub fn parse_app_nums<S: AsRef<str>>(lists: &[S]) -> Result<Vec<u32>, String> {
+    let mut nums = Vec::new();
+    let mut seen = HashSet::new();
+    for list in lists {
+        for part in list.as_ref().split(',') {
+            let (first, last) = match part.split_once('-') {
+                Some((first, last)) => (parse_app_num(first, part)?, parse_app_num(last, part)?),
+                None => (parse_app_num(part, part)?, parse_app_num(part, part)?),
+            };
+            if first > last {
+                return Err(format!("the range '{part}' runs backwards: write '{last}-{first}'"));
+            }
+            for num in first..=last {
+                if seen.insert(num) {
+                    nums.push(num);
+                }
+                if nums.len() > APPS_MAX {
+                    return Err(format!("'{part}' makes more than {APPS_MAX} apps, the most for one call"));
+                }
+            }
+        }
+    }
+    Ok(nums)
+}
+
+fn parse_app_num(text: &str, part: &str) -> Result<u32, String> {
+    // `parse` would also take a leading '+'.
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|num| digits && (1..=APP_NUM_MAX).contains(num)).ok_or_else(|| {
+        format!(
+            "'{}' is not an app number: expected numbers from 1 to {APP_NUM_MAX}, \
+                 ranges and lists such as 1,3,5-9",
+            Shown(part)
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_ranges_keep_their_order_and_each_number_once() {
+        assert_eq!(parse_app_nums(&["3,1-2", "2,9"]).unwrap(), [3, 1, 2, 9]);
+        assert_eq!(parse_app_nums(&["2147483647"]).unwrap(), [APP_NUM_MAX]);
+        assert_eq!(parse_app_nums(&["1-10000", "5"]).unwrap().len(), APPS_MAX);
+    }
+
+    #[test]
+    fn what_is_not_an_app_number_is_named() {
+        for bad in ["", "0", "-1", "+1", "1,", ",1", "1--2", "a", " 1", "1.5", "2147483648", "99999999999", "0-3", "1-"]
+        {
+            let err = parse_app_nums(&[bad]).unwrap_err();
+            assert!(err.contains("is not an app number"), "{bad}: {err}");
+        }
+        assert!(parse_app_nums(&["5-3"]).unwrap_err().contains("'3-5'"));
+        assert!(parse_app_nums(&["1-10001"]).unwrap_err().contains("10000"));
+        assert!(parse_app_nums(&["1-2147483647"]).is_err());
+    }
+
+    #[test]
+    fn model_names_have_limits() {
+        assert!(model_name(&"é".repeat(200)).is_ok());
+        assert!(model_name("openai/gpt 4.1").is_ok());
+        for bad in [String::new(), "é".repeat(201), "a\tb".into(), "a\u{9b}b".into(), ".".into(), "..".into()] {
+            assert!(model_name(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_directory_is_the_one_that_the_platform_makes() {
+        // Each as `re.sub(r"[^\w\-.]", "_", model)` gives it in Python 3.11.
+        for (model, safe) in [
+            ("openai_gpt-4.1", "openai_gpt-4.1"),
+            ("openai/gpt 4.1:free", "openai_gpt_4.1_free"),
+            ("模型Ⅷ²½٣é", "模型Ⅷ²½٣é"),
+            ("e\u{301}\u{24b6}\u{93e}", "e___"),
+            ("..", ".."),
+            ("a\0b\n", "a_b_"),
+        ] {
+            assert_eq!(safe_model(model), safe);
+        }
+        assert_eq!(AppId::new("a/b", 3).directory(), "a_b/app3");
+    }
+
+    #[test]
+    fn an_app_is_shown_without_what_a_terminal_obeys() {
+        assert_eq!(AppId::new("a/b\u{1b}[2J", 7).to_string(), "a/b\\u{1b}[2J/app7");
+    }
+}

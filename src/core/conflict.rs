@@ -1,0 +1,435 @@
+//! What is wrong with the allocations: a snapshot in, findings out.
+//!
+//! Everything that `check` reports is decided here from plain values, in a stable order: by kind
+//! as [`Kind`] lists them, then by port or by app.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+
+use jiff::Timestamp;
+
+use super::allocation::{Allocation, State};
+use super::app::{AppId, Presence, safe_model};
+use super::ports::is_browser_blocked;
+use super::text::Shown;
+
+/// All that is looked at, taken before anything is judged.
+pub struct Snapshot<'a> {
+    /// Every row of the table.
+    pub rows: &'a [Allocation],
+    /// The unique indexes that the table lacks.
+    pub missing_indexes: &'a [UniqueIndex],
+    /// What the apps directory holds; `None` where there is none.
+    pub apps_dir: Option<&'a AppsDirView>,
+    /// The ports that this machine gives to outgoing connections, where that is known.
+    pub ephemeral_ports: Option<RangeInclusive<u16>>,
+    /// Whether ports that browsers refuse are wanted.
+    pub allow_browser_blocked: bool,
+    /// The moment of the look.
+    pub now: Timestamp,
+}
+
+/// What the apps directory holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppsDirView {
+    /// What stands at each row's app directory, in the order of the rows.
+    pub presence: Vec<Presence>,
+    /// Every app directory found, as the name of its model's directory and its number.
+    pub found: Vec<(String, i64)>,
+    /// Directories that could not be read, each with the reason.
+    pub unreadable: Vec<(String, String)>,
+}
+
+/// A unique index that the platform's table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UniqueIndex {
+    /// One row an app: the constraint `unique_model_app`.
+    ModelApp,
+    /// One row a backend port.
+    BackendPort,
+    /// One row a frontend port.
+    FrontendPort,
+}
+
+impl UniqueIndex {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ModelApp, Self::BackendPort, Self::FrontendPort];
+
+    /// The columns it covers, in alphabetical order.
+    #[must_use]
+    pub fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::ModelApp => &["app_num", "model"],
+            Self::BackendPort => &["backend_port"],
+            Self::FrontendPort => &["frontend_port"],
+        }
+    }
+}
+
+/// What a finding is about; conflicts first, then warnings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Two rows have the same backend port.
+    DuplicateBackendPort,
+    /// Two rows have the same frontend port.
+    DuplicateFrontendPort,
+    /// A port is a backend's and a frontend's.
+    CrossRolePort,
+    /// An app has two rows.
+    DuplicateApp,
+    /// A number that is no port.
+    InvalidPort,
+    /// Two models' apps have one directory.
+    DirectoryClash,
+    /// A row without a directory, not reserved.
+    Orphaned,
+    /// A directory without a row.
+    UnallocatedApp,
+    /// A port that browsers refuse to open.
+    BrowserBlockedPort,
+    /// A port that the system may give to any outgoing connection.
+    EphemeralPort,
+    /// A reservation whose time is over.
+    ExpiredReservation,
+    /// A unique index is missing.
+    WeakSchema,
+    /// Something could not be looked at.
+    Unreadable,
+}
+
+impl Kind {
+    /// The kind's name in JSON and in annotations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DuplicateBackendPort => "duplicate_backend_port",
+            Self::DuplicateFrontendPort => "duplicate_frontend_port",
+            Self::CrossRolePort => "cross_role_port",
+            Self::DuplicateApp => "duplicate_app",
+            Self::InvalidPort => "invalid_port",
+            Self::DirectoryClash => "directory_clash",
+            Self::Orphaned => "orphaned",
+            Self::UnallocatedApp => "unallocated_app",
+            Self::BrowserBlockedPort => "browser_blocked_port",
+            Self::EphemeralPort => "ephemeral_port",
+            Self::ExpiredReservation => "expired_reservation",
+            Self::WeakSchema => "weak_schema",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
+    /// Whether it is a conflict; a warning otherwise.
+    #[must_use]
+    pub fn is_conflict(self) -> bool {
+        self <= Self::DirectoryClash
+    }
+}
+
+/// One thing found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is about.
+    pub kind: Kind,
+    /// What was found, in one line that is safe to show.
+    pub message: String,
+    /// The ports concerned, rising.
+    pub ports: Vec<i64>,
+    /// The apps concerned.
+    pub apps: Vec<AppId>,
+}
+
+/// Finds everything that is wrong, conflicts before warnings.
+#[must_use]
+pub fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    shared_ports(snapshot.rows, &mut findings);
+    shared_names(snapshot.rows, &mut findings);
+    for row in snapshot.rows {
+        odd_ports(snapshot, row, &mut findings);
+        if row.reserved_until().is_some_and(|until| until <= snapshot.now) {
+            let message = format!("The reservation of {} is over", row.app);
+            findings.push(about(Kind::ExpiredReservation, message, row));
+        }
+    }
+    if let Some(view) = snapshot.apps_dir {
+        directories(snapshot, view, &mut findings);
+    }
+    for index in snapshot.missing_indexes {
+        findings.push(Finding {
+            kind: Kind::WeakSchema,
+            message: format!("The table has no unique index on ({})", index.columns().join(", ")),
+            ports: Vec::new(),
+            apps: Vec::new(),
+        });
+    }
+    // Stable: within a kind the order is that in which they were found.
+    findings.sort_by_key(|finding| finding.kind);
+    findings
+}
+
+fn about(kind: Kind, message: String, row: &Allocation) -> Finding {
+    Finding { kind, message, ports: row.ports().to_vec(), apps: vec![row.app.clone()] }
+}
+
+/// Ports that stand in two places of the table.
+fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
+    let by_port = |port: fn(&Allocation) -> i64| {
+        let mut map = BTreeMap::<i64, Vec<&Allocation>>::new();
+        for row in rows {
+            map.entry(port(row)).or_default().push(row);
+        }
+        map
+    };
+    let backends = by_port(|row| row.backend_port);
+    let frontends = by_port(|row| row.frontend_port);
+
+    for (kind, role, users) in
+        [(Kind::DuplicateBackendPort, "Backend", &backends), (Kind::DuplicateFrontendPort, "Frontend", &frontends)]
+    {
+        for (&port, rows) in users.iter().filter(|(_, rows)| rows.len() > 1) {
+            let apps = apps_of(rows);
+            let message = match apps.as_slice() {
+                [app] => format!("{role} port {port} used by {} rows of {app}", rows.len()),
+                _ => format!("{role} port {port} used by multiple apps: {}", list(&apps)),
+            };
+            findings.push(Finding { kind, message, ports: vec![port], apps });
+        }
+    }
+    for (&port, behind) in &backends {
+        let Some(before) = frontends.get(&port) else { continue };
+        let (behind, before) = (apps_of(behind), apps_of(before));
+        let message = format!("Port {port} used as backend by {} and as frontend by {}", list(&behind), list(&before));
+        let apps = behind.into_iter().chain(before).collect::<BTreeSet<_>>().into_iter().collect();
+        findings.push(Finding { kind: Kind::CrossRolePort, message, ports: vec![port], apps });
+    }
+}
+
+/// Apps that have two rows, and apps of two models that have one directory.
+fn shared_names(rows: &[Allocation], findings: &mut Vec<Finding>) {
+    let mut by_app = BTreeMap::<&AppId, Vec<&Allocation>>::new();
+    for row in rows {
+        by_app.entry(&row.app).or_default().push(row);
+    }
+    let mut by_directory = BTreeMap::<(String, i64), Vec<AppId>>::new();
+    for (&app, rows) in &by_app {
+        by_directory.entry((safe_model(&app.model), app.app_num)).or_default().push(app.clone());
+        if rows.len() > 1 {
+            let pairs: Vec<_> = rows.iter().map(|row| format!("{}/{}", row.backend_port, row.frontend_port)).collect();
+            findings.push(Finding {
+                kind: Kind::DuplicateApp,
+                message: format!("App {app} has {} allocations: {}", rows.len(), pairs.join(", ")),
+                ports: rows.iter().flat_map(|row| row.ports()).collect::<BTreeSet<_>>().into_iter().collect(),
+                apps: vec![app.clone()],
+            });
+        }
+    }
+    for apps in by_directory.into_values().filter(|apps| apps.len() > 1) {
+        let mut ports: Vec<_> = apps.iter().flat_map(|app| &by_app[app]).flat_map(|row| row.ports()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let message = format!("Directory {} belongs to multiple apps: {}", apps[0].directory(), list(&apps));
+        findings.push(Finding { kind: Kind::DirectoryClash, message, ports, apps });
+    }
+}
+
+/// Ports of one row that are no ports, or poor ones.
+fn odd_ports(snapshot: &Snapshot<'_>, row: &Allocation, findings: &mut Vec<Finding>) {
+    for (role, port) in [("Backend", row.backend_port), ("Frontend", row.frontend_port)] {
+        let mut push = |kind, what: String| {
+            let message = format!("{role} port {port} of {} {what}", row.app);
+            findings.push(Finding { kind, message, ports: vec![port], apps: vec![row.app.clone()] });
+        };
+        let Some(valid) = u16::try_from(port).ok().filter(|&port| port != 0) else {
+            push(Kind::InvalidPort, "is not a port from 1 to 65535".to_owned());
+            continue;
+        };
+        if !snapshot.allow_browser_blocked && is_browser_blocked(valid) {
+            push(Kind::BrowserBlockedPort, "is one that browsers refuse to open".to_owned());
+        }
+        if let Some(range) = snapshot.ephemeral_ports.as_ref().filter(|range| range.contains(&valid)) {
+            let what = format!(
+                "is inside this machine's ephemeral range {}-{}: an outgoing connection may take it",
+                range.start(),
+                range.end()
+            );
+            push(Kind::EphemeralPort, what);
+        }
+    }
+}
+
+/// Rows without a directory, directories without a row, and what could not be read.
+fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings: &mut Vec<Finding>) {
+    for (row, presence) in snapshot.rows.iter().zip(&view.presence) {
+        if let Presence::Unreadable(why) = presence {
+            let message = format!("The directory of {} could not be read: {}", row.app, Shown(why));
+            findings.push(about(Kind::Unreadable, message, row));
+        } else if row.state(snapshot.now, presence) == State::Orphaned {
+            let message = format!("{} has no directory {}", row.app, Shown(&row.app.directory()));
+            findings.push(about(Kind::Orphaned, message, row));
+        }
+    }
+    let allocated: BTreeSet<_> =
+        snapshot.rows.iter().map(|row| (safe_model(&row.app.model), row.app.app_num)).collect();
+    for (model, app_num) in view.found.iter().filter(|found| !allocated.contains(*found)) {
+        let app = AppId::new(model, *app_num);
+        let message = format!("Directory {app} has no allocation");
+        findings.push(Finding { kind: Kind::UnallocatedApp, message, ports: Vec::new(), apps: vec![app] });
+    }
+    for (path, why) in &view.unreadable {
+        let message = format!("{} could not be read: {}", Shown(path), Shown(why));
+        findings.push(Finding { kind: Kind::Unreadable, message, ports: Vec::new(), apps: Vec::new() });
+    }
+}
+
+fn apps_of(rows: &[&Allocation]) -> Vec<AppId> {
+    let mut apps: Vec<_> = rows.iter().map(|row| row.app.clone()).collect();
+    apps.sort();
+    apps.dedup();
+    apps
+}
+
+fn list(apps: &[AppId]) -> String {
+    apps.iter().map(AppId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::allocation::tests::row;
+    use super::*;
+
+    fn snapshot(rows: &[Allocation]) -> Snapshot<'_> {
+        Snapshot {
+            rows,
+            missing_indexes: &[],
+            apps_dir: None,
+            ephemeral_ports: Some(32768..=60999),
+            allow_browser_blocked: false,
+            now: "2026-01-01T10:00:00Z".parse().unwrap(),
+        }
+    }
+
+    fn lines(snapshot: &Snapshot<'_>) -> Vec<String> {
+        find(snapshot).iter().map(|found| format!("{}: {}", found.kind.name(), found.message)).collect()
+    }
+
+    #[test]
+    fn each_conflict_is_found_and_nothing_beside_it() {
+        let rows = [
+            row(1, "a", 1, 5001, 8001),
+            row(2, "b", 1, 5001, 8003),
+            row(3, "c", 1, 5005, 8003),
+            row(4, "d", 1, 8001, 9001),
+            row(5, "e", 1, 5009, 8009),
+            row(6, "e", 1, 5011, 8011),
+            row(7, "f", 1, 0, 65536),
+            row(8, "g/h", 2, 5013, 8013),
+            row(9, "g h", 2, 5015, 8015),
+            row(10, "g_h", 3, 1, 65535),
+        ];
+        assert_eq!(
+            lines(&Snapshot { allow_browser_blocked: true, ephemeral_ports: None, ..snapshot(&rows) }),
+            [
+                "duplicate_backend_port: Backend port 5001 used by multiple apps: a/app1, b/app1",
+                "duplicate_frontend_port: Frontend port 8003 used by multiple apps: b/app1, c/app1",
+                "cross_role_port: Port 8001 used as backend by d/app1 and as frontend by a/app1",
+                "duplicate_app: App e/app1 has 2 allocations: 5009/8009, 5011/8011",
+                "invalid_port: Backend port 0 of f/app1 is not a port from 1 to 65535",
+                "invalid_port: Frontend port 65536 of f/app1 is not a port from 1 to 65535",
+                "directory_clash: Directory g_h/app2 belongs to multiple apps: g h/app2, g/h/app2",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_same_row_twice_is_two_rows_of_one_app() {
+        let rows = [row(1, "a", 1, 5001, 5001), row(2, "a", 1, 5001, 5001)];
+        assert_eq!(
+            lines(&snapshot(&rows)),
+            [
+                "duplicate_backend_port: Backend port 5001 used by 2 rows of a/app1",
+                "duplicate_frontend_port: Frontend port 5001 used by 2 rows of a/app1",
+                "cross_role_port: Port 5001 used as backend by a/app1 and as frontend by a/app1",
+                "duplicate_app: App a/app1 has 2 allocations: 5001/5001, 5001/5001",
+            ]
+        );
+    }
+
+    #[test]
+    fn each_warning_is_found_next_to_its_boundary() {
+        let mut rows = [
+            row(1, "a", 1, 5060, 8001),
+            row(2, "b", 1, 5062, 32767),
+            row(3, "c", 1, 32768, 60999),
+            row(4, "d", 1, 61000, 8003),
+            row(5, "e", 1, 5005, 8005),
+        ];
+        rows[3].metadata = Some(r#"{"reserved_until":"2026-01-01T10:00:00.000001Z"}"#.into());
+        rows[4].metadata = Some(r#"{"reserved_until":"2026-01-01T10:00:00Z"}"#.into());
+        let view = AppsDirView {
+            presence: vec![
+                Presence::Present,
+                Presence::Unreadable("no".into()),
+                Presence::Present,
+                Presence::Absent,
+                Presence::Absent,
+            ],
+            found: vec![("a".into(), 1), ("a".into(), 2), ("z\u{1b}".into(), 1)],
+            unreadable: vec![("apps/y".into(), "no".into())],
+        };
+        let found = Snapshot {
+            apps_dir: Some(&view),
+            missing_indexes: &[UniqueIndex::ModelApp, UniqueIndex::BackendPort],
+            ..snapshot(&rows)
+        };
+        let range = "is inside this machine's ephemeral range 32768-60999: an outgoing connection may take it";
+        assert_eq!(
+            lines(&found),
+            [
+                "orphaned: e/app1 has no directory e/app1".to_owned(),
+                "unallocated_app: Directory a/app2 has no allocation".into(),
+                "unallocated_app: Directory z\\u{1b}/app1 has no allocation".into(),
+                "browser_blocked_port: Backend port 5060 of a/app1 is one that browsers refuse to open".into(),
+                format!("ephemeral_port: Backend port 32768 of c/app1 {range}"),
+                format!("ephemeral_port: Frontend port 60999 of c/app1 {range}"),
+                "expired_reservation: The reservation of e/app1 is over".into(),
+                "weak_schema: The table has no unique index on (app_num, model)".into(),
+                "weak_schema: The table has no unique index on (backend_port)".into(),
+                "unreadable: The directory of b/app1 could not be read: no".into(),
+                "unreadable: apps/y could not be read: no".into(),
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_is_clean_exactly_when_no_port_and_no_app_stands_twice(
+            table in prop::collection::vec((0usize..3, 1i64..6, 1i64..30, 1i64..30), 0..8)
+        ) {
+            let models = ["a", "b/", "b_"];
+            let rows: Vec<_> = table.iter().zip(1..)
+                .map(|(&(model, num, backend, frontend), id)| row(id, models[model], num, backend, frontend)).collect();
+            let snapshot = Snapshot { allow_browser_blocked: true, ephemeral_ports: None, ..snapshot(&rows) };
+            let findings = find(&snapshot);
+
+            let mut ports: Vec<_> = rows.iter().flat_map(Allocation::ports).collect();
+            ports.sort_unstable();
+            let mut directories: Vec<_> = rows.iter().map(|row| row.app.directory()).collect();
+            directories.sort_unstable();
+            let is_clean = ports.windows(2).all(|w| w[0] != w[1]) && directories.windows(2).all(|w| w[0] != w[1]);
+            prop_assert_eq!(findings.is_empty(), is_clean);
+
+            // Whoever is named in a finding about a port has that port.
+            for finding in findings.iter().filter(|found| found.kind <= Kind::CrossRolePort) {
+                for app in &finding.apps {
+                    prop_assert!(rows.iter().any(|row| row.app == *app && row.ports().contains(&finding.ports[0])));
+                }
+            }
+            let mut backwards: Vec<_> = rows.clone();
+            backwards.reverse();
+            let kinds = |found: &[Finding]| found.iter().map(|f| (f.kind, f.ports.clone())).collect::<Vec<_>>();
+            prop_assert_eq!(kinds(&find(&Snapshot { rows: &backwards, ..snapshot })), kinds(&findings));
+        }
+    }
+}

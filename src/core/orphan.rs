@@ -1,0 +1,102 @@
+//! Which rows a cleanup removes, and why it keeps a row that has no directory.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::allocation::{Allocation, State};
+use super::app::{AppId, Presence};
+
+/// Why a cleanup keeps a row that it cannot show to be in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptReason {
+    /// It is held for a planned app.
+    Reserved,
+    /// It is younger than the age asked for, or its age is not known.
+    TooRecent,
+    /// What stands at its app's directory could not be read.
+    Unreadable,
+    /// It is no longer as it was when its directory was looked at.
+    Changed,
+}
+
+impl KeptReason {
+    /// The reason's name in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::TooRecent => "too_recent",
+            Self::Unreadable => "unreadable",
+            Self::Changed => "changed",
+        }
+    }
+}
+
+/// A row that a cleanup kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Whose row it is.
+    pub app: AppId,
+    /// Why it was kept.
+    pub reason: KeptReason,
+    /// The same in words, with what was seen.
+    pub why: String,
+}
+
+/// What a cleanup does with a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its app is there.
+    InUse,
+    /// It is removed.
+    Orphan,
+    /// It is kept although its app was not seen.
+    Kept(KeptReason),
+}
+
+/// Judges one row by what stands at its app's directory.
+///
+/// With a `min_age`, a row made less than that before `now` is kept, and so is one that does not
+/// say when it was made.
+#[must_use]
+pub fn judge(row: &Allocation, presence: &Presence, now: Timestamp, min_age: Option<SignedDuration>) -> Verdict {
+    if let Presence::Unreadable(_) = presence {
+        return Verdict::Kept(KeptReason::Unreadable);
+    }
+    if *presence == Presence::Present {
+        return Verdict::InUse;
+    }
+    if row.state(now, presence) == State::Reserved {
+        return Verdict::Kept(KeptReason::Reserved);
+    }
+    let is_old_enough =
+        |min_age| row.created_at.or(row.updated_at).is_some_and(|made| now.duration_since(made) >= min_age);
+    if min_age.is_none_or(is_old_enough) { Verdict::Orphan } else { Verdict::Kept(KeptReason::TooRecent) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::allocation::tests::row;
+    use super::*;
+
+    #[test]
+    fn nothing_is_removed_on_a_guess() {
+        let now: Timestamp = "2026-01-01T10:00:00Z".parse().unwrap();
+        let hour = Some(SignedDuration::from_hours(1));
+        let mut seen = row(1, "m", 1, 5001, 8001);
+        let kept = Verdict::Kept;
+
+        assert_eq!(judge(&seen, &Presence::Present, now, None), Verdict::InUse);
+        assert_eq!(judge(&seen, &Presence::Absent, now, None), Verdict::Orphan);
+        assert_eq!(judge(&seen, &Presence::Unreadable("?".into()), now, None), kept(KeptReason::Unreadable));
+        assert_eq!(judge(&seen, &Presence::Absent, now, hour), kept(KeptReason::TooRecent), "age unknown");
+
+        seen.created_at = Some("2026-01-01T09:00:00Z".parse().unwrap());
+        assert_eq!(judge(&seen, &Presence::Absent, now, hour), Verdict::Orphan);
+        seen.created_at = Some("2026-01-01T09:00:00.000001Z".parse().unwrap());
+        assert_eq!(judge(&seen, &Presence::Absent, now, hour), kept(KeptReason::TooRecent));
+        assert_eq!(judge(&seen, &Presence::Absent, now, None), Verdict::Orphan);
+
+        seen.metadata = Some(r#"{"reserved_until":"2026-01-01T10:00:01Z"}"#.into());
+        assert_eq!(judge(&seen, &Presence::Absent, now, None), kept(KeptReason::Reserved));
+    }
+}

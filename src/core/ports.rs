@@ -1,0 +1,94 @@
+//! Sets of ports, and the ports that browsers refuse.
+
+use std::fmt::{self, Debug};
+
+/// A set of TCP ports as a bitmap of 65,536 bits.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PortSet(Box<[u64; 1024]>);
+
+impl PortSet {
+    /// The empty set.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Box::new([0; 1024]))
+    }
+
+    /// Adds a port.
+    pub fn insert(&mut self, port: u16) {
+        self.0[usize::from(port) / 64] |= 1 << (port % 64);
+    }
+
+    /// Whether the port is in the set.
+    #[must_use]
+    pub fn contains(&self, port: u16) -> bool {
+        self.0[usize::from(port) / 64] & (1 << (port % 64)) != 0
+    }
+}
+
+impl Debug for PortSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries((0..=u16::MAX).filter(|&port| self.contains(port))).finish()
+    }
+}
+
+impl Default for PortSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FromIterator<u16> for PortSet {
+    fn from_iter<I: IntoIterator<Item = u16>>(ports: I) -> Self {
+        let mut set = Self::new();
+        set.extend(ports);
+        set
+    }
+}
+
+impl Extend<u16> for PortSet {
+    fn extend<I: IntoIterator<Item = u16>>(&mut self, ports: I) {
+        for port in ports {
+            self.insert(port);
+        }
+    }
+}
+
+/// The ports that browsers refuse to open, in rising order.
+///
+/// Source: the table "bad port" of the WHATWG Fetch Standard, section "Port blocking",
+/// <https://fetch.spec.whatwg.org/#port-blocking>.
+pub const BROWSER_BLOCKED: [u16; 83] = [
+    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,
+    110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531,
+    532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060,
+    5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+];
+
+/// Whether browsers refuse to open this port; see [`BROWSER_BLOCKED`].
+#[must_use]
+pub fn is_browser_blocked(port: u16) -> bool {
+    BROWSER_BLOCKED.binary_search(&port).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_edges_of_the_bitmap_hold() {
+        let set: PortSet = [0, 63, 64, 65535].into_iter().collect();
+        for port in [0, 63, 64, 65535] {
+            assert!(set.contains(port), "{port}");
+        }
+        for port in [1, 62, 65, 127, 128, 65534] {
+            assert!(!set.contains(port), "{port}");
+        }
+    }
+
+    #[test]
+    fn the_blocked_ports_can_be_searched() {
+        assert!(BROWSER_BLOCKED.is_sorted());
+        assert!(is_browser_blocked(0) && is_browser_blocked(5061) && is_browser_blocked(10080));
+        assert!(!is_browser_blocked(5001) && !is_browser_blocked(8001));
+    }
+}

@@ -1,0 +1,182 @@
+//! Waiting for other writers: one loop, one deadline, counted.
+//!
+//! Every wait of a command goes through one [`Retry`], so that all of them together are bounded by
+//! `--timeout`. Pauses grow from 0.2 to 10 ms and are drawn at random between a half and the whole,
+//! so that processes that collided once do not collide in step.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::store::StoreError;
+
+const FIRST_PAUSE: Duration = Duration::from_micros(200);
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often a violated constraint is tried again: a writer that does not lock may have come
+/// between, but a constraint of somebody else's that no choice can meet must not spin.
+const CONFLICTS_MAX: u32 = 10;
+
+/// The clock and the sleep that waiting needs.
+pub trait Clock {
+    /// The time since some fixed moment; never runs backwards.
+    fn now(&self) -> Duration;
+
+    /// The time of day.
+    fn timestamp(&self) -> Timestamp;
+
+    /// Sleeps for about this long.
+    fn sleep(&self, pause: Duration);
+
+    /// Whether the user has asked to stop.
+    fn is_interrupted(&self) -> bool;
+}
+
+/// What is left of one command's patience.
+pub struct Retry {
+    clock: Box<dyn Clock>,
+    timeout: Duration,
+    waited: Cell<Duration>,
+    tries: Cell<u64>,
+    random: RefCell<fastrand::Rng>,
+}
+
+impl Retry {
+    /// Allows waits of `timeout` in all; with zero, each thing is tried once.
+    #[must_use]
+    pub fn new(timeout: Duration, clock: Box<dyn Clock>) -> Self {
+        Self {
+            clock,
+            timeout,
+            waited: Cell::default(),
+            tries: Cell::default(),
+            random: RefCell::new(fastrand::Rng::new()),
+        }
+    }
+
+    /// The time of day, for what is written now.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        self.clock.timestamp()
+    }
+
+    /// Runs `attempt` until it is neither busy nor in conflict, or the time is over.
+    ///
+    /// Calls may be nested; an outer one does not repeat what an inner one gave up.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] when the time is over, [`StoreError::Interrupted`], the conflict that
+    /// stayed, or what else `attempt` failed with.
+    pub fn run<T>(&self, mut attempt: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut pause = FIRST_PAUSE;
+        let mut conflicts = 0;
+        loop {
+            if self.clock.is_interrupted() {
+                return Err(StoreError::Interrupted);
+            }
+            let what = match attempt() {
+                Err(StoreError::Busy(what)) => what.to_owned(),
+                Err(StoreError::Conflict(what)) if conflicts < CONFLICTS_MAX => {
+                    conflicts += 1;
+                    what
+                }
+                done => return done,
+            };
+            self.tries.set(self.tries.get() + 1);
+            let left = self.timeout.saturating_sub(self.waited.get());
+            if left.is_zero() {
+                return Err(StoreError::Locked { waited: self.waited.get(), tries: self.tries.get(), what });
+            }
+            let drawn = pause.mul_f64(self.random.borrow_mut().f64().midpoint(1.0)).min(left);
+            log::debug!("waiting {drawn:.1?} for {what} (try {})", self.tries.get());
+            let start = self.clock.now();
+            self.clock.sleep(drawn);
+            self.waited.set(self.waited.get() + self.clock.now().saturating_sub(start));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Fake {
+        now: Rc<Cell<Duration>>,
+        interrupted_at: Option<Duration>,
+    }
+
+    impl Clock for Fake {
+        fn now(&self) -> Duration {
+            self.now.get()
+        }
+        fn timestamp(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+        fn sleep(&self, pause: Duration) {
+            self.now.set(self.now.get() + pause);
+        }
+        fn is_interrupted(&self) -> bool {
+            self.interrupted_at.is_some_and(|at| self.now.get() >= at)
+        }
+    }
+
+    fn busy() -> Result<(), StoreError> {
+        Err(StoreError::Busy("another writer"))
+    }
+
+    #[test]
+    fn all_waits_together_end_at_the_timeout() {
+        let clock = Fake::default();
+        let retry = Retry::new(Duration::from_secs(2), Box::new(clock.clone()));
+        let mut tries = 0;
+        let free = retry.run(|| {
+            tries += 1;
+            if tries < 100 { busy() } else { Ok(()) }
+        });
+        assert!(free.is_ok());
+        let Err(StoreError::Locked { waited, tries, what }) = retry.run(busy) else { panic!("still busy") };
+        assert_eq!(waited, Duration::from_secs(2));
+        assert_eq!(clock.now.get(), waited);
+        assert_eq!(what, "another writer");
+        assert!((200..2000).contains(&tries), "{tries} tries in 2 s of pauses up to 10 ms");
+    }
+
+    #[test]
+    fn without_a_timeout_each_thing_is_tried_once() {
+        let retry = Retry::new(Duration::ZERO, Box::new(Fake::default()));
+        let mut tries = 0;
+        let result = retry.run(|| {
+            tries += 1;
+            busy()
+        });
+        assert!(matches!(result, Err(StoreError::Locked { tries: 1, .. })));
+        assert_eq!(tries, 1);
+    }
+
+    #[test]
+    fn a_conflict_that_stays_is_not_tried_forever() {
+        let retry = Retry::new(Duration::from_secs(60), Box::new(Fake::default()));
+        let mut tries = 0;
+        let result = retry.run(|| -> Result<(), _> {
+            tries += 1;
+            Err(StoreError::Conflict("UNIQUE".into()))
+        });
+        assert!(matches!(result, Err(StoreError::Conflict(_))));
+        assert_eq!(tries, CONFLICTS_MAX + 1);
+    }
+
+    #[test]
+    fn an_interrupt_ends_the_wait() {
+        let at = Duration::from_millis(50);
+        let clock = Fake { interrupted_at: Some(at), ..Fake::default() };
+        let retry = Retry::new(Duration::from_secs(60), Box::new(clock.clone()));
+        assert!(matches!(retry.run(busy), Err(StoreError::Interrupted)));
+        assert!(clock.now.get() < at + LONGEST_PAUSE);
+    }
+}

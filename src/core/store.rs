@@ -1,0 +1,115 @@
+//! Where allocations live: the one trait that every database implements.
+//!
+//! A store knows no policy. What is chosen or removed comes in as a closure that runs inside the
+//! write transaction, between reading the table and writing to it, so that nobody can come between.
+
+mod sqlite;
+
+use std::path::Path;
+
+use super::allocation::{Allocation, PortPair};
+use super::app::AppId;
+use super::conflict::UniqueIndex;
+use super::policy::Refusal;
+use super::ports::PortSet;
+use super::retry::Retry;
+
+/// Chooses a pair for each of these apps, given the ports that rows have in either column.
+///
+/// It may run again when the transaction is tried again.
+pub type Choose<'a> = dyn FnMut(&[&AppId], &PortSet) -> Result<Vec<PortPair>, Refusal> + 'a;
+
+/// Picks from all rows, as they are inside the write transaction, the ones to remove.
+pub type Select<'a> = dyn FnMut(Vec<Allocation>) -> Vec<Allocation> + 'a;
+
+/// An app's allocation after a call to [`Store::allocate`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The row.
+    pub allocation: Allocation,
+    /// Whether this call made it.
+    pub created: bool,
+}
+
+/// A table of allocations that other processes write too.
+pub trait Store {
+    /// Reads every row, sorted by model and app number.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the table cannot be read.
+    fn snapshot(&mut self) -> Result<Vec<Allocation>, StoreError>;
+
+    /// Gives each app its row, in the order of `apps`: the one it has, or a new one with the pair
+    /// that `choose` names. All are made or none, and all are durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] as `choose` refuses, or what else keeps the table from being
+    /// written; it is then as it was.
+    fn allocate(&mut self, apps: &[AppId], choose: &mut Choose<'_>) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Removes the rows that `select` picks and returns them. All are removed or none, durably.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the table cannot be written; it is then as it was.
+    fn remove(&mut self, select: &mut Select<'_>) -> Result<Vec<Allocation>, StoreError>;
+
+    /// The unique indexes of the platform's table that this one lacks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the schema cannot be read.
+    fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError>;
+}
+
+/// What to do with a database that was not made yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// It is an error.
+    Fail,
+    /// It reads as empty, and the first allocation makes it.
+    Empty,
+}
+
+/// Opens the SQLite database at `path`.
+///
+/// # Errors
+///
+/// [`StoreError::Missing`] under [`Missing::Fail`], [`StoreError::Unusable`] for what is not a
+/// database with the table, [`StoreError::Locked`] when it stays locked.
+pub fn open(path: &Path, missing: Missing, retry: Retry) -> Result<Box<dyn Store>, StoreError> {
+    Ok(Box::new(sqlite::Sqlite::open(path, missing, retry)?))
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Another process is in the way for now; names what is waited for.
+    Busy(&'static str),
+    /// A row would break a constraint, in the database's words.
+    Conflict(String),
+    /// The wait for other processes ran out.
+    Locked {
+        /// How long was waited.
+        waited: std::time::Duration,
+        /// How often it was tried.
+        tries: u64,
+        /// What was waited for.
+        what: String,
+    },
+    /// The user asked to stop while waiting.
+    Interrupted,
+    /// The choice was refused.
+    Refused(Refusal),
+    /// There is no database yet.
+    Missing,
+    /// The database cannot be used; says why and, where there is one, a way on.
+    Unusable {
+        /// What is wrong, to be read after the database's name.
+        why: String,
+        /// What to do about it.
+        hint: Option<&'static str>,
+    },
+}

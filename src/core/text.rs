@@ -1,0 +1,45 @@
+//! Text from other people's rows, made safe to show.
+//!
+//! Models come from a database that others write and from command lines. A terminal would obey a
+//! control character in one, and a bidirectional override would make a line read as another.
+
+use std::fmt::{self, Display, Write};
+
+/// Shows a text with everything that a terminal would obey escaped as `\n`, `\t` or `\u{1b}`.
+///
+/// Escaped are control characters and the bidirectional formatting characters of UAX #9.
+pub struct Shown<'a>(
+    /// The text as it was found.
+    pub &'a str,
+);
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if is_obeyed(c) {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a terminal would act on this character instead of showing it.
+#[must_use]
+pub fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_escaped_and_nothing_else() {
+        let shown = Shown("a\u{1b}[31m\tb\u{9b}c\u{202e}d é 模").to_string();
+        assert_eq!(shown, "a\\u{1b}[31m\\tb\\u{9b}c\\u{202e}d é 模");
+    }
+}

@@ -1,0 +1,160 @@
+//! What went wrong, as a kind, a message and a hint, and the exit code of each kind.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::core::store::StoreError;
+use crate::core::text::Shown;
+
+/// The kinds of failure that a caller can tell apart, by name in JSON and by exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The command line is wrong.
+    Usage,
+    /// The configuration is wrong.
+    Config,
+    /// The database cannot be used.
+    Database,
+    /// The database stayed locked.
+    Locked,
+    /// No free pair is left.
+    Exhausted,
+    /// The apps directory cannot be used.
+    AppsDir,
+    /// The ports asked for are taken or refused.
+    Conflict,
+    /// The user asked to stop.
+    Interrupted,
+    /// The answer could not be written.
+    Io,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Config => "config",
+            Self::Database => "database",
+            Self::Locked => "locked",
+            Self::Exhausted => "exhausted",
+            Self::AppsDir => "apps_dir",
+            Self::Conflict => "conflict",
+            Self::Interrupted => "interrupted",
+            Self::Io => "io",
+        }
+    }
+
+    fn exit_code(self) -> u8 {
+        match self {
+            Self::Io => 1,
+            Self::Usage | Self::Config => 2,
+            Self::Database | Self::Locked => 3,
+            Self::Exhausted => 4,
+            Self::AppsDir => 5,
+            Self::Conflict => 6,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// One failure, to be printed once and to end the process.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    cause: anyhow::Error,
+    hint: Option<String>,
+}
+
+/// What a command returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A failure of a kind.
+    pub(crate) fn new(kind: Kind, cause: impl Into<anyhow::Error>) -> Self {
+        Self { kind, cause: cause.into(), hint: None }
+    }
+
+    /// A failure of a kind, told in words.
+    pub(crate) fn msg(kind: Kind, message: impl Display) -> Self {
+        Self::new(kind, anyhow::Error::msg(message.to_string()))
+    }
+
+    /// A wrong command line.
+    pub(crate) fn usage(message: impl Display) -> Self {
+        Self::msg(Kind::Usage, message)
+    }
+
+    /// What to do about it, in one line.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What a store failed with, on the database at `path`.
+    ///
+    /// A refused choice is told better by whoever asked for it.
+    pub(crate) fn store(err: StoreError, path: &Path) -> Self {
+        let path = path.display();
+        match err {
+            StoreError::Busy(what) => Self::msg(Kind::Locked, format!("database {path} is locked: waiting for {what}")),
+            StoreError::Conflict(what) => {
+                Self::msg(Kind::Database, format!("database {path} does not accept the row: {what}"))
+                    .hint("`manage-ports check` shows what is wrong with its rows")
+            }
+            StoreError::Locked { waited, tries, what } => {
+                let waited = waited.as_secs_f64();
+                Self::msg(
+                    Kind::Locked,
+                    format!("database {path} is still locked: waited {waited:.1} s for {what}, tried {tries} times"),
+                )
+                .hint("see who has it open with `fuser`, or allow a longer --timeout")
+            }
+            StoreError::Interrupted => Self::msg(Kind::Interrupted, "interrupted"),
+            StoreError::Refused(refusal) => Self::msg(Kind::Conflict, format!("ports refused: {refusal:?}")),
+            StoreError::Missing => Self::msg(Kind::Database, format!("database {path} does not exist or is empty"))
+                .hint("check --database, or make it with `manage-ports allocate`"),
+            StoreError::Unusable { why, hint } => {
+                Self { hint: hint.map(str::to_owned), ..Self::msg(Kind::Database, format!("database {path} {why}")) }
+            }
+        }
+    }
+
+    /// Prints the failure to stderr, as one line of JSON or for a person.
+    ///
+    /// Where stderr cannot be written nothing more can be said, so that is passed over.
+    pub fn print(&self, as_json: bool, colour: bool) {
+        let message = format!("{:#}", self.cause);
+        let mut stderr = io::stderr().lock();
+        let _ = if as_json {
+            let message = match &self.hint {
+                Some(hint) => format!("{message} ({hint})"),
+                None => message,
+            };
+            let error = json!({"error": {"kind": self.kind.name(), "message": message}});
+            writeln!(stderr, "{error}")
+        } else {
+            let (on, off) = if colour { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
+            let lines =
+                |text: &str| text.split('\n').map(|line| Shown(line).to_string()).collect::<Vec<_>>().join("\n");
+            let hint = self.hint.as_deref().map(|hint| format!("\nhint: {}", lines(hint))).unwrap_or_default();
+            writeln!(stderr, "{on}error:{off} {}{hint}", lines(&message))
+        };
+    }
+
+    /// The process's exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        self.kind.exit_code().into()
+    }
+}
+
+impl From<io::Error> for Error {
+    /// A failed write of the answer.
+    fn from(err: io::Error) -> Self {
+        Self::new(Kind::Io, anyhow::Error::new(err).context("could not write the answer"))
+    }
+}

@@ -1,0 +1,185 @@
+//! The apps directory: which apps have a directory in it.
+
+use std::fs::{self, ReadDir};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::core::allocation::Allocation;
+use crate::core::app::{AppId, Presence};
+use crate::core::conflict::AppsDirView;
+
+/// An apps directory that was there, readable and marked when it was opened.
+pub(crate) struct AppsDir<'a> {
+    path: &'a Path,
+    marker: Option<&'a Path>,
+    identity: Identity,
+}
+
+/// What tells one mounted directory from another at the same path: device and inode.
+type Identity = (u64, u64);
+
+impl<'a> AppsDir<'a> {
+    /// Opens the directory, in which there must be the marker file if one is named.
+    pub(crate) fn open(path: &'a Path, marker: Option<&'a Path>) -> Result<Self> {
+        let identity = identity(path, marker)?;
+        Ok(Self { path, marker, identity })
+    }
+
+    /// Makes sure that the directory is still the one that was opened: a volume that went away
+    /// while it was looked at makes every app seem to be missing.
+    pub(crate) fn ensure_unchanged(&self) -> Result<()> {
+        let identity = identity(self.path, self.marker)?;
+        ensure!(identity == self.identity, "apps directory {} was replaced while it was read", self.path.display());
+        Ok(())
+    }
+
+    /// What stands at the app's directory. Links are followed; one that leads nowhere is nothing.
+    pub(crate) fn presence(&self, app: &AppId) -> Presence {
+        use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+        match fs::metadata(self.path.join(app.directory())) {
+            Ok(_) => Presence::Present,
+            // A name too long for the file system cannot stand there either.
+            Err(err) if matches!(err.kind(), NotFound | NotADirectory | InvalidFilename) => Presence::Absent,
+            // Links in a circle lead nowhere.
+            Err(err) if err.raw_os_error() == Some(libc::ELOOP) => Presence::Absent,
+            Err(err) => Presence::Unreadable(err.to_string()),
+        }
+    }
+
+    /// What stands at each row's app directory.
+    pub(crate) fn presence_of(&self, rows: &[Allocation]) -> Vec<Presence> {
+        rows.iter().map(|row| self.presence(&row.app)).collect()
+    }
+
+    /// Looks at everything: the rows' directories, and all others that are an app's by their name.
+    pub(crate) fn view(&self, rows: &[Allocation]) -> AppsDirView {
+        let mut view = AppsDirView { presence: self.presence_of(rows), ..AppsDirView::default() };
+        for (model, path) in folders(self.path, &mut view) {
+            for (name, _) in folders(&path, &mut view) {
+                if let Some(app_num) = app_num(&name) {
+                    view.found.push((model.clone(), app_num));
+                }
+            }
+        }
+        view.found.sort();
+        view.unreadable.sort();
+        view
+    }
+}
+
+fn identity(path: &Path, marker: Option<&Path>) -> Result<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    let name = || format!("apps directory {}", path.display());
+    let metadata = fs::metadata(path).with_context(name)?;
+    ensure!(metadata.is_dir(), "{} is not a folder", name());
+    fs::read_dir(path).with_context(|| format!("{} cannot be read", name()))?;
+    if let Some(marker) = marker {
+        let marker = path.join(marker);
+        fs::metadata(&marker).with_context(|| format!("{} has no marker {}", name(), marker.display()))?;
+    }
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// The folders in a folder, links to folders among them, by name; notes what cannot be read.
+fn folders(path: &Path, view: &mut AppsDirView) -> Vec<(String, PathBuf)> {
+    let mut unreadable = |err: io::Error| view.unreadable.push((path.display().to_string(), err.to_string()));
+    let entries: ReadDir = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        // It was there a moment ago; if it is gone it holds nothing.
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(err) => {
+            unreadable(err);
+            return Vec::new();
+        }
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) => {
+                let is_folder = match entry.file_type() {
+                    Ok(file_type) if file_type.is_symlink() => entry.path().is_dir(),
+                    Ok(file_type) => file_type.is_dir(),
+                    Err(_) => false,
+                };
+                if is_folder {
+                    folders.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+                }
+            }
+            Err(err) => unreadable(err),
+        }
+    }
+    folders
+}
+
+/// The number in `app<N>` as the platform writes it, without leading zeros.
+fn app_num(name: &str) -> Option<i64> {
+    let digits = name.strip_prefix("app")?;
+    let app_num: i64 = digits.parse().ok()?;
+    (app_num > 0 && app_num.to_string() == digits).then_some(app_num)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn whatever_stands_there_counts_and_a_broken_link_does_not() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path();
+        fs::create_dir_all(path.join("m/app1")).unwrap();
+        fs::write(path.join("m/app2"), "").unwrap();
+        symlink("app1", path.join("m/app3")).unwrap();
+        symlink("nowhere", path.join("m/app4")).unwrap();
+        symlink("app5", path.join("m/app5")).unwrap();
+        fs::write(path.join("file"), "").unwrap();
+        symlink("m", path.join("linked")).unwrap();
+        fs::create_dir(path.join("m/app08")).unwrap();
+        fs::create_dir(path.join("m/other")).unwrap();
+
+        let apps = AppsDir::open(path, None).unwrap();
+        for (model, app_num, expected) in [
+            ("m", 1, Presence::Present),
+            ("m", 2, Presence::Present),
+            ("m", 3, Presence::Present),
+            ("m", 4, Presence::Absent),
+            ("m", 5, Presence::Absent),
+            ("m", 6, Presence::Absent),
+            ("file", 1, Presence::Absent),
+            ("linked", 1, Presence::Present),
+            (&"模".repeat(200), 1, Presence::Absent),
+        ] {
+            assert_eq!(apps.presence(&AppId::new(model, app_num)), expected, "{model}/app{app_num}");
+        }
+        let found = |model: &str, app_num| (model.to_owned(), app_num);
+        let view = apps.view(&[]);
+        assert_eq!(view.found, [found("linked", 1), found("linked", 3), found("m", 1), found("m", 3)]);
+        assert_eq!(view.unreadable, []);
+    }
+
+    #[test]
+    fn a_directory_that_went_away_or_was_replaced_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("apps");
+        let marker = Path::new(".apps-root");
+        assert!(AppsDir::open(&path, None).is_err());
+        fs::create_dir(&path).unwrap();
+        let err = AppsDir::open(&path, Some(marker)).err().unwrap();
+        assert!(err.to_string().contains(".apps-root"), "{err}");
+        fs::write(path.join(marker), "").unwrap();
+
+        let apps = AppsDir::open(&path, Some(marker)).unwrap();
+        apps.ensure_unchanged().unwrap();
+        fs::remove_file(path.join(marker)).unwrap();
+        assert!(apps.ensure_unchanged().is_err());
+
+        let apps = AppsDir::open(&path, None).unwrap();
+        fs::rename(&path, root.path().join("away")).unwrap();
+        assert!(apps.ensure_unchanged().is_err());
+        fs::create_dir(&path).unwrap();
+        assert!(apps.ensure_unchanged().is_err());
+    }
+}

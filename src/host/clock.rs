@@ -1,0 +1,56 @@
+//! Time, sleep and Ctrl-C.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
+
+use crate::core::retry::Clock;
+
+/// The machine's clock, which also hears Ctrl-C.
+///
+/// The first Ctrl-C ends a wait, or keeps the next write from starting; a write under way is
+/// finished, so that its answer is known. A second Ctrl-C ends the process at once, with 130.
+pub(crate) struct HostClock {
+    start: Instant,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl HostClock {
+    pub(crate) fn new() -> io::Result<Self> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        // In this order: the first signal must not see its own flag.
+        flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&interrupted))?;
+        flag::register(SIGINT, Arc::clone(&interrupted))?;
+        Ok(Self { start: Instant::now(), interrupted })
+    }
+}
+
+impl Clock for HostClock {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn timestamp(&self) -> Timestamp {
+        now()
+    }
+
+    fn sleep(&self, pause: Duration) {
+        thread::sleep(pause);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+/// The time of day in whole microseconds, which is what the table keeps.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}

@@ -1,0 +1,77 @@
+//! Values separated by commas or tabs.
+
+use std::io::{self, Write};
+
+use csv::{QuoteStyle, Terminator, WriterBuilder};
+
+use super::json::moment;
+use crate::core::allocation::Allocation;
+use crate::core::store::Outcome;
+use crate::core::text::Shown;
+
+/// Writes allocated apps as CSV with a header.
+pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
+    let mut out = builder().from_writer(out);
+    out.write_record(["model", "app_num", "backend_port", "frontend_port", "created"])?;
+    for Outcome { allocation, created } in outcomes {
+        let [model, app_num, backend, frontend] = name_and_ports(allocation);
+        out.write_record([model, app_num, backend, frontend, created.to_string()])?;
+    }
+    out.flush()
+}
+
+/// Writes rows as CSV with a header.
+pub(crate) fn rows<'a>(out: &mut dyn Write, rows: impl IntoIterator<Item = &'a Allocation>) -> io::Result<()> {
+    let mut out = builder().from_writer(out);
+    out.write_record([
+        "model",
+        "app_num",
+        "backend_port",
+        "frontend_port",
+        "is_available",
+        "created_at",
+        "updated_at",
+        "reserved_until",
+    ])?;
+    write_rows(&mut out, rows)
+}
+
+/// Writes rows separated by tabs, without a header and without quotes: no value holds a tab.
+pub(crate) fn plain<'a>(out: &mut dyn Write, rows: impl IntoIterator<Item = &'a Allocation>) -> io::Result<()> {
+    let mut out = builder().delimiter(b'\t').quote_style(QuoteStyle::Never).from_writer(out);
+    write_rows(&mut out, rows)
+}
+
+fn builder() -> WriterBuilder {
+    let mut builder = WriterBuilder::new();
+    builder.terminator(Terminator::Any(b'\n'));
+    builder
+}
+
+fn write_rows<'a>(out: &mut csv::Writer<impl Write>, rows: impl IntoIterator<Item = &'a Allocation>) -> io::Result<()> {
+    for row in rows {
+        let [model, app_num, backend, frontend] = name_and_ports(row);
+        let [created, updated, reserved] =
+            [row.created_at, row.updated_at, row.reserved_until()].map(|time| time.map(moment).unwrap_or_default());
+        out.write_record([
+            model,
+            app_num,
+            backend,
+            frontend,
+            row.is_available.to_string(),
+            created,
+            updated,
+            reserved,
+        ])?;
+    }
+    out.flush()
+}
+
+fn name_and_ports(row: &Allocation) -> [String; 4] {
+    [
+        Shown(&row.app.model).to_string(),
+        row.app.app_num.to_string(),
+        row.backend_port.to_string(),
+        row.frontend_port.to_string(),
+    ]
+}

@@ -1,0 +1,110 @@
+//! Lines for people, and the bare ones for shells.
+
+use std::io::{self, Write};
+
+use crate::core::allocation::Allocation;
+use crate::core::app::AppId;
+use crate::core::conflict::Finding;
+use crate::core::orphan::Kept;
+use crate::core::store::Outcome;
+use crate::core::text::Shown;
+
+/// What stdout can show.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    /// Whether a terminal reads it.
+    pub(crate) is_terminal: bool,
+    /// Whether colours are wanted.
+    pub(crate) has_colour: bool,
+}
+
+const GREEN: &str = "32";
+const RED: &str = "31";
+const YELLOW: &str = "33";
+
+impl Look {
+    fn paint(self, colour: &str, text: &str) -> String {
+        if self.has_colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// Writes allocated apps, a line each.
+pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
+    for Outcome { allocation, created } in outcomes {
+        let existing = if *created { "" } else { " (existing)" };
+        writeln!(out, "{}{existing}", app_and_ports(allocation))?;
+    }
+    Ok(())
+}
+
+/// Writes the bare ports of allocated apps, a line each.
+pub(crate) fn plain_outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
+    for Outcome { allocation, .. } in outcomes {
+        writeln!(out, "{} {}", allocation.backend_port, allocation.frontend_port)?;
+    }
+    Ok(())
+}
+
+/// Writes the ports of allocated apps as variables of a shell.
+pub(crate) fn env_outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
+    for Outcome { allocation, .. } in outcomes {
+        writeln!(out, "BACKEND_PORT={}\nFRONTEND_PORT={}", allocation.backend_port, allocation.frontend_port)?;
+    }
+    Ok(())
+}
+
+/// Writes what a check found: the conflicts, then the warnings.
+pub(crate) fn findings(out: &mut dyn Write, look: Look, findings: &[Finding]) -> io::Result<()> {
+    let (conflicts, warnings): (Vec<_>, Vec<_>) = findings.iter().partition(|found| found.kind.is_conflict());
+    if conflicts.is_empty() {
+        writeln!(out, "{} No port conflicts found.", look.paint(GREEN, "✓"))?;
+    } else {
+        writeln!(out, "{} Found {} conflict(s):", look.paint(RED, "✗"), conflicts.len())?;
+        lines(out, &conflicts)?;
+    }
+    if !warnings.is_empty() {
+        writeln!(out, "{} {} warning(s):", look.paint(YELLOW, "!"), warnings.len())?;
+        lines(out, &warnings)?;
+    }
+    Ok(())
+}
+
+fn lines(out: &mut dyn Write, findings: &[&Finding]) -> io::Result<()> {
+    findings.iter().try_for_each(|found| writeln!(out, "  - {}", found.message))
+}
+
+/// Writes what a cleanup removed, and what it kept and why.
+pub(crate) fn cleanup(out: &mut dyn Write, look: Look, removed: &[Allocation], kept: &[Kept]) -> io::Result<()> {
+    for row in removed {
+        writeln!(out, "  {}", app_and_ports(row))?;
+    }
+    for Kept { app, why, .. } in kept {
+        writeln!(out, "  kept {app}: {}", Shown(why))?;
+    }
+    let tick = look.paint(GREEN, "✓");
+    if removed.is_empty() {
+        writeln!(out, "{tick} No orphaned allocations found")
+    } else {
+        writeln!(out, "{tick} Removed {} orphaned allocation(s)", removed.len())
+    }
+}
+
+/// Writes what was released and what was not there.
+pub(crate) fn released(
+    out: &mut dyn Write,
+    look: Look,
+    released: &[Allocation],
+    not_found: &[AppId],
+) -> io::Result<()> {
+    for row in released {
+        writeln!(out, "{} Released ports for {}", look.paint(GREEN, "✓"), row.app)?;
+    }
+    for app in not_found {
+        writeln!(out, "{} No allocation found for {app}", look.paint(RED, "✗"))?;
+    }
+    Ok(())
+}
+
+fn app_and_ports(row: &Allocation) -> String {
+    format!("{}: backend {}, frontend {}", row.app, row.backend_port, row.frontend_port)
+}

@@ -1,0 +1,145 @@
+//! JSON: one shape for an allocation, wherever it stands.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::core::allocation::Allocation;
+use crate::core::app::AppId;
+use crate::core::conflict::Finding;
+use crate::core::orphan::Kept;
+use crate::core::store::Outcome;
+use crate::core::text::is_obeyed;
+
+/// The allocation object.
+#[derive(Serialize)]
+struct AllocationObject<'a> {
+    #[serde(flatten)]
+    app: AppObject<'a>,
+    backend_port: i64,
+    frontend_port: i64,
+    is_available: bool,
+    created_at: Option<String>,
+    updated_at: Option<String>,
+    reserved_until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct AppObject<'a> {
+    model: &'a str,
+    app_num: i64,
+}
+
+#[derive(Serialize)]
+struct FindingObject<'a> {
+    kind: &'static str,
+    message: &'a str,
+    ports: &'a [i64],
+    apps: Vec<AppObject<'a>>,
+}
+
+#[derive(Serialize)]
+struct KeptObject<'a> {
+    #[serde(flatten)]
+    app: AppObject<'a>,
+    reason: &'static str,
+}
+
+/// Writes allocated apps, one object a line.
+pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
+    for outcome in outcomes {
+        let object = AllocationObject { created: Some(outcome.created), ..allocation(&outcome.allocation) };
+        line(out, &object)?;
+    }
+    Ok(())
+}
+
+/// Writes rows as an array.
+pub(crate) fn rows<'a>(out: &mut dyn Write, rows: impl IntoIterator<Item = &'a Allocation>) -> io::Result<()> {
+    line(out, &rows.into_iter().map(allocation).collect::<Vec<_>>())
+}
+
+/// Writes what a check found.
+pub(crate) fn findings(out: &mut dyn Write, is_ok: bool, findings: &[Finding]) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        ok: bool,
+        conflicts: Vec<FindingObject<'a>>,
+        warnings: Vec<FindingObject<'a>>,
+    }
+    let objects =
+        |is_conflict| findings.iter().filter(|found| found.kind.is_conflict() == is_conflict).map(finding).collect();
+    line(out, &Report { ok: is_ok, conflicts: objects(true), warnings: objects(false) })
+}
+
+/// Writes what a cleanup removed and kept.
+pub(crate) fn cleanup(out: &mut dyn Write, dry_run: bool, removed: &[Allocation], kept: &[Kept]) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        dry_run: bool,
+        removed: Vec<AllocationObject<'a>>,
+        kept: Vec<KeptObject<'a>>,
+    }
+    let removed = removed.iter().map(allocation).collect();
+    let kept = kept.iter().map(|kept| KeptObject { app: app(&kept.app), reason: kept.reason.name() }).collect();
+    line(out, &Report { dry_run, removed, kept })
+}
+
+/// Writes what was released and what was not there.
+pub(crate) fn released(out: &mut dyn Write, released: &[Allocation], not_found: &[AppId]) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        released: Vec<AllocationObject<'a>>,
+        not_found: Vec<AppObject<'a>>,
+    }
+    let released = released.iter().map(allocation).collect();
+    line(out, &Report { released, not_found: not_found.iter().map(app).collect() })
+}
+
+/// A moment in RFC 3339, in UTC and to the microsecond.
+pub(crate) fn moment(moment: Timestamp) -> String {
+    format!("{moment:.6}")
+}
+
+fn app(app: &AppId) -> AppObject<'_> {
+    AppObject { model: &app.model, app_num: app.app_num }
+}
+
+fn allocation(row: &Allocation) -> AllocationObject<'_> {
+    AllocationObject {
+        app: app(&row.app),
+        backend_port: row.backend_port,
+        frontend_port: row.frontend_port,
+        is_available: row.is_available,
+        created_at: row.created_at.map(moment),
+        updated_at: row.updated_at.map(moment),
+        reserved_until: row.reserved_until().map(|until| until.to_string()),
+        created: None,
+    }
+}
+
+fn finding(found: &Finding) -> FindingObject<'_> {
+    FindingObject {
+        kind: found.kind.name(),
+        message: &found.message,
+        ports: &found.ports,
+        apps: found.apps.iter().map(app).collect(),
+    }
+}
+
+/// Writes one value on one line. JSON leaves some characters as they are that a terminal obeys;
+/// they can only stand inside strings, where an escape means the same.
+fn line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_string(value)?;
+    if text.chars().any(is_obeyed) {
+        for c in text.chars() {
+            if is_obeyed(c) { write!(out, "\\u{:04x}", u32::from(c))? } else { write!(out, "{c}")? }
+        }
+    } else {
+        out.write_all(text.as_bytes())?;
+    }
+    writeln!(out)
+}

@@ -1,0 +1,66 @@
+//! The table of allocations for people.
+
+use std::io::{self, Write};
+
+use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
+use jiff::Timestamp;
+
+use super::human::Look;
+use crate::core::allocation::Allocation;
+use crate::core::text::Shown;
+
+/// Writes the table and how many rows it has. Borders are for terminals.
+pub(crate) fn rows(out: &mut dyn Write, look: Look, rows: &[&Allocation]) -> io::Result<()> {
+    if rows.is_empty() {
+        return writeln!(out, "No port allocations found.");
+    }
+    let has_reservations = rows.iter().any(|row| row.reserved_until().is_some());
+    let mut header = vec!["Model", "App", "Backend", "Frontend", "Available", "Created"];
+    if has_reservations {
+        header.push("Reserved until");
+    }
+
+    let mut table = Table::new();
+    if look.is_terminal {
+        table.load_style(UTF8_FULL_CONDENSED.with_rounded_corners());
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    } else {
+        table.load_style(NOTHING).force_no_tty();
+    }
+    if look.has_colour {
+        table.enforce_styling();
+    }
+    table.set_header(header.into_iter().map(|name| {
+        let cell = Cell::new(name);
+        if look.has_colour { cell.add_attribute(Attribute::Bold) } else { cell }
+    }));
+    for column in 1..4 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for row in rows {
+        let mut cells = vec![
+            Shown(&row.app.model).to_string(),
+            row.app.app_num.to_string(),
+            row.backend_port.to_string(),
+            row.frontend_port.to_string(),
+            if row.is_available { "Yes" } else { "No" }.to_owned(),
+            row.created_at.map(minute).unwrap_or_default(),
+        ];
+        if has_reservations {
+            cells.push(row.reserved_until().map(minute).unwrap_or_default());
+        }
+        table.add_row(cells);
+    }
+    for line in table.lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    writeln!(out, "\nTotal: {} allocation(s)", rows.len())
+}
+
+/// A moment in UTC as people read it.
+fn minute(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
