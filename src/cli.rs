@@ -156,10 +156,7 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
             out.flush()?;
             return Ok(ExitCode::SUCCESS);
         }
-        Err(err) => {
-            let text = err.render().to_string();
-            return Err(Error::usage(text.trim_end().strip_prefix("error: ").unwrap_or(text.trim_end())));
-        }
+        Err(err) => return Err(Error::parsing(&err)),
     };
     let config = Config::resolve(&cli.global)?;
     log::start(cli.global.verbose, cli.global.quiet, wants_colour(cli.global.color, io::stderr().is_terminal()));

@@ -67,6 +67,7 @@ pub struct Error {
     kind: Kind,
     cause: anyhow::Error,
     hint: Option<String>,
+    usage: Option<String>,
 }
 
 /// What a command returns.
@@ -75,7 +76,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A failure of a kind.
     pub(crate) fn new(kind: Kind, cause: impl Into<anyhow::Error>) -> Self {
-        Self { kind, cause: cause.into(), hint: None }
+        Self { kind, cause: cause.into(), hint: None, usage: None }
     }
 
     /// A failure of a kind, told in words.
@@ -86,6 +87,15 @@ impl Error {
     /// A wrong command line.
     pub(crate) fn usage(message: impl Display) -> Self {
         Self::msg(Kind::Usage, message)
+    }
+
+    /// A command line that clap could not parse.
+    pub(crate) fn parsing(err: &clap::Error) -> Self {
+        let text = err.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        // First what is wrong, then how it would be right.
+        let (message, usage) = text.split_once("\n\n").unwrap_or((text, ""));
+        Self { usage: Some(usage.to_owned()).filter(|usage| !usage.is_empty()), ..Self::usage(message) }
     }
 
     /// What to do about it, in one line.
@@ -134,14 +144,16 @@ impl Error {
                 Some(hint) => format!("{message} ({hint})"),
                 None => message,
             };
+            let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
             let error = json!({"error": {"kind": self.kind.name(), "message": message}});
             writeln!(stderr, "{error}")
         } else {
+            let usage = self.usage.as_deref().map(|usage| format!("\n\n{usage}")).unwrap_or_default();
             let (on, off) = if colour { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
             let lines =
                 |text: &str| text.split('\n').map(|line| Shown(line).to_string()).collect::<Vec<_>>().join("\n");
             let hint = self.hint.as_deref().map(|hint| format!("\nhint: {}", lines(hint))).unwrap_or_default();
-            writeln!(stderr, "{on}error:{off} {}{hint}", lines(&message))
+            writeln!(stderr, "{on}error:{off} {}{hint}{usage}", lines(&message))
         };
     }
 

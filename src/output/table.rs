@@ -24,7 +24,10 @@ pub(crate) fn rows(out: &mut dyn Write, look: Look, rows: &[&Allocation]) -> io:
     let mut table = Table::new();
     if look.is_terminal {
         table.load_style(UTF8_FULL_CONDENSED.with_rounded_corners());
-        table.set_content_arrangement(ContentArrangement::Dynamic);
+        // A terminal that does not tell its width gets what it can show of whole lines.
+        if table.width().is_some_and(|width| width > 0) {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        }
     } else {
         table.load_style(NOTHING).force_no_tty();
     }
@@ -35,6 +38,9 @@ pub(crate) fn rows(out: &mut dyn Write, look: Look, rows: &[&Allocation]) -> io:
         let cell = Cell::new(name);
         if look.has_colour { cell.add_attribute(Attribute::Bold) } else { cell }
     }));
+    if let Some(column) = table.column_mut(0).filter(|_| !look.is_terminal) {
+        column.set_padding((0, 1));
+    }
     for column in 1..4 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);

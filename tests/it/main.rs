@@ -1,1 +1,14 @@
-//! Tests through the binary, in real processes.
+//! Tests through the binary, in real processes: a file a command, one fixture.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "these are tests")]
+
+mod allocate;
+mod check;
+mod cleanup;
+mod database;
+mod fixture;
+mod generated;
+mod list;
+mod platform;
+mod release;
+mod storm;
+mod usage;

@@ -78,8 +78,14 @@ impl Sqlite {
         let mut store = Self { path, retry, connection: None };
         if has_content(&store.path)? {
             let connection = connect(&store.path, OpenFlags::empty())?;
-            let is_made = store.retry.run(|| is_made(&connection)).map_err(|err| newer(&store.path).unwrap_or(err))?;
-            store.connection = is_made.then_some(connection);
+            let is_made = store.retry.run(|| {
+                if has_table(&connection)? {
+                    return Ok(true);
+                }
+                // A writer that died while it made the database leaves it empty again.
+                if pragma(&connection, "page_count")? == 0 { Ok(false) } else { Err(no_table()) }
+            });
+            store.connection = is_made.map_err(|err| newer(&store.path).unwrap_or(err))?.then_some(connection);
         }
         if missing == Missing::Fail && store.connection.is_none() {
             return Err(StoreError::Missing);
@@ -157,8 +163,11 @@ impl Store for Sqlite {
             self.connection = Some(self.create()?);
         }
         let (is_new_database, outcomes) = self.write(|transaction| {
-            let is_made = is_made(transaction)?;
+            let is_made = has_table(transaction)?;
             if !is_made {
+                if pragma(transaction, "schema_version")? != 0 {
+                    return Err(no_table());
+                }
                 transaction.execute_batch(SCHEMA)?;
             }
             let found = existing(transaction, apps)?;
@@ -245,18 +254,19 @@ fn connect(path: &Path, extra: OpenFlags) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Whether the table is there; a database with other content and no such table is an error.
-fn is_made(connection: &Connection) -> Result<bool, StoreError> {
-    if connection.table_exists(None, c"port_configurations")? {
-        return Ok(true);
+fn has_table(connection: &Connection) -> Result<bool, StoreError> {
+    Ok(connection.table_exists(None, c"port_configurations")?)
+}
+
+fn no_table() -> StoreError {
+    StoreError::Unusable {
+        why: "has no table port_configurations".into(),
+        hint: Some("name the platform's database, or a file that does not exist yet to start a new one"),
     }
-    match connection.query_row("PRAGMA page_count", [], |row| row.get(0))? {
-        0 => Ok(false),
-        1_i64.. | i64::MIN..0 => Err(StoreError::Unusable {
-            why: "has no table port_configurations".into(),
-            hint: Some("name the platform's database, or a file that does not exist yet to start a new one"),
-        }),
-    }
+}
+
+fn pragma(connection: &Connection, name: &str) -> Result<i64, StoreError> {
+    Ok(connection.pragma_query_value(None, name, |row| row.get(0))?)
 }
 
 fn all_rows(connection: &Connection) -> Result<Vec<Allocation>, StoreError> {

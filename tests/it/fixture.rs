@@ -1,0 +1,235 @@
+//! A folder of its own for each test, the binary run in it, and databases as the platform makes them.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use rusqlite::{Connection, params};
+use tempfile::TempDir;
+
+/// The platform's schema as it creates it in SQLite.
+pub const SCHEMA: &str = "\
+CREATE TABLE port_configurations (
+\tid INTEGER NOT NULL, 
+\tmodel VARCHAR(200) NOT NULL, 
+\tapp_num INTEGER NOT NULL, 
+\tfrontend_port INTEGER NOT NULL, 
+\tbackend_port INTEGER NOT NULL, 
+\tis_available BOOLEAN, 
+\tmetadata_json TEXT, 
+\tcreated_at DATETIME, 
+\tupdated_at DATETIME, 
+\tPRIMARY KEY (id), 
+\tCONSTRAINT unique_model_app UNIQUE (model, app_num)
+);
+CREATE INDEX ix_port_configurations_app_num ON port_configurations (app_num);
+CREATE INDEX ix_port_configurations_model ON port_configurations (model);
+CREATE INDEX ix_port_configurations_is_available ON port_configurations (is_available);
+CREATE UNIQUE INDEX ix_port_configurations_frontend_port ON port_configurations (frontend_port);
+CREATE UNIQUE INDEX ix_port_configurations_backend_port ON port_configurations (backend_port);
+";
+
+/// The same table as an old platform made it, without anything unique.
+pub const WEAK_SCHEMA: &str = "\
+CREATE TABLE port_configurations (
+\tid INTEGER NOT NULL PRIMARY KEY,
+\tmodel VARCHAR(200) NOT NULL,
+\tapp_num INTEGER NOT NULL,
+\tfrontend_port INTEGER NOT NULL,
+\tbackend_port INTEGER NOT NULL,
+\tis_available BOOLEAN,
+\tmetadata_json TEXT,
+\tcreated_at DATETIME,
+\tupdated_at DATETIME
+);
+";
+
+/// The moment that rows made by the fixture carry.
+pub const MADE: &str = "2026-01-02 03:04:05.678901";
+
+/// A row as the tests compare it: model, app number, backend and frontend port.
+pub type Row = (String, i64, i64, i64);
+
+/// A folder of its own, in which the binary runs without any environment but what a test gives it.
+pub struct World {
+    folder: TempDir,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A world whose default database is one of the platform's with 750 apps of 25 models.
+    pub fn with_platform() -> Self {
+        let world = Self::new();
+        world.database(SCHEMA, &platform_rows());
+        world
+    }
+
+    /// The path of something in the world.
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    /// Where the default database is.
+    pub fn default_database(&self) -> PathBuf {
+        self.path("data/ports.db")
+    }
+
+    /// Writes a file and the folders it stands in.
+    pub fn write(&self, relative: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(relative);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Makes the directories of apps, named `<safe model>/app<N>`, in the default apps directory.
+    pub fn apps<S: AsRef<str>>(&self, directories: impl IntoIterator<Item = S>) {
+        fs::create_dir_all(self.path("generated/apps")).unwrap();
+        for directory in directories {
+            fs::create_dir_all(self.path("generated/apps").join(directory.as_ref())).unwrap();
+        }
+    }
+
+    /// Makes the default database with this schema and these rows.
+    pub fn database(&self, schema: &str, rows: &[Row]) {
+        fs::create_dir_all(self.path("data")).unwrap();
+        let mut connection = Connection::open(self.default_database()).unwrap();
+        let transaction = connection.transaction().unwrap();
+        transaction.execute_batch(schema).unwrap();
+        for (model, app_num, backend, frontend) in rows {
+            transaction
+                .execute(
+                    "INSERT INTO port_configurations
+                     (model, app_num, backend_port, frontend_port, is_available, created_at, updated_at)
+                     VALUES (?1, ?2, ?3, ?4, 1, ?5, ?5)",
+                    params![model, app_num, backend, frontend, MADE],
+                )
+                .unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+
+    /// Runs SQL on the default database.
+    pub fn sql(&self, sql: &str) {
+        Connection::open(self.default_database()).unwrap().execute_batch(sql).unwrap();
+    }
+
+    /// The rows of the default database, in the order of their making.
+    pub fn rows(&self) -> Vec<Row> {
+        rows_of(&self.default_database())
+    }
+
+    /// The binary, about to run in the world's folder.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_manage-ports"));
+        command.current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub fn run<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Ran {
+        let mut command = self.command();
+        command.args(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        Ran::of(&mut command)
+    }
+
+    /// Runs the binary to its end on arguments separated by spaces.
+    pub fn line(&self, line: &str) -> Ran {
+        self.run(line.split_whitespace())
+    }
+
+    /// Starts the binary on arguments separated by spaces, its output kept for later.
+    pub fn start(&self, line: &str) -> Child {
+        let mut command = self.command();
+        command.args(line.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+}
+
+/// What a run of the binary printed, and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn of(command: &mut Command) -> Self {
+        command.output().unwrap().into()
+    }
+
+    /// Checks status, stdout and stderr, all to the letter.
+    #[track_caller]
+    pub fn is(&self, code: i32, stdout: &str, stderr: &str) {
+        assert_eq!((self.code, self.stdout.as_str(), self.stderr.as_str()), (Some(code), stdout, stderr));
+    }
+
+    /// Checks that it succeeded without talk, and returns stdout.
+    #[track_caller]
+    pub fn ok(&self) -> &str {
+        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
+        &self.stdout
+    }
+
+    /// Checks that it failed with this code, nothing on stdout and each of these in stderr.
+    #[track_caller]
+    pub fn fails(&self, code: i32, parts: &[&str]) {
+        assert_eq!((self.code, self.stdout.as_str()), (Some(code), ""), "{self:?}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "no {part:?} in {self:?}");
+        }
+        assert!(!self.stderr.contains("panicked"), "{self:?}");
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// The rows of a database, in the order of their making.
+pub fn rows_of(database: &Path) -> Vec<Row> {
+    let connection = Connection::open(database).unwrap();
+    connection.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
+    let sql = "SELECT model, app_num, backend_port, frontend_port FROM port_configurations ORDER BY id";
+    let mut rows = connection.prepare(sql).unwrap();
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+/// 750 apps of 25 models with ports as the platform's `port_config.json` gives them.
+pub fn platform_rows() -> Vec<Row> {
+    (0..750).map(|k| (format!("maker_model-{}.{}", k / 150, k / 30), k % 30 + 1, 5001 + 2 * k, 8001 + 2 * k)).collect()
+}
+
+/// A row, written short.
+pub fn row(model: &str, app_num: i64, backend: i64, frontend: i64) -> Row {
+    (model.to_owned(), app_num, backend, frontend)
+}
+
+/// A folder of the project's shared data, or a line that says what was not run without it.
+pub fn shared(what: &str) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("shared");
+    if folder.join("data").is_dir() {
+        return Some(folder);
+    }
+    // Past the test harness, which would swallow it.
+    writeln!(std::io::stderr(), "not run without ../shared: {what}").unwrap();
+    None
+}
+
+/// Ports that nothing listens on, from the kernel; free again on return.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.each_ref().map(|listener| listener.local_addr().unwrap().port())
+}
