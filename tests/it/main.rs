@@ -1,5 +1,5 @@
 //! Tests through the binary, in real processes: a file a command, one fixture.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "these are tests")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, unreachable_pub, reason = "these are tests")]
 
 mod allocate;
 mod check;

@@ -1,1 +1,203 @@
-//! To come.
+//! The platform's own database: the same facts as the script that this program replaces.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rusqlite::Connection;
+
+use super::fixture::{Row, SCHEMA, World, platform_rows, rows_of, shared};
+
+/// What stands in the apps tree: every app but two models' gaps.
+fn is_there((model, app_num, ..): &Row) -> bool {
+    !(model == "x-ai_grok-4" && (11..=30).contains(app_num) || model == "openai_o3" && app_num % 3 == 0)
+}
+
+/// The two models with gaps, in place of two of the fixture's.
+fn rows() -> Vec<Row> {
+    let rename = |model: String| match model.as_str() {
+        "maker_model-3.16" => "openai_o3".to_owned(),
+        "maker_model-4.24" => "x-ai_grok-4".to_owned(),
+        _ => model,
+    };
+    platform_rows()
+        .into_iter()
+        .map(|(model, app_num, ..)| (rename(model), app_num))
+        .zip(platform_rows())
+        .map(|((model, app_num), (.., backend, frontend))| (model, app_num, backend, frontend))
+        .collect()
+}
+
+/// What the old script printed, where it is known.
+struct Golden(Option<PathBuf>);
+
+impl Golden {
+    /// Checks the lines with a tick or a cross against those of the old script.
+    #[track_caller]
+    fn agrees(&self, file: &str, stdout: &str) {
+        let Some(folder) = &self.0 else { return };
+        let marked = |text: &str| {
+            text.lines().filter(|line| line.starts_with(['✓', '✗'])).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(marked(stdout), marked(&fs::read_to_string(folder.join(file)).unwrap()), "{file}");
+    }
+}
+
+/// The lines of a table that tell of an app: model, number, backend, frontend, available.
+fn facts(table: &str) -> BTreeSet<Vec<String>> {
+    let lines = table.lines().map(|line| line.split_whitespace().take(5).map(str::to_owned).collect::<Vec<_>>());
+    lines.filter(|words| words.len() == 5 && words[1].parse::<u32>().is_ok()).collect()
+}
+
+/// Goes through a day with the platform's database.
+fn story(world: &World, golden: &Golden) {
+    let database = world.default_database();
+    let all = rows_of(&database);
+    assert_eq!(all.len(), 750);
+    world.apps(all.iter().filter(|row| is_there(row)).map(|(model, app_num, ..)| format!("{model}/app{app_num}")));
+    let schema_of = |database: &Path| -> Vec<String> {
+        let connection = Connection::open(database).unwrap();
+        let mut sql = connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL").unwrap();
+        sql.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    let schema = schema_of(&database);
+
+    // Reading leaves every byte as it was, and nothing beside the file.
+    let before = fs::read(&database).unwrap();
+    let list = world.line("list");
+    assert_eq!(facts(list.ok()).len(), 750);
+    let expected = all.iter().map(|(model, app_num, backend, frontend)| {
+        vec![model.clone(), app_num.to_string(), backend.to_string(), frontend.to_string(), "Yes".to_owned()]
+    });
+    assert_eq!(facts(list.ok()), expected.collect());
+    assert!(list.ok().ends_with("\n\nTotal: 750 allocation(s)\n"));
+    if let Golden(Some(folder)) = golden {
+        assert_eq!(facts(list.ok()), facts(&fs::read_to_string(folder.join("list.txt")).unwrap()));
+    }
+    let check = world.line("check");
+    assert_eq!(check.ok().lines().next(), Some("✓ No port conflicts found."));
+    golden.agrees("check.txt", check.ok());
+    let dry_run = world.line("cleanup x-ai_grok-4 --dry-run");
+    for line in ["list --json", "list --format csv", "list --format plain", "list --state orphaned", "check --json"] {
+        assert_eq!(world.line(line).code, Some(0), "{line}");
+    }
+    assert_eq!(fs::read(&database).unwrap(), before);
+    assert_eq!(fs::read_dir(world.path("data")).unwrap().count(), 1);
+
+    let cleanup = world.line("cleanup x-ai_grok-4");
+    assert_eq!(cleanup.code, Some(0));
+    assert_eq!(cleanup.stderr, "Cleaning up orphaned allocations for model: x-ai_grok-4\n");
+    assert!(cleanup.stdout.ends_with("\n✓ Removed 20 orphaned allocation(s)\n"), "{cleanup:?}");
+    assert_eq!(dry_run.stdout, cleanup.stdout, "a dry run prints what a real one does");
+    golden.agrees("cleanup-model.txt", &cleanup.stdout);
+
+    let cleanup = world.line("cleanup");
+    assert_eq!((cleanup.code, cleanup.stderr.as_str()), (Some(0), "Cleaning up all orphaned allocations...\n"));
+    assert!(cleanup.stdout.ends_with("\n✓ Removed 10 orphaned allocation(s)\n"), "{cleanup:?}");
+    golden.agrees("cleanup-all.txt", &cleanup.stdout);
+
+    let release = world.line("release openai_o3 1");
+    release.is(0, "✓ Released ports for openai_o3/app1\n", "");
+    golden.agrees("release.txt", &release.stdout);
+    let release = world.line("release openai_o3 1");
+    release.is(1, "✗ No allocation found for openai_o3/app1\n", "");
+    golden.agrees("release-missing.txt", &release.stdout);
+
+    let left: Vec<_> =
+        all.iter().filter(|row| is_there(row) && (row.0.as_str(), row.1) != ("openai_o3", 1)).cloned().collect();
+    assert_eq!(rows_of(&database), left);
+    assert_eq!(schema_of(&database), schema);
+
+    // The same app again gets the same pair; a new one gets the lowest that is free in both columns.
+    let used: BTreeSet<_> = left.iter().flat_map(|(.., backend, frontend)| [*backend, *frontend]).collect();
+    let (model, app_num, backend, frontend) = &left[0];
+    let again = world.run(["allocate", "--model", model, "--app", &app_num.to_string(), "--format", "plain"]);
+    assert_eq!(again.ok(), format!("{backend} {frontend}\n"));
+    let new = world.line("allocate --model new --app 1 --no-probe --format plain");
+    let slot = (0..).map(|k| (5001 + 2 * k, 8001 + 2 * k)).find(|(backend, frontend)| {
+        !used.contains(backend) && !used.contains(frontend) && ![5061, 6665, 6667, 6669, 6679, 6697].contains(backend)
+    });
+    let (backend, frontend) = slot.unwrap();
+    assert_eq!(new.ok(), format!("{backend} {frontend}\n"));
+}
+
+#[test]
+fn a_day_with_a_platform_database_that_the_test_makes() {
+    let world = World::new();
+    world.database(SCHEMA, &rows());
+    story(&world, &Golden(None));
+}
+
+#[test]
+fn a_day_with_the_real_database_goes_as_the_old_script_says() {
+    let Some(folder) = shared("the story on the platform's real database") else { return };
+    let world = World::new();
+    world.write("data/ports.db", fs::read(folder.join("data/thesis_app.db")).unwrap());
+    story(&world, &Golden(Some(folder.join("golden"))));
+}
+
+#[test]
+fn the_real_database_has_the_schema_that_the_tests_make() {
+    let Some(folder) = shared("the comparison of the schemas") else { return };
+    assert_eq!(fs::read_to_string(folder.join("data/schema-sqlite.sql")).unwrap(), SCHEMA);
+}
+
+/// Reads rows back as the platform does, with its model of the table.
+const SQLALCHEMY: &str = r#"
+import sys
+from sqlalchemy import Boolean, Column, DateTime, Integer, MetaData, String, Table, Text, create_engine, select
+table = Table("port_configurations", MetaData(),
+    Column("id", Integer, primary_key=True), Column("model", String(200)), Column("app_num", Integer),
+    Column("frontend_port", Integer), Column("backend_port", Integer), Column("is_available", Boolean),
+    Column("metadata_json", Text), Column("created_at", DateTime(timezone=True)),
+    Column("updated_at", DateTime(timezone=True)))
+with create_engine("sqlite:///" + sys.argv[1]).connect() as connection:
+    for row in connection.execute(select(table).order_by(table.c.id)):
+        print(row.model, row.app_num, row.backend_port, row.frontend_port, row.is_available, row.metadata_json,
+              row.created_at.isoformat(timespec="microseconds"), row.updated_at == row.created_at)
+"#;
+
+/// A Python with SQLAlchemy, installed from PyPI for the tests; `None`, and a line that says so,
+/// where that cannot be had outside CI.
+fn python_with_sqlalchemy() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sqlalchemy");
+    let python = folder.join("bin/python");
+    let runs =
+        |command: &mut Command| command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success());
+    let has_it = || runs(Command::new(&python).args(["-c", "import sqlalchemy"]));
+    let install = || {
+        runs(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
+            && runs(Command::new(&python).args(["-m", "pip", "install", "--quiet", "sqlalchemy==2.0.44"]))
+            && has_it()
+    };
+    if has_it() || install() {
+        return Some(python);
+    }
+    assert!(std::env::var_os("CI").is_none(), "SQLAlchemy could not be installed from PyPI");
+    use std::io::Write;
+    writeln!(std::io::stderr(), "not run without SQLAlchemy from PyPI: the read-back of rows").unwrap();
+    None
+}
+
+#[test]
+fn sqlalchemy_reads_the_rows_back() {
+    let Some(python) = python_with_sqlalchemy() else { return };
+    let world = World::new();
+    world.database(SCHEMA, &[("theirs".to_owned(), 1, 6001, 9001)]);
+    let created = world.line("allocate --model ours --app 1-3 --no-probe --json");
+    let created: Vec<serde_json::Value> =
+        created.ok().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+
+    let output = Command::new(python).args(["-c", SQLALCHEMY]).arg(world.default_database()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let mut expected = "theirs 1 6001 9001 True None 2026-01-02T03:04:05.678901 True\n".to_owned();
+    for row in created {
+        let created_at = row["created_at"].as_str().unwrap().strip_suffix('Z').unwrap();
+        expected.push_str(&format!(
+            "ours {} {} {} True None {created_at} True\n",
+            row["app_num"], row["backend_port"], row["frontend_port"]
+        ));
+    }
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
