@@ -107,7 +107,7 @@ fn unusable(err: anyhow::Error) -> Error {
 fn in_words(reason: KeptReason, row: &Allocation, presence: &Presence) -> String {
     match (reason, presence) {
         (KeptReason::Reserved, _) => {
-            format!("reserved until {}", row.reserved_until().map(json::moment).unwrap_or_default())
+            format!("reserved until {}", row.reserved_until().map(|until| until.to_string()).unwrap_or_default())
         }
         (KeptReason::TooRecent, _) => match row.created_at.or(row.updated_at) {
             Some(made) => format!("made {}, later than --min-age allows", json::moment(made)),

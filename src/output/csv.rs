@@ -51,8 +51,8 @@ fn builder() -> WriterBuilder {
 fn write_rows<'a>(out: &mut csv::Writer<impl Write>, rows: impl IntoIterator<Item = &'a Allocation>) -> io::Result<()> {
     for row in rows {
         let [model, app_num, backend, frontend] = name_and_ports(row);
-        let [created, updated, reserved] =
-            [row.created_at, row.updated_at, row.reserved_until()].map(|time| time.map(moment).unwrap_or_default());
+        let [created, updated] = [row.created_at, row.updated_at].map(|time| time.map(moment).unwrap_or_default());
+        let reserved = row.reserved_until().map(|until| until.to_string()).unwrap_or_default();
         out.write_record([
             model,
             app_num,

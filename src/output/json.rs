@@ -99,7 +99,7 @@ pub(crate) fn released(out: &mut dyn Write, released: &[Allocation], not_found: 
     line(out, &Report { released, not_found: not_found.iter().map(app).collect() })
 }
 
-/// A moment in RFC 3339, in UTC and to the microsecond.
+/// A row's time in RFC 3339, in UTC and to the microsecond, as the table keeps it.
 pub(crate) fn moment(moment: Timestamp) -> String {
     format!("{moment:.6}")
 }

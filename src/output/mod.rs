@@ -45,3 +45,122 @@ impl<W: Write> Write for Pipe<W> {
         self.pass(result, ())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::human::Look;
+    use super::*;
+    use crate::core::allocation::Allocation;
+    use crate::core::app::AppId;
+    use crate::core::conflict::{Finding, Kind};
+    use crate::core::orphan::{Kept, KeptReason};
+    use crate::core::store::Outcome;
+
+    const PLAIN: Look = Look { is_terminal: false, has_colour: false };
+    const COLOURED: Look = Look { is_terminal: true, has_colour: true };
+
+    /// Rows as others may have written them: a comma and a quote, a control character, no times.
+    fn rows() -> Vec<Allocation> {
+        let row = |id, model: &str, app_num: i64| Allocation {
+            id,
+            app: AppId::new(model, app_num),
+            backend_port: 5001 + 2 * id,
+            frontend_port: 8001 + 2 * id,
+            is_available: true,
+            metadata: None,
+            created_at: Some("2026-01-02T03:04:05.678901Z".parse().unwrap()),
+            updated_at: Some("2026-01-02T03:04:05.678902Z".parse().unwrap()),
+        };
+        let mut rows = vec![row(0, "openai_gpt-4.1", 1), row(1, "a,\"b\"", 2), row(2, "e\u{1b}[31m\tf\u{9b}", -1)];
+        rows[1].metadata = Some(r#"{"reserved_until":"2026-02-01T00:00:00Z","theirs":1}"#.into());
+        rows[2].is_available = false;
+        rows[2].created_at = None;
+        rows[2].updated_at = None;
+        rows
+    }
+
+    fn outcomes() -> Vec<Outcome> {
+        rows().into_iter().map(|allocation| Outcome { created: allocation.id == 0, allocation }).collect()
+    }
+
+    fn findings() -> Vec<Finding> {
+        let finding = |kind, message: &str| Finding {
+            kind,
+            message: message.into(),
+            ports: vec![5001],
+            apps: vec![AppId::new("a", 1), AppId::new("b\u{9b}", 2)],
+        };
+        vec![
+            finding(Kind::DuplicateBackendPort, "Backend port 5001 used by multiple apps: a/app1, b%/app2"),
+            finding(Kind::Orphaned, "a/app1 has no directory a/app1"),
+        ]
+    }
+
+    fn kept() -> Vec<Kept> {
+        vec![Kept { app: AppId::new("k", 3), reason: KeptReason::TooRecent, why: "made just now".into() }]
+    }
+
+    fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        write(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn allocate() {
+        assert_snapshot!("allocate_human", written(|out| human::outcomes(out, &outcomes())));
+        assert_snapshot!("allocate_plain", written(|out| human::plain_outcomes(out, &outcomes())));
+        assert_snapshot!("allocate_env", written(|out| human::env_outcomes(out, &outcomes()[..1])));
+        assert_snapshot!("allocate_json", written(|out| json::outcomes(out, &outcomes())));
+        assert_snapshot!("allocate_csv", written(|out| csv::outcomes(out, &outcomes())));
+    }
+
+    #[test]
+    fn list() {
+        let rows = rows();
+        let references: Vec<_> = rows.iter().collect();
+        assert_snapshot!("list_human", written(|out| table::rows(out, PLAIN, &references)));
+        assert_snapshot!("list_terminal", written(|out| table::rows(out, COLOURED, &references)).escape_debug());
+        assert_snapshot!("list_json", written(|out| json::rows(out, &rows)));
+        assert_snapshot!("list_csv", written(|out| csv::rows(out, &rows)));
+        assert_snapshot!("list_plain", written(|out| csv::plain(out, &rows)));
+    }
+
+    #[test]
+    fn check() {
+        assert_snapshot!("check_human", written(|out| human::findings(out, PLAIN, &findings())));
+        assert_snapshot!("check_terminal", written(|out| human::findings(out, COLOURED, &findings())).escape_debug());
+        assert_snapshot!("check_json", written(|out| json::findings(out, false, &findings())));
+        assert_snapshot!("check_github", written(|out| github::findings(out, &findings())));
+    }
+
+    #[test]
+    fn cleanup() {
+        assert_snapshot!("cleanup_human", written(|out| human::cleanup(out, PLAIN, &rows(), &kept())));
+        assert_snapshot!("cleanup_json", written(|out| json::cleanup(out, true, &rows(), &kept())));
+    }
+
+    #[test]
+    fn release() {
+        let missing = [AppId::new("m", 9)];
+        assert_snapshot!("release_human", written(|out| human::released(out, PLAIN, &rows(), &missing)));
+        assert_snapshot!("release_json", written(|out| json::released(out, &rows(), &missing)));
+    }
+
+    #[test]
+    fn what_head_leaves_unread_is_written_to_nobody() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        let mut pipe = Pipe::new(Closed);
+        assert!(pipe.write_all(b"a line\n").is_ok() && pipe.flush().is_ok());
+    }
+}

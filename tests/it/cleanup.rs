@@ -1,1 +1,120 @@
-//! To come.
+//! `cleanup`.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::{Value, json};
+
+use super::fixture::{SCHEMA, World, row};
+
+const ALL: &str = "Cleaning up all orphaned allocations...\n";
+
+fn world() -> World {
+    let world = World::new();
+    world.database(SCHEMA, &[row("a/x", 1, 5001, 8001), row("a/x", 2, 5003, 8003), row("b", 1, 5005, 8005)]);
+    world.apps(["a_x/app1"]);
+    world
+}
+
+#[test]
+fn only_apps_without_a_directory_are_removed() {
+    let world = world();
+    world.line("cleanup --dry-run").is(
+        0,
+        "  a/x/app2: backend 5003, frontend 8003\n  b/app1: backend 5005, frontend 8005\n✓ Removed 2 orphaned allocation(s)\n",
+        &format!("{ALL}Dry run: nothing is removed\n"),
+    );
+    assert_eq!(world.rows().len(), 3);
+    world.line("cleanup a/x").is(
+        0,
+        "  a/x/app2: backend 5003, frontend 8003\n✓ Removed 1 orphaned allocation(s)\n",
+        "Cleaning up orphaned allocations for model: a/x\n",
+    );
+    assert_eq!(world.rows(), [row("a/x", 1, 5001, 8001), row("b", 1, 5005, 8005)]);
+    world.line("cleanup").is(0, "  b/app1: backend 5005, frontend 8005\n✓ Removed 1 orphaned allocation(s)\n", ALL);
+    world.line("cleanup").is(0, "✓ No orphaned allocations found\n", ALL);
+    world.line("cleanup nobody -q").is(0, "✓ No orphaned allocations found\n", "");
+    assert_eq!(world.rows(), [row("a/x", 1, 5001, 8001)]);
+}
+
+#[test]
+fn json_tells_what_was_removed_and_what_was_kept_and_why() {
+    let world = world();
+    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2999-01-01T00:00:00Z"}' WHERE model = 'b'"#);
+    let dry: Value = serde_json::from_str(&world.line("cleanup --json --dry-run").stdout).unwrap();
+    let real: Value = serde_json::from_str(&world.line("cleanup --json").stdout).unwrap();
+    assert_eq!(dry["removed"], real["removed"]);
+    assert_eq!((&dry["dry_run"], &real["dry_run"]), (&json!(true), &json!(false)));
+    assert_eq!(
+        real["removed"],
+        json!([{
+            "model": "a/x", "app_num": 2, "backend_port": 5003, "frontend_port": 8003, "is_available": true,
+            "created_at": "2026-01-02T03:04:05.678901Z", "updated_at": "2026-01-02T03:04:05.678901Z", "reserved_until": null,
+        }])
+    );
+    assert_eq!(real["kept"], json!([{"model": "b", "app_num": 1, "reason": "reserved"}]));
+}
+
+#[test]
+fn a_reservation_is_kept_until_it_is_over() {
+    let world = world();
+    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2999-01-01T00:00:00Z"}' WHERE app_num = 2;
+                 UPDATE port_configurations SET metadata_json = '{"reserved_until":"2001-01-01T00:00:00Z"}' WHERE model = 'b'"#);
+    world.line("cleanup").is(
+        0,
+        "  b/app1: backend 5005, frontend 8005\n  kept a/x/app2: reserved until 2999-01-01T00:00:00Z\n\
+         ✓ Removed 1 orphaned allocation(s)\n",
+        ALL,
+    );
+}
+
+#[test]
+fn a_row_younger_than_asked_for_or_of_unknown_age_is_kept() {
+    let world = world();
+    world.sql("UPDATE port_configurations SET created_at = NULL, updated_at = NULL WHERE app_num = 2");
+    world.line("allocate --model new --app 1 --no-probe").ok();
+    let cleanup = world.line("cleanup --min-age 1h");
+    assert_eq!(cleanup.code, Some(0));
+    let lines: Vec<_> = cleanup.stdout.lines().collect();
+    assert_eq!(lines[0], "  b/app1: backend 5005, frontend 8005");
+    assert_eq!(lines[1], "  kept a/x/app2: the row does not say how old it is");
+    assert!(lines[2].starts_with("  kept new/app1: made 2"), "{cleanup:?}");
+    assert_eq!(lines[3], "✓ Removed 1 orphaned allocation(s)");
+    let kept: Value = serde_json::from_str(&world.line("cleanup --min-age 1h --json").stdout).unwrap();
+    assert_eq!(kept["kept"][0]["reason"], "too_recent");
+    assert_eq!(world.rows().len(), 3);
+}
+
+#[test]
+fn what_stands_at_the_path_counts_and_a_broken_link_does_not() {
+    let world = World::new();
+    let rows: Vec<_> = (1..=5).map(|n| row("m", n, 5000 + n, 8000 + n)).collect();
+    world.database(SCHEMA, &rows);
+    world.apps(["m", "elsewhere"]);
+    let app = |n: u32| world.path(format!("generated/apps/m/app{n}"));
+    fs::write(app(1), "a file").unwrap();
+    symlink("../elsewhere", app(2)).unwrap();
+    symlink("../nowhere", app(3)).unwrap();
+    symlink("app4", app(4)).unwrap();
+    world.line("cleanup -q").ok();
+    assert_eq!(world.rows(), rows[..2]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_frees_nothing() {
+    let world = World::new();
+    let rows = [row("m", 1, 5001, 8001)];
+    world.database(SCHEMA, &rows);
+    world.line("cleanup").fails(5, &["generated/apps", "nothing was removed"]);
+    world.write("generated/apps", "a file");
+    world.line("cleanup").fails(5, &["generated/apps", "is not a folder"]);
+    fs::remove_file(world.path("generated/apps")).unwrap();
+    world.apps([""; 0]);
+    world.write("manage-ports.toml", "apps_dir_marker = \".apps-root\"\n");
+    world.line("cleanup").fails(5, &["has no marker", ".apps-root"]);
+    world.line("cleanup --dry-run").fails(5, &["has no marker"]);
+    assert_eq!(world.rows(), rows);
+    world.write("generated/apps/.apps-root", "");
+    assert_eq!(world.line("cleanup").code, Some(0));
+    assert_eq!(world.rows(), []);
+}

@@ -61,13 +61,6 @@ impl World {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// A world whose default database is one of the platform's with 750 apps of 25 models.
-    pub fn with_platform() -> Self {
-        let world = Self::new();
-        world.database(SCHEMA, &platform_rows());
-        world
-    }
-
     /// The path of something in the world.
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(relative)
@@ -223,9 +216,14 @@ pub fn shared(what: &str) -> Option<PathBuf> {
     if folder.join("data").is_dir() {
         return Some(folder);
     }
-    // Past the test harness, which would swallow it.
-    writeln!(std::io::stderr(), "not run without ../shared: {what}").unwrap();
+    not_run(&format!("{what}: no ../shared"));
     None
+}
+
+/// Says in one line what a test did not do.
+#[expect(clippy::explicit_write, reason = "the harness swallows what eprintln prints")]
+pub fn not_run(what: &str) {
+    writeln!(std::io::stderr(), "not run: {what}").unwrap();
 }
 
 /// Ports that nothing listens on, from the kernel; free again on return.

@@ -1,1 +1,115 @@
-//! To come.
+//! `list`.
+
+use serde_json::{Value, json};
+
+use super::fixture::{SCHEMA, World, row};
+
+fn world() -> World {
+    let world = World::new();
+    world.database(
+        SCHEMA,
+        &[row("b/x", 2, 5001, 8009), row("b/x", 10, 5007, 8001), row("a", 1, 5003, 8005), row("B", 1, 5005, 8003)],
+    );
+    world
+}
+
+/// The backend ports of the rows shown, which name them.
+fn backends(world: &World, line: &str) -> Vec<String> {
+    let plain = world.line(&format!("{line} --format plain"));
+    plain.ok().lines().map(|line| line.split('\t').nth(2).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn rows_come_by_model_and_number_or_as_sorted() {
+    let world = world();
+    assert_eq!(backends(&world, "list"), ["5005", "5003", "5001", "5007"]);
+    assert_eq!(backends(&world, "list --sort model"), ["5005", "5003", "5001", "5007"]);
+    assert_eq!(backends(&world, "list --sort backend"), ["5001", "5003", "5005", "5007"]);
+    assert_eq!(backends(&world, "list --sort frontend"), ["5007", "5005", "5003", "5001"]);
+    world.sql(
+        "UPDATE port_configurations SET created_at = NULL WHERE backend_port = 5001;
+               UPDATE port_configurations SET created_at = '2025-01-01 00:00:00.000000' WHERE backend_port = 5007",
+    );
+    assert_eq!(backends(&world, "list --sort created"), ["5007", "5005", "5003", "5001"]);
+}
+
+#[test]
+fn globs_choose_models() {
+    let world = world();
+    assert_eq!(backends(&world, "list --model a"), ["5003"]);
+    assert_eq!(backends(&world, "list --model b*"), ["5001", "5007"]);
+    assert_eq!(backends(&world, "list --model [aB] --model nothing"), ["5005", "5003"]);
+    assert_eq!(backends(&world, "list --model ?").len(), 2);
+    world.line("list --model c*").is(0, "No port allocations found.\n", "");
+    world.line("list --model [a").fails(2, &["--model", "[a"]);
+}
+
+#[test]
+fn states_choose_rows() {
+    let world = world();
+    world.apps(["b_x/app2", "a/app1"]);
+    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2999-01-01T00:00:00Z"}' WHERE backend_port = 5005;
+                 UPDATE port_configurations SET metadata_json = '{"reserved_until":"2001-01-01T00:00:00Z"}' WHERE backend_port = 5007"#);
+    assert_eq!(backends(&world, "list --state allocated"), ["5003", "5001"]);
+    assert_eq!(backends(&world, "list --state reserved"), ["5005"]);
+    assert_eq!(backends(&world, "list --state orphaned"), ["5007"]);
+    assert!(
+        world
+            .line("list")
+            .ok()
+            .starts_with("Model  App  Backend  Frontend  Available  Created              Reserved until\n")
+    );
+
+    // Without the directory nothing can be called orphaned.
+    std::fs::rename(world.path("generated"), world.path("away")).unwrap();
+    world.line("list --state orphaned").fails(5, &["generated/apps"]);
+    assert_eq!(backends(&world, "list --state allocated"), ["5003", "5001", "5007"]);
+    assert_eq!(backends(&world, "list --state reserved"), ["5005"]);
+}
+
+#[test]
+fn each_format_tells_the_same() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("a,\"b\"", 1, 5001, 8001)]);
+    world.sql(
+        r#"UPDATE port_configurations SET is_available = 0, updated_at = NULL,
+                 metadata_json = '{"theirs":[1],"reserved_until":"2999-01-01T00:00:00Z"}'"#,
+    );
+    world.line("list").is(
+        0,
+        "Model  App  Backend  Frontend  Available  Created              Reserved until\n\
+         a,\"b\"    1     5001      8001  No         2026-01-02 03:04:05  2999-01-01 00:00:00\n\
+         \n\
+         Total: 1 allocation(s)\n",
+        "",
+    );
+    world.line("list --format csv").is(
+        0,
+        "model,app_num,backend_port,frontend_port,is_available,created_at,updated_at,reserved_until\n\
+         \"a,\"\"b\"\"\",1,5001,8001,false,2026-01-02T03:04:05.678901Z,,2999-01-01T00:00:00Z\n",
+        "",
+    );
+    world.line("list --format plain").is(
+        0,
+        "a,\"b\"\t1\t5001\t8001\tfalse\t2026-01-02T03:04:05.678901Z\t\t2999-01-01T00:00:00Z\n",
+        "",
+    );
+    let rows: Value = serde_json::from_str(world.line("list --json").ok()).unwrap();
+    assert_eq!(
+        rows,
+        json!([{
+            "model": "a,\"b\"", "app_num": 1, "backend_port": 5001, "frontend_port": 8001, "is_available": false,
+            "created_at": "2026-01-02T03:04:05.678901Z", "updated_at": null, "reserved_until": "2999-01-01T00:00:00Z",
+        }])
+    );
+}
+
+#[test]
+fn an_empty_table_says_so() {
+    let world = World::new();
+    world.database(SCHEMA, &[]);
+    world.line("list").is(0, "No port allocations found.\n", "");
+    world.line("list --json").is(0, "[]\n", "");
+    world.line("list --format plain").is(0, "", "");
+    assert_eq!(world.line("list --format csv").ok().lines().count(), 1);
+}

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
 
-use super::fixture::{Row, SCHEMA, World, platform_rows, rows_of, shared};
+use super::fixture::{Row, SCHEMA, World, not_run, platform_rows, rows_of, shared};
 
 /// What stands in the apps tree: every app but two models' gaps.
 fn is_there((model, app_num, ..): &Row) -> bool {
@@ -175,8 +175,7 @@ fn python_with_sqlalchemy() -> Option<PathBuf> {
         return Some(python);
     }
     assert!(std::env::var_os("CI").is_none(), "SQLAlchemy could not be installed from PyPI");
-    use std::io::Write;
-    writeln!(std::io::stderr(), "not run without SQLAlchemy from PyPI: the read-back of rows").unwrap();
+    not_run("the read-back of rows: SQLAlchemy could not be installed from PyPI");
     None
 }
 

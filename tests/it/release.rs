@@ -1,1 +1,65 @@
-//! To come.
+//! `release`.
+
+use serde_json::{Value, json};
+
+use super::fixture::{SCHEMA, WEAK_SCHEMA, World, row};
+
+fn world() -> World {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001), row("m", 2, 5003, 8003), row("n", 1, 5005, 8005)]);
+    world
+}
+
+#[test]
+fn an_app_is_named_by_arguments_or_flags() {
+    for line in ["release m 1", "release --model m --app 1", "release --model m 1", "release m --app 1"] {
+        let world = world();
+        world.line(line).is(0, "✓ Released ports for m/app1\n", "");
+        assert_eq!(world.rows(), [row("m", 2, 5003, 8003), row("n", 1, 5005, 8005)], "{line}");
+        world.line(line).is(1, "✗ No allocation found for m/app1\n", "");
+    }
+}
+
+#[test]
+fn several_are_released_together_and_the_missing_ones_named() {
+    let world = world();
+    world.line("release m 1-2,7 9").is(
+        1,
+        "✓ Released ports for m/app1\n✓ Released ports for m/app2\n\
+         ✗ No allocation found for m/app7\n✗ No allocation found for m/app9\n",
+        "",
+    );
+    assert_eq!(world.rows(), [row("n", 1, 5005, 8005)]);
+}
+
+#[test]
+fn json_tells_what_was_released_and_what_was_not_there() {
+    let world = world();
+    let ran = world.line("release m 2,3 --json");
+    assert_eq!(ran.code, Some(1));
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["released"][0]["backend_port"], 5003);
+    assert_eq!(report["released"][0]["created_at"], "2026-01-02T03:04:05.678901Z");
+    assert_eq!(report["not_found"], json!([{"model": "m", "app_num": 3}]));
+}
+
+#[test]
+fn every_row_of_a_doubled_app_is_released() {
+    let world = World::new();
+    world.database(WEAK_SCHEMA, &[row("m", 1, 5001, 8001), row("m", 1, 5003, 8003)]);
+    assert_eq!(world.line("release m 1").code, Some(0));
+    assert_eq!(world.rows(), []);
+}
+
+#[test]
+fn rows_that_break_the_rules_can_be_released_and_other_bad_names_are_mistakes() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("bad\tname", 1, 5001, 8001), row("m", -1, 5003, 8003), row("m", 0, 5005, 8005)]);
+    world.run(["release", "bad\tname", "1"]).is(0, "✓ Released ports for bad\\tname/app1\n", "");
+    world.run(["release", "bad\tname", "1"]).fails(2, &["control characters"]);
+    world.line("release m -1 0").is(0, "✓ Released ports for m/app-1\n✓ Released ports for m/app0\n", "");
+    world.line("release m 0").fails(2, &["'0' is not an app number"]);
+    world.line("release m x").fails(2, &["'x' is not an app number"]);
+    world.line("release m").fails(2, &["no APPS given", "release MODEL APPS"]);
+    world.line("release").fails(2, &["no MODEL given", "release MODEL APPS"]);
+}

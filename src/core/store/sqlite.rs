@@ -73,9 +73,7 @@ pub(super) struct Sqlite {
 
 impl Sqlite {
     pub(super) fn open(path: &Path, missing: Missing, retry: Retry) -> Result<Self, StoreError> {
-        // SQLite gives names such as ":memory:" a meaning of their own; an absolute path has none.
-        let path = std::path::absolute(path)?;
-        let mut store = Self { path, retry, connection: None };
+        let mut store = Self { path: path.to_owned(), retry, connection: None };
         if has_content(&store.path)? {
             let connection = connect(&store.path, OpenFlags::empty())?;
             let is_made = store.retry.run(|| {
@@ -119,14 +117,14 @@ impl Sqlite {
         fs::create_dir_all(folder)?;
         // A new folder's own entry has to last too. All who found no database come through here,
         // so whoever answers first has synced them, no matter who made them.
-        for ancestor in folder.ancestors().skip(1) {
+        for ancestor in std::path::absolute(folder)?.ancestors().skip(1) {
             sync_folder(ancestor)?;
         }
         connect(&self.path, OpenFlags::SQLITE_OPEN_CREATE)
     }
 
     fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new("/"))
+        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
     /// Makes rows durable that others may have committed without syncing.

@@ -1,0 +1,1 @@
+complete --keep-order --exclusive --command manage-ports --arguments "(MANAGE_PORTS_COMPLETE=fish manage-ports -- (commandline --current-process --tokenize --cut-at-cursor) (commandline --current-token))"
