@@ -1,11 +1,13 @@
 //! `cleanup`.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 
+use rusqlite::{Connection, TransactionBehavior};
 use serde_json::{Value, json};
 
-use super::fixture::{SCHEMA, World, row};
+use super::fixture::{Ran, SCHEMA, World, row};
 
 const ALL: &str = "Cleaning up all orphaned allocations...\n";
 
@@ -117,4 +119,30 @@ fn a_directory_that_cannot_be_used_frees_nothing() {
     world.write("generated/apps/.apps-root", "");
     assert_eq!(world.line("cleanup").code, Some(0));
     assert_eq!(world.rows(), []);
+}
+
+#[test]
+fn a_row_that_changed_since_it_was_looked_at_is_kept() {
+    let world = world();
+    let mut platform = Connection::open(world.default_database()).unwrap();
+    let transaction = platform.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let mut cleanup = world.start("cleanup --json -v");
+    // It has looked, and waits for us to finish writing.
+    let mut talk = BufReader::new(cleanup.stderr.take().unwrap()).lines();
+    assert!(talk.any(|line| line.unwrap().contains("waiting")));
+    transaction
+        .execute_batch(
+            "UPDATE port_configurations SET updated_at = '2026-01-02 03:04:06.000000' WHERE model = 'b';
+             DELETE FROM port_configurations WHERE app_num = 2;
+             INSERT INTO port_configurations (model, app_num, backend_port, frontend_port) VALUES ('new', 1, 5003, 8003)",
+        )
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(talk);
+    let ran = Ran::from(cleanup.wait_with_output().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["removed"], json!([]));
+    assert_eq!(report["kept"], json!([{"model": "b", "app_num": 1, "reason": "changed"}]));
+    assert_eq!(world.rows(), [row("a/x", 1, 5001, 8001), row("b", 1, 5005, 8005), row("new", 1, 5003, 8003)]);
 }

@@ -77,11 +77,13 @@ impl Sqlite {
         if has_content(&store.path)? {
             let connection = connect(&store.path, OpenFlags::empty())?;
             let is_made = store.retry.run(|| {
-                if has_table(&connection)? {
+                // Both looks see one state, or a database made between them would lack its table.
+                let moment = connection.unchecked_transaction()?;
+                if has_table(&moment)? {
                     return Ok(true);
                 }
                 // A writer that died while it made the database leaves it empty again.
-                if pragma(&connection, "page_count")? == 0 { Ok(false) } else { Err(no_table()) }
+                if pragma(&moment, "page_count")? == 0 { Ok(false) } else { Err(no_table()) }
             });
             store.connection = is_made.map_err(|err| newer(&store.path).unwrap_or(err))?.then_some(connection);
         }
@@ -252,8 +254,10 @@ fn connect(path: &Path, extra: OpenFlags) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Asks by a statement: the schema that SQLite keeps in memory may be older than the transaction.
 fn has_table(connection: &Connection) -> Result<bool, StoreError> {
-    Ok(connection.table_exists(None, c"port_configurations")?)
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'port_configurations')";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
 fn no_table() -> StoreError {
