@@ -65,7 +65,7 @@ pub(crate) struct GlobalArgs {
     pub(crate) config: Option<PathBuf>,
 
     /// The longest wait for other writers, such as 500ms or 2m; 30s by default [env: MANAGE_PORTS_TIMEOUT]
-    #[arg(long, global = true, value_name = "DURATION")]
+    #[arg(long, global = true, value_name = "DURATION", allow_hyphen_values = true)]
     pub(crate) timeout: Option<String>,
 
     /// How to print the answer; each command has some of these
@@ -148,7 +148,7 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
         Ok(cli) => cli,
         Err(err) if !err.use_stderr() => {
             let text = err.render();
-            if io::stdout().is_terminal() && wants_colour(None, true) {
+            if wants_colour(colour_flag(args), io::stdout().is_terminal()) {
                 write!(out, "{}", text.ansi())?;
             } else {
                 write!(out, "{text}")?;
@@ -158,14 +158,14 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
         }
         Err(err) => return Err(Error::parsing(&err)),
     };
-    let config = Config::resolve(&cli.global)?;
     log::start(cli.global.verbose, cli.global.quiet, wants_colour(cli.global.color, io::stderr().is_terminal()));
+    let config = || Config::resolve(&cli.global);
     let answer = match cli.command {
-        Command::Allocate(args) => commands::allocate::run(&args, &config, &mut out),
-        Command::List(args) => commands::list::run(&args, &config, &mut out),
-        Command::Check(args) => commands::check::run(&args, &config, &mut out),
-        Command::Cleanup(args) => commands::cleanup::run(&args, &config, &mut out),
-        Command::Release(args) => commands::release::run(&args, &config, &mut out),
+        Command::Allocate(args) => commands::allocate::run(&args, &config()?, &mut out),
+        Command::List(args) => commands::list::run(&args, &config()?, &mut out),
+        Command::Check(args) => commands::check::run(&args, &config()?, &mut out),
+        Command::Cleanup(args) => commands::cleanup::run(&args, &config()?, &mut out),
+        Command::Release(args) => commands::release::run(&args, &config()?, &mut out),
         Command::Completions(args) => commands::completions::run(&args, &mut out),
         Command::Man(args) => commands::man::run(&args, &mut out),
     }?;
@@ -185,8 +185,11 @@ pub fn asks_for_json(args: &[OsString]) -> bool {
 /// Whether an error is to be printed in colour, judged likewise.
 #[must_use]
 pub fn colours_stderr(args: &[OsString]) -> bool {
-    let when = value_of(args, "--color").and_then(|when| ColorWhen::from_str(when.to_str()?, true).ok());
-    wants_colour(when, io::stderr().is_terminal())
+    wants_colour(colour_flag(args), io::stderr().is_terminal())
+}
+
+fn colour_flag(args: &[OsString]) -> Option<ColorWhen> {
+    value_of(args, "--color").and_then(|when| ColorWhen::from_str(when.to_str()?, true).ok())
 }
 
 fn before_dashes(args: &[OsString]) -> impl Iterator<Item = &OsStr> {

@@ -6,7 +6,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -95,10 +95,7 @@ impl Config {
     /// `database` for a kind of database that is not supported.
     pub(crate) fn resolve(flags: &GlobalArgs) -> Result<Self> {
         let named = flags.config.clone().or_else(|| variable("CONFIG").map(PathBuf::from));
-        let path = match named {
-            Some(path) => Some(path),
-            None => find_file().map_err(|err| Error::msg(Kind::Config, format!("looking for {FILE_NAME}: {err}")))?,
-        };
+        let path = named.or_else(find_file);
         let file = match &path {
             Some(path) => read_file(path).map_err(|err| Error::new(Kind::Config, err))?,
             None => File::default(),
@@ -130,6 +127,17 @@ impl Config {
         } else {
             SignedDuration::from_secs(30)
         };
+        let is_inside = |path: &&Path| {
+            let mut parts = path.components();
+            parts.clone().next().is_some() && parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+        };
+        if let Some(marker) = file.apps_dir_marker.as_deref().filter(|path| !is_inside(path)) {
+            let marker = marker.display();
+            return Err(in_file(format!("apps_dir_marker = \"{marker}\": expected a file inside the apps directory")));
+        }
+        if file.apps_dir.as_deref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(in_file("apps_dir is empty: expected a folder".to_owned()));
+        }
         let apps_dir = flags.apps_dir.clone().or_else(|| variable("APPS_DIR").map(PathBuf::from));
 
         Ok(Self {
@@ -173,18 +181,14 @@ fn variable(name: &str) -> Option<OsString> {
 }
 
 /// The configuration file in the current folder or the nearest one above.
-fn find_file() -> io::Result<Option<PathBuf>> {
-    if Path::new(FILE_NAME).try_exists()? {
-        return Ok(Some(FILE_NAME.into()));
+fn find_file() -> Option<PathBuf> {
+    // A link that leads nowhere is there, too: reading it says what is wrong.
+    if Path::new(FILE_NAME).symlink_metadata().is_ok() {
+        return Some(FILE_NAME.into());
     }
-    let here = env::current_dir()?;
-    for folder in here.ancestors().skip(1) {
-        let path = folder.join(FILE_NAME);
-        if path.try_exists()? {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
+    // What this user may not look into is not theirs to be configured by.
+    let here = env::current_dir().ok()?;
+    here.ancestors().skip(1).map(|folder| folder.join(FILE_NAME)).find(|path| path.symlink_metadata().is_ok())
 }
 
 fn read_file(path: &Path) -> anyhow::Result<File> {
@@ -196,6 +200,9 @@ fn read_file(path: &Path) -> anyhow::Result<File> {
 /// Reads a database's name as the platform writes it: a path, or a URL of SQLAlchemy's.
 fn database_path(name: &OsString, base: &Path, wrong: impl Fn(String) -> Error) -> Result<PathBuf> {
     let in_memory = || wrong("a database in memory keeps nothing: name a file".to_owned());
+    if name.is_empty() {
+        return Err(wrong("expected a path or a URL, it is empty".to_owned()));
+    }
     let Some((scheme, rest)) = name.to_str().and_then(|name| name.split_once("://")) else {
         return if name == ":memory:" { Err(in_memory()) } else { Ok(base.join(name)) };
     };

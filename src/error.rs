@@ -108,7 +108,8 @@ impl Error {
     ///
     /// A refused choice is told better by whoever asked for it.
     pub(crate) fn store(err: StoreError, path: &Path) -> Self {
-        let path = path.display();
+        let path = path.display().to_string();
+        let path = Shown(&path);
         match err {
             StoreError::Busy(what) => Self::msg(Kind::Locked, format!("database {path} is locked: waiting for {what}")),
             StoreError::Conflict(what) => {

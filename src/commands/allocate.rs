@@ -7,7 +7,7 @@ use super::{Answer, on_database, open_store_as};
 use crate::cli::Format;
 use crate::config::Config;
 use crate::core::allocation::PortPair;
-use crate::core::app::{AppId, model_name, parse_app_nums};
+use crate::core::app::{AppId, check_model, parse_app_nums};
 use crate::core::policy::{Reason, Refusal, admit, choose};
 use crate::core::ports::is_browser_blocked;
 use crate::core::store::{Missing, Outcome, Store, StoreError};
@@ -32,7 +32,7 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// The model, 1 to 200 characters
-    #[arg(long, value_name = "MODEL", value_parser = model_name, add = super::completions::models())]
+    #[arg(long, value_name = "MODEL", add = super::completions::models())]
     model: String,
 
     /// The apps: numbers, ranges and lists such as 1,3,5-9; may be given again
@@ -54,6 +54,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&[Format::Human, Format::Json, Format::Csv, Format::Plain, Format::Env])?;
+    check_model(&args.model).map_err(Error::usage)?;
     let app_nums = parse_app_nums(&args.apps).map_err(Error::usage)?;
     let apps: Vec<_> = app_nums.into_iter().map(|app_num| AppId::new(&args.model, app_num)).collect();
     let asked = asked_pair(args)?;
@@ -63,7 +64,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     if apps.len() > 1 && format == Format::Env {
         return Err(Error::usage("--format env prints the ports of one app, --app names several"));
     }
-    let preconfigured = preconfigured_pairs(config, &args.model)?;
+    let preconfigured = if asked.is_none() { preconfigured_pairs(config, &args.model)? } else { HashMap::new() };
 
     let mut store = open_store_as(config, Missing::Empty)?;
     let probe = config.probe && !args.no_probe;
@@ -138,7 +139,8 @@ fn explain(err: StoreError, store: &mut dyn Store, config: &Config) -> Error {
     let (port, reason) = match err {
         StoreError::Refused(Refusal::Port { port, reason }) => (port, reason),
         StoreError::Refused(Refusal::Exhausted(tally)) => {
-            return Error::msg(Kind::Exhausted, format!("no free pair is left: {tally}")).hint(
+            let left = if tally.free == 0 { "no free pair is left" } else { "not enough free pairs are left" };
+            return Error::msg(Kind::Exhausted, format!("{left}: {tally}")).hint(
                 "remove what is no longer needed with `manage-ports cleanup`, or widen [ports] in manage-ports.toml",
             );
         }

@@ -39,14 +39,15 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let rows = store.snapshot().map_err(|err| on_database(err, config))?;
     let missing_indexes = store.missing_indexes().map_err(|err| on_database(err, config))?;
     // The directory checks run where there is an apps directory.
-    let apps_dir =
-        config.apps_dir.exists().then(|| match AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()) {
+    let apps_dir = (!matches!(config.apps_dir.try_exists(), Ok(false))).then(|| {
+        match AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()) {
             Ok(apps_dir) => apps_dir.view(&rows),
             Err(err) => AppsDirView {
                 unreadable: vec![(config.apps_dir.display().to_string(), format!("{err:#}"))],
                 ..AppsDirView::default()
             },
-        });
+        }
+    });
     let findings = conflict::find(&Snapshot {
         rows: &rows,
         missing_indexes: &missing_indexes,

@@ -9,7 +9,7 @@ use super::{Answer, on_database, open_store, unless_misnamed};
 use crate::cli::Format;
 use crate::config::{Config, parse_duration};
 use crate::core::allocation::Allocation;
-use crate::core::app::{Presence, model_name};
+use crate::core::app::{Presence, check_model};
 use crate::core::orphan::{Kept, KeptReason, Verdict, judge};
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
@@ -40,13 +40,13 @@ pub(crate) struct Args {
     dry_run: bool,
 
     /// Keep allocations younger than this, such as 1h or 7d
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     min_age: Option<SignedDuration>,
 }
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&[Format::Human, Format::Json])?;
-    let named = args.model.as_deref().map_or(Ok(()), |model| model_name(model).map(drop).map_err(Error::usage));
+    let named = args.model.as_deref().map_or(Ok(()), |model| check_model(model).map_err(Error::usage));
     let (mut store, rows) = unless_misnamed(
         named,
         open_store(config).and_then(|mut store| {
@@ -78,14 +78,15 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     if args.dry_run {
         log::info!("Dry run: nothing is removed");
     } else if !orphans.is_empty() {
-        // Only rows that are still as they were seen; one that is gone is nobody's any more.
+        // Only rows that are still as they were seen, and whose directory has not come meanwhile; one
+        // that is gone is nobody's any more.
         let mut changed = Vec::new();
         let removed = store.remove(&mut |current| {
             let current: HashMap<_, _> = current.into_iter().map(|row| (row.id, row)).collect();
             let (same, different): (Vec<_>, Vec<_>) = orphans
                 .iter()
                 .filter_map(|seen| Some((seen, current.get(&seen.id)?)))
-                .partition(|(seen, current)| seen == current);
+                .partition(|(seen, current)| seen == current && apps_dir.presence(&seen.app) == Presence::Absent);
             changed = different.into_iter().map(|(seen, _)| seen.app.clone()).collect();
             same.into_iter().map(|(seen, _)| seen.clone()).collect()
         });

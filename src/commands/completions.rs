@@ -1,6 +1,6 @@
 //! `completions`: scripts that let a shell complete commands, models and apps.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::env;
 use std::ffi::OsString;
 use std::io::Write;
@@ -14,7 +14,6 @@ use super::{Answer, open_store};
 use crate::cli::{COMPLETE_VARIABLE, Cli, GlobalArgs};
 use crate::config::Config;
 use crate::core::allocation::Allocation;
-use crate::core::text::is_obeyed;
 use crate::error::{Error, Result};
 
 const AFTER_HELP: &str = "\
@@ -76,9 +75,11 @@ pub(super) fn apps() -> ArgValueCandidates {
 }
 
 fn candidates(names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
-    // A name that a terminal would obey is not for a command line.
-    let names: BTreeSet<_> = names.filter(|name| !name.chars().any(is_obeyed)).collect();
-    names.into_iter().map(CompletionCandidate::new).collect()
+    // Shells insert a candidate as it is: a name that would have to be quoted is not offered.
+    let is_bare = |name: &String| name.chars().all(|c| c.is_alphanumeric() || "_-./:@%+,=".contains(c));
+    let mut seen = HashSet::new();
+    let names = names.filter(|name| is_bare(name) && seen.insert(name.clone()));
+    names.zip(0..).map(|(name, order)| CompletionCandidate::new(name).display_order(Some(order))).collect()
 }
 
 /// The rows of the database that the unfinished command line names; none if that fails, for there

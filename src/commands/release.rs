@@ -5,7 +5,7 @@ use std::io::Write;
 use super::{Answer, on_database, open_store, unless_misnamed};
 use crate::cli::Format;
 use crate::config::Config;
-use crate::core::app::{AppId, model_name, parse_app_nums};
+use crate::core::app::{AppId, check_model, parse_app_nums};
 use crate::error::{Error, Result};
 use crate::output::{human, json};
 
@@ -68,7 +68,7 @@ fn named_apps(args: &Args) -> Result<(Vec<AppId>, Result<()>)> {
     if lists.is_empty() {
         return Err(Error::usage("no APPS given").hint(USAGE));
     }
-    let mut named = model_name(model).map(drop);
+    let mut named = check_model(model);
     let app_nums = match parse_app_nums(&lists) {
         Ok(app_nums) => app_nums.into_iter().map(i64::from).collect(),
         Err(why) => {

@@ -19,7 +19,7 @@ pub const APPS_MAX: usize = 10_000;
 /// One generated app, named by its model and its number; shown as `MODEL/appN`.
 ///
 /// Rows that others wrote may hold any text and any number, so an `AppId` does too. What a
-/// command line names goes through [`model_name`] and [`parse_app_nums`] first.
+/// command line names goes through [`check_model`] and [`parse_app_nums`] first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AppId {
     /// The model's name.
@@ -76,22 +76,19 @@ pub enum Presence {
 ///
 /// # Errors
 ///
-/// What was expected, in words, when the name breaks a rule.
-pub fn model_name(name: &str) -> Result<String, String> {
+/// A message that names the model and what was expected, when it breaks a rule.
+pub fn check_model(name: &str) -> Result<(), String> {
     let chars = name.chars().count();
-    if chars == 0 {
-        return Err(format!("a model has 1 to {MODEL_MAX_CHARS} characters, this one is empty"));
-    }
-    if chars > MODEL_MAX_CHARS {
-        return Err(format!("a model has 1 to {MODEL_MAX_CHARS} characters, this one has {chars}"));
-    }
-    if name.chars().any(char::is_control) {
-        return Err("a model has no control characters".to_owned());
-    }
-    if name == "." || name == ".." {
-        return Err("a model is not '.' or '..', which name folders".to_owned());
-    }
-    Ok(name.to_owned())
+    let broken = if !(1..=MODEL_MAX_CHARS).contains(&chars) {
+        format!("expected 1 to {MODEL_MAX_CHARS} characters, it has {chars}")
+    } else if name.chars().any(char::is_control) {
+        "expected no control characters".to_owned()
+    } else if name == "." || name == ".." {
+        "'.' and '..' name folders".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(format!("'{}' is not a model: {broken}", Shown(name)))
 }
 
 /// Reads app numbers as a command line gives them: `3`, `1-50`, `1,3,5-9`, in any number of lists.
@@ -164,10 +161,10 @@ mod tests {
 
     #[test]
     fn model_names_have_limits() {
-        assert!(model_name(&"é".repeat(200)).is_ok());
-        assert!(model_name("openai/gpt 4.1").is_ok());
+        assert!(check_model(&"é".repeat(200)).is_ok());
+        assert!(check_model("openai/gpt 4.1").is_ok());
         for bad in [String::new(), "é".repeat(201), "a\tb".into(), "a\u{9b}b".into(), ".".into(), "..".into()] {
-            assert!(model_name(&bad).is_err(), "{bad}");
+            assert!(check_model(&bad).is_err(), "{bad}");
         }
     }
 

@@ -101,8 +101,9 @@ impl Display for Tally {
 
 /// Chooses a pair for each app: its preferred pair if both ports are free, else the lowest free slot.
 ///
-/// An app is given as its preferred pair or `None`. A preferred pair is taken as written, without
-/// regard to the limits; a slot is also not excluded and not refused by browsers. Neither is taken
+/// An app is given as its preferred pair or `None`. Preferred pairs are given out before slots, so
+/// that no app gets what another one of them prefers. They are taken as written, without regard to
+/// the limits; a slot is also not excluded and not refused by browsers. Neither is taken
 /// if `is_listening` says so of one of its ports, which is asked only of ports otherwise free.
 ///
 /// # Errors
@@ -115,35 +116,35 @@ pub fn choose(
     is_listening: &mut dyn FnMut(u16) -> bool,
 ) -> Result<Vec<PortPair>, Refusal> {
     let mut taken = taken.clone();
-    let mut slots = limits.slots();
-    let mut tally = Tally { wanted: preferred.len(), ..Tally::default() };
     let mut pairs = Vec::with_capacity(preferred.len());
-    for &preferred in preferred {
-        let as_preferred =
-            preferred.filter(|pair| pair.ports().iter().all(|&port| !taken.contains(port) && !is_listening(port)));
-        // Ports only become taken here, so a slot passed over once stays passed over.
-        let pair = as_preferred.or_else(|| {
-            slots.by_ref().find(|pair| {
-                tally.slots += 1;
-                match first_obstacle(limits, *pair, &taken, is_listening) {
-                    None => {
-                        tally.free += 1;
-                        return true;
-                    }
-                    Some((_, Reason::Taken)) => tally.taken += 1,
-                    Some((_, Reason::Excluded | Reason::BrowserBlocked)) => tally.kept_back += 1,
-                    Some((_, Reason::Listening)) => tally.listening += 1,
-                }
-                false
-            })
-        });
-        let Some(pair) = pair else {
-            return Err(Refusal::Exhausted(tally));
-        };
-        taken.extend(pair.ports());
+    for pair in preferred {
+        let is_free = |pair: &PortPair| pair.ports().iter().all(|&port| !taken.contains(port) && !is_listening(port));
+        let pair = pair.filter(is_free);
+        taken.extend(pair.iter().flat_map(|pair| pair.ports()));
         pairs.push(pair);
     }
-    Ok(pairs)
+
+    let mut tally = Tally { wanted: preferred.len(), ..Tally::default() };
+    let mut slots = limits.slots();
+    let mut next_slot = || {
+        // Ports only become taken here, so a slot passed over once stays passed over.
+        for slot in slots.by_ref() {
+            tally.slots += 1;
+            match first_obstacle(limits, slot, &taken, is_listening) {
+                None => {
+                    tally.free += 1;
+                    taken.extend(slot.ports());
+                    return Some(slot);
+                }
+                Some((_, Reason::Taken)) => tally.taken += 1,
+                Some((_, Reason::Excluded | Reason::BrowserBlocked)) => tally.kept_back += 1,
+                Some((_, Reason::Listening)) => tally.listening += 1,
+            }
+        }
+        None
+    };
+    let pairs: Option<_> = pairs.into_iter().map(|pair| pair.or_else(&mut next_slot)).collect();
+    pairs.ok_or(Refusal::Exhausted(tally))
 }
 
 /// Accepts a pair asked for by number, or says why not.
@@ -218,9 +219,10 @@ mod tests {
 
     #[test]
     fn a_preferred_pair_is_taken_as_written_if_it_is_free() {
-        let free = [Some(pair(6000, 5060)), Some(pair(9000, 6000)), None];
-        let chosen = choose(&limits(), &free, &PortSet::new(), &mut |_| false);
-        assert_eq!(chosen, Ok(vec![pair(6000, 5060), pair(5001, 8001), pair(5003, 8003)]));
+        let wanted = [None, Some(pair(6000, 5060)), Some(pair(9000, 6000)), Some(pair(5001, 8001)), None];
+        let chosen = choose(&limits(), &wanted, &PortSet::new(), &mut |_| false);
+        let expected = [pair(5003, 8003), pair(6000, 5060), pair(5005, 8005), pair(5001, 8001), pair(5007, 8007)];
+        assert_eq!(chosen, Ok(expected.to_vec()));
         let listening = choose(&limits(), &[Some(pair(6000, 5060))], &PortSet::new(), &mut |port| port == 5060);
         assert_eq!(listening, Ok(vec![pair(5001, 8001)]));
     }

@@ -90,7 +90,8 @@ impl Retry {
                 return Err(StoreError::Locked { waited: self.waited.get(), tries: self.tries.get(), what });
             }
             let drawn = pause.mul_f64(self.random.borrow_mut().f64().midpoint(1.0)).min(left);
-            log::debug!("waiting {drawn:.1?} for {what} (try {})", self.tries.get());
+            let level = if pause == FIRST_PAUSE { log::Level::Debug } else { log::Level::Trace };
+            log::log!(level, "waiting for {what}, {drawn:.1?} more (try {})", self.tries.get());
             let start = self.clock.now();
             self.clock.sleep(drawn);
             self.waited.set(self.waited.get() + self.clock.now().saturating_sub(start));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::core::allocation::Allocation;
-use crate::core::app::{AppId, Presence};
+use crate::core::app::{AppId, Presence, safe_model};
 use crate::core::conflict::AppsDirView;
 
 /// An apps directory that was there, readable and marked when it was opened.
@@ -38,8 +38,13 @@ impl<'a> AppsDir<'a> {
     /// What stands at the app's directory. Links are followed; one that leads nowhere is nothing.
     pub(crate) fn presence(&self, app: &AppId) -> Presence {
         use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
-        match fs::metadata(self.path.join(app.directory())) {
+        let model = self.path.join(safe_model(&app.model));
+        match fs::metadata(model.join(format!("app{}", app.app_num))) {
             Ok(_) => Presence::Present,
+            // The app's own link may lead nowhere. A model's may lead to a volume that is not mounted.
+            Err(_) if model.is_symlink() && !model.exists() => {
+                Presence::Unreadable(format!("the link {} leads nowhere", model.display()))
+            }
             // A name too long for the file system cannot stand there either.
             Err(err) if matches!(err.kind(), NotFound | NotADirectory | InvalidFilename) => Presence::Absent,
             // Links in a circle lead nowhere.
@@ -138,6 +143,8 @@ mod tests {
         fs::write(path.join("file"), "").unwrap();
         symlink("m", path.join("linked")).unwrap();
         fs::create_dir(path.join("m/app08")).unwrap();
+        fs::create_dir(path.join("app9")).unwrap();
+        symlink("not-mounted", path.join("volume")).unwrap();
         fs::create_dir(path.join("m/other")).unwrap();
 
         let apps = AppsDir::open(path, None).unwrap();
@@ -150,10 +157,14 @@ mod tests {
             ("m", 6, Presence::Absent),
             ("file", 1, Presence::Absent),
             ("linked", 1, Presence::Present),
+            ("", 1, Presence::Absent),
+            ("", 9, Presence::Present),
             (&"模".repeat(200), 1, Presence::Absent),
         ] {
             assert_eq!(apps.presence(&AppId::new(model, app_num)), expected, "{model}/app{app_num}");
         }
+        let volume = apps.presence(&AppId::new("volume", 1));
+        assert!(matches!(&volume, Presence::Unreadable(why) if why.contains("leads nowhere")), "{volume:?}");
         let found = |model: &str, app_num| (model.to_owned(), app_num);
         let view = apps.view(&[]);
         assert_eq!(view.found, [found("linked", 1), found("linked", 3), found("m", 1), found("m", 3)]);

@@ -7,8 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::core::allocation::PortPair;
-use crate::core::app::{AppId, model_name, parse_app_nums};
-use crate::core::text::Shown;
+use crate::core::app::{AppId, check_model, parse_app_nums};
 
 /// An entry in either of the platform's spellings; its other keys are ignored.
 #[derive(Deserialize)]
@@ -41,7 +40,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<(AppId, PortPair)>> {
 fn checked(entry: Entry) -> Result<(AppId, PortPair)> {
     let Some(model) = entry.model.or(entry.model_name) else { bail!("has no model or model_name") };
     let Some(app_num) = entry.app_number.or(entry.app_num) else { bail!("has no app_number or app_num") };
-    let model = model_name(&model).map_err(|why| anyhow::anyhow!("model '{}': {why}", Shown(&model)))?;
+    check_model(&model).map_err(anyhow::Error::msg)?;
     parse_app_nums(&[app_num.to_string()]).map_err(anyhow::Error::msg)?;
     let port = |port: i64| u16::try_from(port).ok();
     let pair = port(entry.backend_port)
@@ -79,7 +78,7 @@ mod tests {
             ("{}", "is not a port configuration"),
             (r#"[{"app_num":1,"backend_port":1,"frontend_port":2}]"#, "entry 1: has no model"),
             (r#"[{"model":"a","backend_port":1,"frontend_port":2}]"#, "entry 1: has no app_number"),
-            (r#"[{"model":"..","app_num":1,"backend_port":1,"frontend_port":2}]"#, "entry 1: model '..'"),
+            (r#"[{"model":"..","app_num":1,"backend_port":1,"frontend_port":2}]"#, "entry 1: '..' is not a model"),
             (r#"[{"model":"a","app_num":0,"backend_port":1,"frontend_port":2}]"#, "'0' is not an app number"),
             (r#"[{"model":"a","app_num":1,"backend_port":70000,"frontend_port":2}]"#, "ports 70000 and 2"),
             (r#"[{"model":"a","app_num":1,"backend_port":2,"frontend_port":2}]"#, "ports 2 and 2"),

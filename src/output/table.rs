@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table};
 use jiff::Timestamp;
 
 use super::human::Look;
@@ -59,6 +59,10 @@ pub(crate) fn rows(out: &mut dyn Write, look: Look, rows: &[&Allocation]) -> io:
             cells.push(row.reserved_until().map(minute).unwrap_or_default());
         }
         table.add_row(cells);
+    }
+    // Only a model may take several lines where the terminal is narrow.
+    for column in table.column_iter_mut().skip(1) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
     }
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;

@@ -184,7 +184,7 @@ fn without_room_nothing_of_a_batch_is_kept() {
     world.database(SCHEMA, &[row("a", 1, 5001, 8001)]);
     world.line("allocate --model m --app 1-4").fails(
         4,
-        &["error: no free pair is left: 4 wanted and 3 free of 5 slots (1 taken, 1 excluded or blocked by browsers, 0 listened on)", "hint:"],
+        &["error: not enough free pairs are left: 4 wanted and 3 free of 5 slots (1 taken, 1 excluded or blocked by browsers, 0 listened on)", "hint:"],
     );
     assert_eq!(world.rows(), [row("a", 1, 5001, 8001)]);
     assert_eq!(world.line("allocate --model m --app 1-3 --format plain").ok(), "5005 8005\n5007 8007\n5009 8009\n");
@@ -236,4 +236,48 @@ fn new_rows_are_written_as_the_platform_writes_them() {
     assert_eq!(created, updated);
     let digits = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "0");
     assert_eq!(digits(&created), digits(MADE));
+}
+
+#[test]
+fn an_app_does_not_get_what_is_preconfigured_for_another_in_the_call() {
+    let world = World::new();
+    world.write("manage-ports.toml", "preconfigured = \"planned.json\"\n[ports]\nprobe = false\n");
+    world.write("planned.json", r#"[{"model": "m", "app_num": 2, "backend_port": 5001, "frontend_port": 8001}]"#);
+    world.database(SCHEMA, &[]);
+    assert_eq!(world.line("allocate --model m --app 1-2 --format plain").ok(), "5003 8003\n5001 8001\n");
+    world.line("release m 2").ok();
+    // Ports asked for by number are no reason to speak of the planned ones.
+    world.line("allocate --model m --app 2 --backend-port 7001 --frontend-port 7003 --format plain").is(
+        0,
+        "7001 7003\n",
+        "",
+    );
+}
+
+#[test]
+fn a_port_that_a_damaged_index_hides_is_still_taken() {
+    let world = world();
+    world.database(WEAK_SCHEMA, &[row("a", 1, 6001, 9001)]);
+    // An index that does not know the row: made for other rows, then said to be for all.
+    world.sql(
+        "CREATE INDEX backend ON port_configurations (backend_port) WHERE backend_port < 6000;
+         CREATE INDEX frontend ON port_configurations (frontend_port) WHERE frontend_port < 9000;
+         PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = replace(replace(sql, ' WHERE backend_port < 6000', ''), ' WHERE frontend_port < 9000', '')
+         WHERE type = 'index'",
+    );
+    world.line("allocate --model b --app 1 --backend-port 6001 --frontend-port 7001").fails(6, &["6001"]);
+}
+
+#[test]
+fn a_row_that_a_trigger_swallows_is_an_error() {
+    let world = world();
+    world.database(SCHEMA, &[row("a", 1, 6001, 9001)]);
+    world.sql(
+        "CREATE TRIGGER swallow BEFORE INSERT ON port_configurations BEGIN SELECT raise(IGNORE); END;
+               CREATE TRIGGER cling BEFORE DELETE ON port_configurations BEGIN SELECT raise(IGNORE); END",
+    );
+    world.line("allocate --model b --app 1").fails(3, &["did not keep a new row", "trigger"]);
+    world.line("release a 1").fails(3, &["did not let go of a row", "trigger"]);
+    assert_eq!(world.rows(), [row("a", 1, 6001, 9001)]);
 }

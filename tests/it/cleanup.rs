@@ -146,3 +146,44 @@ fn a_row_that_changed_since_it_was_looked_at_is_kept() {
     assert_eq!(report["kept"], json!([{"model": "b", "app_num": 1, "reason": "changed"}]));
     assert_eq!(world.rows(), [row("a/x", 1, 5001, 8001), row("b", 1, 5005, 8005), row("new", 1, 5003, 8003)]);
 }
+
+#[test]
+fn an_app_that_came_while_the_cleanup_waited_is_kept() {
+    let world = world();
+    let mut platform = Connection::open(world.default_database()).unwrap();
+    let transaction = platform.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let mut cleanup = world.start("cleanup --json -v");
+    let mut talk = BufReader::new(cleanup.stderr.take().unwrap()).lines();
+    assert!(talk.any(|line| line.unwrap().contains("waiting")));
+    world.apps(["b/app1"]);
+    transaction.commit().unwrap();
+    drop(talk);
+    let ran = Ran::from(cleanup.wait_with_output().unwrap());
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["kept"], json!([{"model": "b", "app_num": 1, "reason": "changed"}]));
+    assert_eq!(world.rows(), [row("a/x", 1, 5001, 8001), row("b", 1, 5005, 8005)]);
+}
+
+#[test]
+fn a_model_whose_folder_is_a_link_to_nowhere_is_kept() {
+    let world = world();
+    fs::remove_dir_all(world.path("generated/apps/a_x")).unwrap();
+    symlink("/nowhere/a_x", world.path("generated/apps/a_x")).unwrap();
+    let ran = world.line("cleanup a/x --json -q");
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let kept = |app_num: u32| json!({"model": "a/x", "app_num": app_num, "reason": "unreadable"});
+    assert_eq!((&report["removed"], &report["kept"]), (&json!([]), &json!([kept(1), kept(2)])));
+    assert_eq!(world.rows().len(), 3);
+}
+
+#[test]
+fn a_marker_is_a_file_inside_the_apps_directory() {
+    let world = world();
+    for marker in ["", "/etc/passwd", "../manage-ports.toml"] {
+        world.write("manage-ports.toml", format!("apps_dir_marker = \"{marker}\"\n"));
+        world.line("cleanup").fails(2, &["apps_dir_marker", "expected a file inside the apps directory"]);
+    }
+    world.write("manage-ports.toml", "apps_dir = \"\"\n");
+    world.line("cleanup").fails(2, &["apps_dir is empty"]);
+    assert_eq!(world.rows().len(), 3);
+}

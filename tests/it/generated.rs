@@ -40,6 +40,7 @@ fn the_completions_are_what_the_program_prints() {
 #[test]
 fn the_manual_pages_are_what_the_program_prints() {
     let world = World::new();
+    world.write("manage-ports.toml", "what prints fixed text reads no configuration");
     is_current("man/manage-ports.1", world.line("man").ok());
     for page in PAGES {
         is_current(&format!("man/manage-ports-{page}.1"), world.line(&format!("man {page}")).ok());
@@ -59,12 +60,12 @@ fn models_and_apps_are_completed_from_the_database() {
     let world = World::new();
     world.database(
         SCHEMA,
-        &[row("openai_o3", 7, 5001, 8001), row("qwen", 9, 5003, 8003), row("a\u{1b}b", 1, 5005, 8005)],
+        &[row("openai_o3", 7, 5001, 8001), row("qwen", 9, 5003, 8003), row("op$(touch x)", 1, 5005, 8005)],
     );
     for words in [
         ["manage-ports", "release", "ope"].as_slice(),
         &["manage-ports", "cleanup", "ope"],
-        &["manage-ports", "allocate", "--model", "ope"],
+        &["manage-ports", "allocate", "--model", "op"],
         &["manage-ports", "list", "--model", "ope"],
     ] {
         assert_eq!(completed(&world, words), "openai_o3\n", "{words:?}");

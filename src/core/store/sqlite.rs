@@ -13,6 +13,7 @@
 //!   drop SQLite's locks.
 //! - Reading changes nothing: the last reader out does not checkpoint somebody else's log.
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,9 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Statement, Transaction, TransactionBehavior, params,
+};
 
 use super::{Choose, Missing, Outcome, Select, Store, StoreError};
 use crate::core::allocation::{Allocation, PortPair};
@@ -131,14 +134,14 @@ impl Sqlite {
 
     /// Makes rows durable that others may have committed without syncing.
     fn sync_rows_of_others(&self) -> Result<(), StoreError> {
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
-        match File::open(log) {
+        // SQLite's files stand beside the database itself, not beside a link to it.
+        let path = fs::canonicalize(&self.path)?;
+        match File::open(log_path(&path)) {
             Ok(log) => log.sync_data()?,
             Err(err) if err.kind() == io::ErrorKind::NotFound => {}
             Err(err) => return Err(err.into()),
         }
-        Ok(sync_folder(self.folder())?)
+        Ok(sync_folder(path.parent().unwrap_or(&path))?)
     }
 }
 
@@ -204,7 +207,9 @@ impl Store for Sqlite {
             let selected = select(all_rows(transaction)?);
             let mut delete = transaction.prepare("DELETE FROM port_configurations WHERE rowid = ?1")?;
             for row in &selected {
-                delete.execute([row.id])?;
+                if delete.execute([row.id])? != 1 {
+                    return Err(unusable("did not let go of a row: it has a trigger or a rule of its own"));
+                }
             }
             Ok(selected)
         })
@@ -224,9 +229,23 @@ impl Store for Sqlite {
     }
 }
 
+/// The smallest database: one page of the smallest size, in bytes.
+const SMALLEST: u64 = 512;
+
+/// Where SQLite keeps the write-ahead log of a database.
+fn log_path(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    path.into()
+}
+
 /// Whether there is anything in the file; an empty or missing one is a database not made yet.
 fn has_content(path: &Path) -> Result<bool, StoreError> {
     match fs::metadata(path) {
+        // SQLite would take a file of one byte for an empty one.
+        Ok(metadata) if metadata.is_file() && (1..SMALLEST).contains(&metadata.len()) => {
+            Err(unusable("is not a SQLite database"))
+        }
         Ok(metadata) if metadata.is_file() => Ok(metadata.len() > 0),
         Ok(metadata) if metadata.is_dir() => Err(unusable("is a folder")),
         Ok(_) => Err(unusable("is not a regular file")),
@@ -250,7 +269,9 @@ fn connect(path: &Path, extra: OpenFlags) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(std::time::Duration::ZERO)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // A log with somebody's rows stays as it is; an empty one goes with the last connection.
+    let has_log = fs::canonicalize(path).and_then(|path| fs::metadata(log_path(&path))).is_ok_and(|log| log.len() > 0);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
     Ok(connection)
 }
 
@@ -271,33 +292,58 @@ fn pragma(connection: &Connection, name: &str) -> Result<i64, StoreError> {
     Ok(connection.pragma_query_value(None, name, |row| row.get(0))?)
 }
 
+/// Prepares a statement on the table's columns, and says so where one is missing.
+fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<Statement<'a>, StoreError> {
+    connection.prepare(sql).map_err(|err| {
+        let is_missing = |column: &CStr| !connection.column_exists(None, TABLE, column).unwrap_or(true);
+        match COLUMNS.into_iter().find(|column| is_missing(column)) {
+            Some(column) => {
+                unusable(format!("has a table port_configurations without a column {}", column.to_string_lossy()))
+            }
+            None => err.into(),
+        }
+    })
+}
+
+const TABLE: &CStr = c"port_configurations";
+
+const COLUMNS: [&CStr; 8] = [
+    c"model",
+    c"app_num",
+    c"backend_port",
+    c"frontend_port",
+    c"is_available",
+    c"metadata_json",
+    c"created_at",
+    c"updated_at",
+];
+
 fn all_rows(connection: &Connection) -> Result<Vec<Allocation>, StoreError> {
-    let mut rows = connection.prepare(select!(""))?;
+    let mut rows = prepare(connection, select!(""))?;
     Ok(rows.query_map([], allocation)?.collect::<Result<_, _>>()?)
 }
 
 /// The row of each app, where it has one; the oldest where it has several.
 fn existing(connection: &Connection, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, StoreError> {
-    let mut row = connection.prepare(select!("WHERE model = ?1 AND app_num = ?2 ORDER BY rowid LIMIT 1"))?;
+    let mut row = prepare(connection, select!("WHERE model = ?1 AND app_num = ?2 ORDER BY rowid LIMIT 1"))?;
     apps.iter().map(|app| Ok(row.query_row(params![app.model, app.app_num], allocation).optional()?)).collect()
 }
 
 /// Every port of either column; what is no port cannot be handed out and is passed over.
 fn taken_ports(connection: &Connection) -> Result<PortSet, StoreError> {
     let mut taken = PortSet::new();
-    // One scan of each port's index.
-    for sql in ["SELECT backend_port FROM port_configurations", "SELECT frontend_port FROM port_configurations"] {
-        let mut ports = connection.prepare(sql)?;
-        let mut ports = ports.query([])?;
-        while let Some(row) = ports.next()? {
-            if let Ok(port) = u16::try_from(integer(row.get_ref(0)?)) {
-                taken.insert(port);
-            }
+    // The table and not its indexes: a damaged index must not hide a port that a row has.
+    let mut ports = connection.prepare("SELECT backend_port, frontend_port FROM port_configurations NOT INDEXED")?;
+    let mut ports = ports.query([])?;
+    while let Some(row) = ports.next()? {
+        for column in [0, 1] {
+            taken.extend(u16::try_from(integer(row.get_ref(column)?)).ok());
         }
     }
     Ok(taken)
 }
 
+/// Inserts a row and reads it back: what is answered is what is stored, whatever a trigger did.
 fn insert(connection: &Connection, app: &AppId, pair: PortPair, now: Timestamp) -> Result<Allocation, StoreError> {
     connection
         .prepare_cached(
@@ -306,16 +352,11 @@ fn insert(connection: &Connection, app: &AppId, pair: PortPair, now: Timestamp) 
              VALUES (?1, ?2, ?3, ?4, 1, NULL, ?5, ?5)",
         )?
         .execute(params![app.model, app.app_num, pair.frontend, pair.backend, timestamp_text(now)])?;
-    Ok(Allocation {
-        id: connection.last_insert_rowid(),
-        app: app.clone(),
-        backend_port: pair.backend.into(),
-        frontend_port: pair.frontend.into(),
-        is_available: true,
-        metadata: None,
-        created_at: Some(now),
-        updated_at: Some(now),
-    })
+    let stored = connection
+        .prepare_cached(select!("WHERE rowid = ?1 AND model = ?2 AND app_num = ?3"))?
+        .query_row(params![connection.last_insert_rowid(), app.model, app.app_num], allocation)
+        .optional()?;
+    stored.ok_or_else(|| unusable("did not keep a new row: it has a trigger or a rule of its own"))
 }
 
 /// Reads a row that may hold anything: SQLite does not enforce the types of its columns.
@@ -384,10 +425,12 @@ impl From<rusqlite::Error> for StoreError {
                 (format!("is damaged: {err}"), Some("restore a copy, or save what is left with sqlite3's .recover"))
             }
             Some(ErrorCode::ReadOnly) => {
-                ("is read-only".into(), Some("check the permissions of the file and of its folder"))
+                let hint =
+                    "it must be writable to write, to undo what a killed writer left, and to use its write-ahead log";
+                ("is read-only".into(), Some(hint))
             }
             Some(ErrorCode::CannotOpen) => {
-                ("cannot be opened".into(), Some("check that its folder is there and may be written"))
+                ("cannot be opened".into(), Some("check the permissions of the file and of its folder"))
             }
             Some(ErrorCode::DiskFull) => ("cannot be written: the disk is full".into(), None),
             _ => (format!("cannot be used: {err}"), None),
