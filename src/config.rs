@@ -193,8 +193,14 @@ fn find_file() -> Option<PathBuf> {
 
 fn read_file(path: &Path) -> anyhow::Result<File> {
     let text = fs::read_to_string(path).with_context(|| format!("configuration file {}", path.display()))?;
-    toml::from_str(&text)
-        .map_err(|err| anyhow!("configuration file {}: {}", path.display(), err.to_string().trim_end()))
+    toml::from_str(&text).map_err(|err| {
+        // The line is named and not shown: it may hold a password.
+        let before = err.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count();
+        let key = text.lines().nth(line).and_then(|line| line.split(['=', ':', '"', '\'']).next()).unwrap_or_default();
+        let message = err.message().replace('\n', ", ");
+        anyhow!("configuration file {}: line {} ({}): {message}", path.display(), line + 1, Shown(key.trim()))
+    })
 }
 
 /// Reads a database's name as the platform writes it: a path, or a URL of SQLAlchemy's.

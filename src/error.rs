@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::core::store::StoreError;
-use crate::core::text::Shown;
+use crate::core::text::{Shown, escape_json};
 
 /// The kinds of failure that a caller can tell apart, by name in JSON and by exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Error {
             };
             let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
             let error = json!({"error": {"kind": self.kind.name(), "message": message}});
-            writeln!(stderr, "{error}")
+            writeln!(stderr, "{}", escape_json(&error.to_string()))
         } else {
             let usage = self.usage.as_deref().map(|usage| format!("\n\n{usage}")).unwrap_or_default();
             let (on, off) = if colour { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };

@@ -139,7 +139,7 @@ fn explain(err: StoreError, store: &mut dyn Store, config: &Config) -> Error {
     let (port, reason) = match err {
         StoreError::Refused(Refusal::Port { port, reason }) => (port, reason),
         StoreError::Refused(Refusal::Exhausted(tally)) => {
-            let left = if tally.free == 0 { "no free pair is left" } else { "not enough free pairs are left" };
+            let left = if tally.free == 0 { "no free pair is left" } else { "no free pair is left for each of them" };
             return Error::msg(Kind::Exhausted, format!("{left}: {tally}")).hint(
                 "remove what is no longer needed with `manage-ports cleanup`, or widen [ports] in manage-ports.toml",
             );

@@ -79,12 +79,14 @@ pub enum Presence {
 /// A message that names the model and what was expected, when it breaks a rule.
 pub fn check_model(name: &str) -> Result<(), String> {
     let chars = name.chars().count();
-    let broken = if !(1..=MODEL_MAX_CHARS).contains(&chars) {
+    let broken = if chars == 0 {
+        format!("expected 1 to {MODEL_MAX_CHARS} characters, it is empty")
+    } else if chars > MODEL_MAX_CHARS {
         format!("expected 1 to {MODEL_MAX_CHARS} characters, it has {chars}")
     } else if name.chars().any(char::is_control) {
         "expected no control characters".to_owned()
     } else if name == "." || name == ".." {
-        "'.' and '..' name folders".to_owned()
+        "expected a name other than '.' or '..', which are folders".to_owned()
     } else {
         return Ok(());
     };

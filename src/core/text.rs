@@ -27,10 +27,25 @@ impl Display for Shown<'_> {
 }
 
 /// Whether a terminal would act on this character instead of showing it.
-#[must_use]
-pub fn is_obeyed(c: char) -> bool {
+fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Escapes in JSON what JSON leaves as it is and a terminal obeys. It can only stand inside strings,
+/// where an escape means the same.
+#[must_use]
+pub fn escape_json(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_obeyed(c) {
+            // Writing to a String does not fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::core::app::AppId;
 use crate::core::conflict::Finding;
 use crate::core::orphan::Kept;
 use crate::core::store::Outcome;
-use crate::core::text::is_obeyed;
+use crate::core::text::escape_json;
 
 /// The allocation object.
 #[derive(Serialize)]
@@ -130,16 +130,7 @@ fn finding(found: &Finding) -> FindingObject<'_> {
     }
 }
 
-/// Writes one value on one line. JSON leaves some characters as they are that a terminal obeys;
-/// they can only stand inside strings, where an escape means the same.
+/// Writes one value on one line.
 fn line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
-    let text = serde_json::to_string(value)?;
-    if text.chars().any(is_obeyed) {
-        for c in text.chars() {
-            if is_obeyed(c) { write!(out, "\\u{:04x}", u32::from(c))? } else { write!(out, "{c}")? }
-        }
-    } else {
-        out.write_all(text.as_bytes())?;
-    }
-    writeln!(out)
+    writeln!(out, "{}", escape_json(&serde_json::to_string(value)?))
 }

@@ -184,7 +184,7 @@ fn without_room_nothing_of_a_batch_is_kept() {
     world.database(SCHEMA, &[row("a", 1, 5001, 8001)]);
     world.line("allocate --model m --app 1-4").fails(
         4,
-        &["error: not enough free pairs are left: 4 wanted and 3 free of 5 slots (1 taken, 1 excluded or blocked by browsers, 0 listened on)", "hint:"],
+        &["error: no free pair is left for each of them: 4 wanted and 3 free of 5 slots (1 taken, 1 excluded or blocked by browsers, 0 listened on)", "hint:"],
     );
     assert_eq!(world.rows(), [row("a", 1, 5001, 8001)]);
     assert_eq!(world.line("allocate --model m --app 1-3 --format plain").ok(), "5005 8005\n5007 8007\n5009 8009\n");

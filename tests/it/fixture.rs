@@ -61,6 +61,13 @@ impl World {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
+    /// A world whose default database is one of the platform's with 750 apps of 25 models.
+    pub fn with_platform() -> Self {
+        let world = Self::new();
+        world.database(SCHEMA, &platform_rows());
+        world
+    }
+
     /// The path of something in the world.
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(relative)
@@ -177,6 +184,20 @@ impl Ran {
             assert!(self.stderr.contains(part), "no {part:?} in {self:?}");
         }
         assert!(!self.stderr.contains("panicked"), "{self:?}");
+    }
+
+    /// Checks that it failed with this code, nothing on stdout and one line of JSON on stderr, an
+    /// error of this kind and nothing else, and returns its message.
+    #[track_caller]
+    pub fn fails_as_json(&self, code: i32, kind: &str) -> String {
+        self.fails(code, &[]);
+        let line = self.stderr.strip_suffix('\n').unwrap();
+        assert!(!line.contains('\n'), "more than a line in {self:?}");
+        let error: serde_json::Value = serde_json::from_str(line).unwrap();
+        let message = error["error"]["message"].as_str().unwrap();
+        assert_eq!(error, serde_json::json!({"error": {"kind": kind, "message": message}}));
+        assert!(!message.is_empty() && !message.contains('\n'), "{self:?}");
+        message.to_owned()
     }
 }
 
