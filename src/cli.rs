@@ -124,6 +124,7 @@ enum Command {
     Check(commands::check::Args),
     Cleanup(commands::cleanup::Args),
     Release(commands::release::Args),
+    Selftest(commands::selftest::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
 }
@@ -166,6 +167,7 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
         Command::Check(args) => commands::check::run(&args, &config()?, &mut out),
         Command::Cleanup(args) => commands::cleanup::run(&args, &config()?, &mut out),
         Command::Release(args) => commands::release::run(&args, &config()?, &mut out),
+        Command::Selftest(args) => commands::selftest::run(&args, &config()?, &mut out),
         Command::Completions(args) => commands::completions::run(&args, &mut out),
         Command::Man(args) => commands::man::run(&args, &mut out),
     }?;

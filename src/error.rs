@@ -134,6 +134,11 @@ impl Error {
         }
     }
 
+    /// What went wrong, without its kind.
+    pub(crate) fn into_cause(self) -> anyhow::Error {
+        self.cause
+    }
+
     /// Prints the failure to stderr, as one line of JSON or for a person.
     ///
     /// Where stderr cannot be written nothing more can be said, so that is passed over.

@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod release;
+pub(crate) mod selftest;
 
 use crate::config::Config;
 use crate::core::retry::Retry;
@@ -29,9 +30,13 @@ fn open_store(config: &Config) -> Result<Box<dyn Store>> {
 }
 
 fn open_store_as(config: &Config, missing: Missing) -> Result<Box<dyn Store>> {
+    store::open(&config.database, missing, retry(config)?).map_err(|err| on_database(err, config))
+}
+
+/// The patience of one command.
+fn retry(config: &Config) -> Result<Retry> {
     let clock = HostClock::new().map_err(|err| Error::msg(Kind::Io, format!("cannot watch for Ctrl-C: {err}")))?;
-    let retry = Retry::new(config.timeout, Box::new(clock));
-    store::open(&config.database, missing, retry).map_err(|err| on_database(err, config))
+    Ok(Retry::new(config.timeout, Box::new(clock)))
 }
 
 fn on_database(err: StoreError, config: &Config) -> Error {

@@ -5,6 +5,7 @@
 //! so that processes that collided once do not collide in step.
 
 use std::cell::{Cell, RefCell};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -96,6 +97,35 @@ impl Retry {
             self.clock.sleep(drawn);
             self.waited.set(self.waited.get() + self.clock.now().saturating_sub(start));
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+impl Retry {
+    /// Waits for something that comes by itself, as long as the time allows.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] when the time is over, or [`StoreError::Interrupted`].
+    pub fn wait<T>(&self, coming: &Receiver<T>, what: &str) -> Result<T, StoreError> {
+        log::debug!("waiting for {what}");
+        let start = self.clock.now();
+        let already = self.waited.get();
+        self.tries.set(self.tries.get() + 1);
+        loop {
+            if self.clock.is_interrupted() {
+                return Err(StoreError::Interrupted);
+            }
+            self.waited.set(already + self.clock.now().saturating_sub(start));
+            let left = self.timeout.saturating_sub(self.waited.get());
+            match coming.recv_timeout(left.min(LONGEST_PAUSE)) {
+                Ok(come) => return Ok(come),
+                Err(_) if left.is_zero() => {
+                    let (waited, tries) = (self.waited.get(), self.tries.get());
+                    return Err(StoreError::Locked { waited, tries, what: what.to_owned() });
+                }
+                Err(_) => {}
+            }
         }
     }
 }

@@ -31,6 +31,15 @@ pub struct Outcome {
     pub created: bool,
 }
 
+/// How a database keeps what is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mode {
+    /// Its journal mode, in the database's words.
+    pub journal: String,
+    /// Whether our processes wait in a queue; they try again and again otherwise.
+    pub has_queue: bool,
+}
+
 /// A table of allocations that other processes write too.
 pub trait Store {
     /// Reads every row, sorted by model and app number.
@@ -55,6 +64,13 @@ pub trait Store {
     ///
     /// [`StoreError`] when the table cannot be written; it is then as it was.
     fn remove(&mut self, select: &mut Select<'_>) -> Result<Vec<Allocation>, StoreError>;
+
+    /// How the database keeps what is written, and how writers wait for each other.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read.
+    fn mode(&mut self) -> Result<Mode, StoreError>;
 
     /// The unique indexes of the platform's table that this one lacks.
     ///

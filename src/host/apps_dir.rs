@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use rustix::io::Errno;
 
 use crate::core::allocation::Allocation;
 use crate::core::app::{AppId, Presence, safe_model};
@@ -48,7 +49,7 @@ impl<'a> AppsDir<'a> {
             // A name too long for the file system cannot stand there either.
             Err(err) if matches!(err.kind(), NotFound | NotADirectory | InvalidFilename) => Presence::Absent,
             // Links in a circle lead nowhere.
-            Err(err) if err.raw_os_error() == Some(libc::ELOOP) => Presence::Absent,
+            Err(err) if err.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Presence::Absent,
             Err(err) => Presence::Unreadable(err.to_string()),
         }
     }

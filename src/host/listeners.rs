@@ -1,7 +1,7 @@
 //! Who listens on this machine.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
@@ -10,24 +10,27 @@ use socket2::{Domain, Socket, Type};
 ///
 /// It asks by binding and never listens itself: with `SO_REUSEADDR` a bind fails on a port that is
 /// listened on, and not because another probe has just bound it too (`socket(7)`). Where the
-/// system will not say, for a port below 1024 or without IPv6, the port counts as free.
+/// system will not say, as for a port below 1024, the port counts as free.
 pub(crate) fn is_listening(port: u16) -> bool {
-    [
-        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-        SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
-    ]
-    .into_iter()
-    .any(|address| matches!(bind(address), Err(err) if err.kind() == io::ErrorKind::AddrInUse))
+    let is_taken = |address: IpAddr| {
+        let bound = bind(SocketAddr::new(address, port));
+        matches!(bound, Err(err) if err.kind() == io::ErrorKind::AddrInUse)
+    };
+    // On Linux, a bind to all addresses of both families fails for a listener on any of them.
+    if cfg!(target_os = "linux") && bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).is_ok() {
+        return false;
+    }
+    [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        .into_iter()
+        .any(is_taken)
 }
 
+/// Binds to an address; to all addresses of IPv6 is to all of IPv4 as well.
 fn bind(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // Otherwise the wildcard would answer for IPv4 as well.
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())
 }

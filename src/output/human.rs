@@ -1,7 +1,9 @@
 //! Lines for people, and the bare ones for shells.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
+use crate::commands::selftest::Report;
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::conflict::Finding;
@@ -103,6 +105,22 @@ pub(crate) fn released(
         writeln!(out, "{} No allocation found for {app}", look.paint(RED, "✗"))?;
     }
     Ok(())
+}
+
+/// Writes what a self-test found: a line for each promise, then what was measured.
+pub(crate) fn selftest(out: &mut dyn Write, look: Look, report: &Report) -> io::Result<()> {
+    for (promise, broken) in &report.promises {
+        match broken {
+            None => writeln!(out, "{} {promise}", look.paint(GREEN, "✓"))?,
+            Some(why) => writeln!(out, "{} {promise}: {}", look.paint(RED, "✗"), Shown(why))?,
+        }
+    }
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+    writeln!(out, "  {:.0} allocations a second, start of the processes included", report.per_second)?;
+    writeln!(out, "  p50 {:.1} ms, p99 {:.1} ms a call", milliseconds(report.p50), milliseconds(report.p99))?;
+    writeln!(out, "  one sync {:.2} ms", milliseconds(report.sync))?;
+    writeln!(out, "  journal mode {}", report.journal_mode)?;
+    writeln!(out, "  waiting {}", if report.has_queue { "in a queue, on a lock file" } else { "by trying again" })
 }
 
 fn app_and_ports(row: &Allocation) -> String {

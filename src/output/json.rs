@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::commands::selftest;
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::conflict::Finding;
@@ -97,6 +98,43 @@ pub(crate) fn released(out: &mut dyn Write, released: &[Allocation], not_found: 
     }
     let released = released.iter().map(allocation).collect();
     line(out, &Report { released, not_found: not_found.iter().map(app).collect() })
+}
+
+/// Writes what a self-test found.
+pub(crate) fn selftest(out: &mut dyn Write, report: &selftest::Report) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Promise<'a> {
+        promise: &'a str,
+        ok: bool,
+        broken: Option<&'a str>,
+    }
+    #[derive(Serialize)]
+    struct Report<'a> {
+        ok: bool,
+        promises: Vec<Promise<'a>>,
+        allocations_per_second: f64,
+        p50_seconds: f64,
+        p99_seconds: f64,
+        sync_seconds: f64,
+        journal_mode: &'a str,
+        has_queue: bool,
+    }
+    let promises: Vec<_> = report
+        .promises
+        .iter()
+        .map(|(promise, broken)| Promise { promise, ok: broken.is_none(), broken: broken.as_deref() })
+        .collect();
+    let object = Report {
+        ok: promises.iter().all(|promise| promise.ok),
+        promises,
+        allocations_per_second: report.per_second,
+        p50_seconds: report.p50.as_secs_f64(),
+        p99_seconds: report.p99.as_secs_f64(),
+        sync_seconds: report.sync.as_secs_f64(),
+        journal_mode: &report.journal_mode,
+        has_queue: report.has_queue,
+    };
+    line(out, &object)
 }
 
 /// A row's time in RFC 3339, in UTC and to the microsecond, as the table keeps it.

@@ -255,21 +255,6 @@ fn an_app_does_not_get_what_is_preconfigured_for_another_in_the_call() {
 }
 
 #[test]
-fn a_port_that_a_damaged_index_hides_is_still_taken() {
-    let world = world();
-    world.database(WEAK_SCHEMA, &[row("a", 1, 6001, 9001)]);
-    // An index that does not know the row: made for other rows, then said to be for all.
-    world.sql(
-        "CREATE INDEX backend ON port_configurations (backend_port) WHERE backend_port < 6000;
-         CREATE INDEX frontend ON port_configurations (frontend_port) WHERE frontend_port < 9000;
-         PRAGMA writable_schema = ON;
-         UPDATE sqlite_schema SET sql = replace(replace(sql, ' WHERE backend_port < 6000', ''), ' WHERE frontend_port < 9000', '')
-         WHERE type = 'index'",
-    );
-    world.line("allocate --model b --app 1 --backend-port 6001 --frontend-port 7001").fails(6, &["6001"]);
-}
-
-#[test]
 fn a_row_that_a_trigger_swallows_is_an_error() {
     let world = world();
     world.database(SCHEMA, &[row("a", 1, 6001, 9001)]);

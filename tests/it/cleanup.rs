@@ -121,27 +121,35 @@ fn a_directory_that_cannot_be_used_frees_nothing() {
     assert_eq!(world.rows(), []);
 }
 
-#[test]
-fn a_row_that_changed_since_it_was_looked_at_is_kept() {
-    let world = world();
+/// What a cleanup reports during which something happens: after its look, before its turn to write.
+fn cleanup_interrupted_by(world: &World, happen: impl FnOnce(&Connection)) -> Value {
     let mut platform = Connection::open(world.default_database()).unwrap();
     let transaction = platform.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
     let mut cleanup = world.start("cleanup --json -v");
     // It has looked, and waits for us to finish writing.
     let mut talk = BufReader::new(cleanup.stderr.take().unwrap()).lines();
     assert!(talk.any(|line| line.unwrap().contains("waiting")));
-    transaction
-        .execute_batch(
-            "UPDATE port_configurations SET updated_at = '2026-01-02 03:04:06.000000' WHERE model = 'b';
-             DELETE FROM port_configurations WHERE app_num = 2;
-             INSERT INTO port_configurations (model, app_num, backend_port, frontend_port) VALUES ('new', 1, 5003, 8003)",
-        )
-        .unwrap();
+    happen(&transaction);
     transaction.commit().unwrap();
     drop(talk);
     let ran = Ran::from(cleanup.wait_with_output().unwrap());
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+#[test]
+fn a_row_that_changed_since_it_was_looked_at_is_kept() {
+    let world = world();
+    let report = cleanup_interrupted_by(&world, |platform| {
+        platform
+            .execute_batch(
+                "UPDATE port_configurations SET updated_at = '2026-01-02 03:04:06.000000' WHERE model = 'b';
+                 DELETE FROM port_configurations WHERE app_num = 2;
+                 INSERT INTO port_configurations (model, app_num, backend_port, frontend_port)
+                 VALUES ('new', 1, 5003, 8003)",
+            )
+            .unwrap();
+    });
     assert_eq!(report["removed"], json!([]));
     assert_eq!(report["kept"], json!([{"model": "b", "app_num": 1, "reason": "changed"}]));
     assert_eq!(world.rows(), [row("a/x", 1, 5001, 8001), row("b", 1, 5005, 8005), row("new", 1, 5003, 8003)]);
@@ -150,16 +158,7 @@ fn a_row_that_changed_since_it_was_looked_at_is_kept() {
 #[test]
 fn an_app_that_came_while_the_cleanup_waited_is_kept() {
     let world = world();
-    let mut platform = Connection::open(world.default_database()).unwrap();
-    let transaction = platform.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-    let mut cleanup = world.start("cleanup --json -v");
-    let mut talk = BufReader::new(cleanup.stderr.take().unwrap()).lines();
-    assert!(talk.any(|line| line.unwrap().contains("waiting")));
-    world.apps(["b/app1"]);
-    transaction.commit().unwrap();
-    drop(talk);
-    let ran = Ran::from(cleanup.wait_with_output().unwrap());
-    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let report = cleanup_interrupted_by(&world, |_| world.apps(["b/app1"]));
     assert_eq!(report["kept"], json!([{"model": "b", "app_num": 1, "reason": "changed"}]));
     assert_eq!(world.rows(), [row("a/x", 1, 5001, 8001), row("b", 1, 5005, 8005)]);
 }

@@ -9,6 +9,8 @@ mod fixture;
 mod generated;
 mod list;
 mod platform;
+mod power_cut;
 mod release;
+mod selftest;
 mod storm;
 mod usage;

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::fixture::{Ran, Row, SCHEMA, World, row, rows_of};
 
-/// What this machine listens on must not decide a test.
-const CONFIG: &str = "[ports]\nprobe = false\n";
+/// What this machine listens on must not decide a test, nor a disk that stalls for half a minute.
+const CONFIG: &str = "timeout = \"3m\"\n[ports]\nprobe = false\n";
 
 fn world() -> World {
     let world = World::new();

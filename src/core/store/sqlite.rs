@@ -4,14 +4,12 @@
 //! - SQLite's own busy handler is off: every wait goes through [`Retry`]. A COMMIT that readers
 //!   hold up is repeated alone; SQLite keeps its PENDING lock meanwhile, so no reader starts anew
 //!   (<https://www.sqlite.org/lockingv3.html>).
-//! - A database keeps the journal mode it has. Commits use `synchronous=EXTRA`: with FULL alone the
-//!   removal of the rollback journal is not durable, and after a power cut the journal would undo
-//!   an answer already given (<https://www.sqlite.org/pragma.html#pragma_synchronous>).
-//! - A row that somebody else committed may not be durable yet, because they may not use EXTRA or
-//!   may have died before their sync. An answer made of such rows alone first syncs the folder and
-//!   the write-ahead log. The database file itself is never opened a second time: closing it would
-//!   drop SQLite's locks.
+//! - A database keeps the journal mode it has; new ones get a write-ahead log. How each becomes
+//!   durable is told in [`durable`].
+//! - The database file itself is never opened a second time: closing it would drop SQLite's locks.
 //! - Reading changes nothing: the last reader out does not checkpoint somebody else's log.
+
+mod durable;
 
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -24,10 +22,11 @@ use jiff::tz::TimeZone;
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Statement, Transaction, TransactionBehavior, params,
+    CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
 };
 
-use super::{Choose, Missing, Outcome, Select, Store, StoreError};
+use self::durable::{Log, Queue, Turn, create_folder, folder_of, has_log, is_on_network, sync_folder};
+use super::{Choose, Missing, Mode, Outcome, Select, Store, StoreError};
 use crate::core::allocation::{Allocation, PortPair};
 use crate::core::app::AppId;
 use crate::core::conflict::UniqueIndex;
@@ -79,15 +78,7 @@ impl Sqlite {
         let mut store = Self { path: path.to_owned(), retry, connection: None };
         if has_content(&store.path)? {
             let connection = connect(&store.path, OpenFlags::empty())?;
-            let is_made = store.retry.run(|| {
-                // Both looks see one state, or a database made between them would lack its table.
-                let moment = connection.unchecked_transaction()?;
-                if has_table(&moment)? {
-                    return Ok(true);
-                }
-                // A writer that died while it made the database leaves it empty again.
-                if pragma(&moment, "page_count")? == 0 { Ok(false) } else { Err(no_table()) }
-            });
+            let is_made = store.retry.run(|| is_made(&*connection.unchecked_transaction()?));
             store.connection = is_made.map_err(|err| newer(&store.path).unwrap_or(err))?.then_some(connection);
         }
         if missing == Missing::Fail && store.connection.is_none() {
@@ -96,12 +87,24 @@ impl Sqlite {
         Ok(store)
     }
 
-    /// Runs `decide` in one write transaction and makes what it wrote durable.
-    fn write<T>(&self, mut decide: impl FnMut(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Runs `decide` in one write transaction, in its turn, and makes what it wrote durable.
+    fn write<T>(
+        &self,
+        turn: Turn,
+        mut decide: impl FnMut(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
-        self.retry.run(|| {
-            connection.execute_batch("PRAGMA synchronous=EXTRA")?;
-            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        let log = Log::open(&real_path(&self.path))?;
+        if let Some(log) = &log {
+            log.prepare()?;
+            // The last writer out does not copy the log: that is done when it is long.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        }
+        let value = self.retry.run(|| {
+            connection.execute_batch(match log {
+                Some(_) => "PRAGMA synchronous=NORMAL",
+                None => "PRAGMA synchronous=EXTRA",
+            })?;
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             let value = decide(&transaction)?;
             self.retry.run(|| {
@@ -111,37 +114,51 @@ impl Sqlite {
                 })
             })?;
             Ok(value)
-        })
+        })?;
+        if let Some(log) = log {
+            if log.is_too_long() {
+                checkpoint(connection);
+            }
+            drop(turn);
+            log.sync()?;
+            if log.is_long()
+                && let Some(_turn) = Queue::open(&real_path(&self.path)).try_enter()
+            {
+                checkpoint(connection);
+            }
+        }
+        Ok(value)
     }
 
-    /// Opens a file that was not made yet, making it and its folders as far as they are missing.
+    /// Waits for a turn to write.
+    fn enter(&self) -> Result<Turn, StoreError> {
+        Queue::open(&real_path(&self.path)).enter(&self.retry)
+    }
+
+    /// Opens a database that was not made yet, making its file and folders as far as they are missing.
     ///
     /// The table follows with the first allocation, in its transaction.
-    fn create(&self) -> Result<Connection, StoreError> {
-        let folder = self.folder();
-        fs::create_dir_all(folder)?;
-        // A new folder's own entry has to last too. All who found no database come through here,
-        // so whoever answers first has synced them, no matter who made them.
-        for ancestor in std::path::absolute(folder)?.ancestors().skip(1) {
-            sync_folder(ancestor)?;
+    fn create(&mut self) -> Result<Turn, StoreError> {
+        create_folder(folder_of(&self.path))?;
+        let turn = self.enter()?;
+        let is_empty = !has_content(&self.path)?;
+        let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_CREATE)?;
+        if is_empty && !is_on_network(folder_of(&self.path)) {
+            self.retry.run(|| Ok(connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?))?;
+            // The log comes with the first look.
+            self.retry.run(|| is_made(&*connection.unchecked_transaction()?))?;
         }
-        connect(&self.path, OpenFlags::SQLITE_OPEN_CREATE)
-    }
-
-    fn folder(&self) -> &Path {
-        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        self.connection = Some(connection);
+        Ok(turn)
     }
 
     /// Makes rows durable that others may have committed without syncing.
     fn sync_rows_of_others(&self) -> Result<(), StoreError> {
-        // SQLite's files stand beside the database itself, not beside a link to it.
-        let path = fs::canonicalize(&self.path)?;
-        match File::open(log_path(&path)) {
-            Ok(log) => log.sync_data()?,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-            Err(err) => return Err(err.into()),
+        let path = real_path(&self.path);
+        if let Some(log) = Log::open(&path)? {
+            log.sync()?;
         }
-        Ok(sync_folder(path.parent().unwrap_or(&path))?)
+        Ok(sync_folder(folder_of(&path))?)
     }
 }
 
@@ -160,17 +177,17 @@ impl Store for Sqlite {
                 self.sync_rows_of_others()?;
                 return Ok(rows.into_iter().map(|allocation| Outcome { allocation, created: false }).collect());
             }
+        }
+        let turn = if self.connection.is_some() {
+            self.enter()?
         } else {
             // What would be refused anyway must not leave a database behind.
             choose(&apps.iter().collect::<Vec<_>>(), &PortSet::new()).map_err(StoreError::Refused)?;
-            self.connection = Some(self.create()?);
-        }
-        let (is_new_database, outcomes) = self.write(|transaction| {
-            let is_made = has_table(transaction)?;
+            self.create()?
+        };
+        let (is_new_database, outcomes) = self.write(turn, |transaction| {
+            let is_made = is_made(transaction)?;
             if !is_made {
-                if pragma(transaction, "schema_version")? != 0 {
-                    return Err(no_table());
-                }
                 transaction.execute_batch(SCHEMA)?;
             }
             let found = existing(transaction, apps)?;
@@ -203,7 +220,8 @@ impl Store for Sqlite {
         if self.connection.is_none() {
             return Ok(Vec::new());
         }
-        self.write(|transaction| {
+        let turn = self.enter()?;
+        self.write(turn, |transaction| {
             let selected = select(all_rows(transaction)?);
             let mut delete = transaction.prepare("DELETE FROM port_configurations WHERE rowid = ?1")?;
             for row in &selected {
@@ -213,6 +231,12 @@ impl Store for Sqlite {
             }
             Ok(selected)
         })
+    }
+
+    fn mode(&mut self) -> Result<Mode, StoreError> {
+        let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
+        let journal = self.retry.run(|| Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?))?;
+        Ok(Mode { journal, has_queue: Queue::open(&real_path(&self.path)).is_kept() })
     }
 
     fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError> {
@@ -231,13 +255,6 @@ impl Store for Sqlite {
 
 /// The smallest database: one page of the smallest size, in bytes.
 const SMALLEST: u64 = 512;
-
-/// Where SQLite keeps the write-ahead log of a database.
-fn log_path(database: &Path) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
-    path.push("-wal");
-    path.into()
-}
 
 /// Whether there is anything in the file; an empty or missing one is a database not made yet.
 fn has_content(path: &Path) -> Result<bool, StoreError> {
@@ -265,36 +282,47 @@ fn newer(path: &Path) -> Option<StoreError> {
     })
 }
 
+/// Where SQLite's other files stand: beside the database itself, not beside a link to it.
+fn real_path(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
 fn connect(path: &Path, extra: OpenFlags) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(std::time::Duration::ZERO)?;
-    // A log with somebody's rows stays as it is; an empty one goes with the last connection.
-    let has_log = fs::canonicalize(path).and_then(|path| fs::metadata(log_path(&path))).is_ok_and(|log| log.len() > 0);
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
+    // The last reader out leaves a log as it found it, and takes away one that came with it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log(&real_path(path)))?;
     Ok(connection)
 }
 
-/// Asks by a statement: the schema that SQLite keeps in memory may be older than the transaction.
-fn has_table(connection: &Connection) -> Result<bool, StoreError> {
+/// Whether the table is there; a database with something else in it and no table is an error.
+///
+/// To be asked in a transaction: the database may be made while we look.
+fn is_made(transaction: &Connection) -> Result<bool, StoreError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'port_configurations')";
-    Ok(connection.query_row(sql, [], |row| row.get(0))?)
-}
-
-fn no_table() -> StoreError {
-    StoreError::Unusable {
+    if transaction.query_row(sql, [], |row| row.get(0))? {
+        return Ok(true);
+    }
+    // Nothing was ever in it: so does a writer leave it that died while it made the database.
+    if transaction.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(false);
+    }
+    Err(StoreError::Unusable {
         why: "has no table port_configurations".into(),
         hint: Some("name the platform's database, or a file that does not exist yet to start a new one"),
-    }
+    })
 }
 
-fn pragma(connection: &Connection, name: &str) -> Result<i64, StoreError> {
-    Ok(connection.pragma_query_value(None, name, |row| row.get(0))?)
+/// Copies the log into the database and empties it, unless that would have to wait.
+fn checkpoint(connection: &Connection) {
+    let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    log::debug!("checkpoint: {}", if done.is_ok_and(|is_busy| !is_busy) { "done" } else { "put off" });
 }
 
 /// Prepares a statement on the table's columns, and says so where one is missing.
-fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<Statement<'a>, StoreError> {
-    connection.prepare(sql).map_err(|err| {
+fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>, StoreError> {
+    connection.prepare_cached(sql).map_err(|err| {
         let is_missing = |column: &CStr| !connection.column_exists(None, TABLE, column).unwrap_or(true);
         match COLUMNS.into_iter().find(|column| is_missing(column)) {
             Some(column) => {
@@ -332,31 +360,36 @@ fn existing(connection: &Connection, apps: &[AppId]) -> Result<Vec<Option<Alloca
 /// Every port of either column; what is no port cannot be handed out and is passed over.
 fn taken_ports(connection: &Connection) -> Result<PortSet, StoreError> {
     let mut taken = PortSet::new();
-    // The table and not its indexes: a damaged index must not hide a port that a row has.
-    let mut ports = connection.prepare("SELECT backend_port, frontend_port FROM port_configurations NOT INDEXED")?;
-    let mut ports = ports.query([])?;
-    while let Some(row) = ports.next()? {
-        for column in [0, 1] {
-            taken.extend(u16::try_from(integer(row.get_ref(column)?)).ok());
+    // Each port's index holds all that is needed, in a third of the table's pages.
+    for sql in ["SELECT backend_port FROM port_configurations", "SELECT frontend_port FROM port_configurations"] {
+        let mut ports = connection.prepare_cached(sql)?;
+        let mut ports = ports.query([])?;
+        while let Some(row) = ports.next()? {
+            taken.extend(u16::try_from(integer(row.get_ref(0)?)).ok());
         }
     }
     Ok(taken)
 }
 
-/// Inserts a row and reads it back: what is answered is what is stored, whatever a trigger did.
 fn insert(connection: &Connection, app: &AppId, pair: PortPair, now: Timestamp) -> Result<Allocation, StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO port_configurations
-             (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, 1, NULL, ?5, ?5)",
-        )?
-        .execute(params![app.model, app.app_num, pair.frontend, pair.backend, timestamp_text(now)])?;
-    let stored = connection
-        .prepare_cached(select!("WHERE rowid = ?1 AND model = ?2 AND app_num = ?3"))?
-        .query_row(params![connection.last_insert_rowid(), app.model, app.app_num], allocation)
-        .optional()?;
-    stored.ok_or_else(|| unusable("did not keep a new row: it has a trigger or a rule of its own"))
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO port_configurations
+         (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, 1, NULL, ?5, ?5)",
+    )?;
+    if insert.execute(params![app.model, app.app_num, pair.frontend, pair.backend, timestamp_text(now)])? != 1 {
+        return Err(unusable("did not keep a new row: it has a trigger or a rule of its own"));
+    }
+    Ok(Allocation {
+        id: connection.last_insert_rowid(),
+        app: app.clone(),
+        backend_port: pair.backend.into(),
+        frontend_port: pair.frontend.into(),
+        is_available: true,
+        metadata: None,
+        created_at: Some(now),
+        updated_at: Some(now),
+    })
 }
 
 /// Reads a row that may hold anything: SQLite does not enforce the types of its columns.
@@ -401,15 +434,6 @@ fn timestamp_text(time: Timestamp) -> String {
 fn parse_timestamp(text: &str) -> Option<Timestamp> {
     let utc = |text: &str| TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok();
     utc(text).or_else(|| text.parse().ok())
-}
-
-/// Makes a folder's entries durable, as far as this user may.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
-        // Some file systems do not sync folders; SQLite passes over both cases too.
-        Err(err) if matches!(err.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => Ok(()),
-        done => done,
-    }
 }
 
 impl From<rusqlite::Error> for StoreError {

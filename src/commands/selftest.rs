@@ -1,0 +1,265 @@
+//! `selftest`: shows on this machine and this disk that the promises hold.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::{Answer, retry};
+use crate::cli::Format;
+use crate::config::Config;
+use crate::core::allocation::Allocation;
+use crate::core::store::{self, Missing};
+use crate::core::text::Shown;
+use crate::error::{Error, Kind, Result};
+use crate::output::{human, json};
+
+const AFTER_HELP: &str = "\
+It works in a scratch database in a new folder beside the configured one, which it never touches,
+and removes the folder afterwards. Exit 1 if a promise broke.
+
+Formats: human, json
+
+Examples:
+  manage-ports selftest
+  manage-ports selftest --processes 100 --database /mnt/shared/ports.db";
+
+const MODEL: &str = "selftest";
+
+/// Show that the promises hold on this machine and this disk
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// How many processes to start at once
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    processes: u16,
+}
+
+/// What a self-test found.
+pub(crate) struct Report {
+    /// The promises, each with what broke it; nothing if it held.
+    pub(crate) promises: Vec<(String, Option<String>)>,
+    /// New allocations a second, by all processes together.
+    pub(crate) per_second: f64,
+    /// How long half of the processes took at most, from start to exit.
+    pub(crate) p50: Duration,
+    /// How long all but one in a hundred took at most.
+    pub(crate) p99: Duration,
+    /// How long it takes here to make 4 KiB durable.
+    pub(crate) sync: Duration,
+    /// The scratch database's journal mode.
+    pub(crate) journal_mode: String,
+    /// Whether processes waited in a queue; otherwise they tried again and again.
+    pub(crate) has_queue: bool,
+}
+
+pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
+    let format = config.format(&[Format::Human, Format::Json])?;
+    let scratch = Scratch::new(&config.database)
+        .map_err(|err| Error::new(Kind::Database, err).hint("a self-test needs a folder it may write, on that disk"))?;
+    let report = scratch.test(args.processes, config)?;
+    match format {
+        Format::Json => json::selftest(out, &report),
+        _ => human::selftest(out, config.look, &report),
+    }?;
+    let holds = report.promises.iter().all(|(_, broken)| broken.is_none());
+    Ok(if holds { Answer::Yes } else { Answer::No })
+}
+
+/// A folder on the configured database's disk, removed on drop.
+struct Scratch {
+    folder: TempDir,
+    program: PathBuf,
+}
+
+/// A process that has ended: what it was asked, what it said and how long it took.
+struct Ended {
+    succeeded: bool,
+    stdout: String,
+    stderr: String,
+    took: Duration,
+}
+
+/// The line that `allocate --json` prints.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct Answered {
+    app_num: i64,
+    backend_port: i64,
+    frontend_port: i64,
+    created: bool,
+}
+
+impl Scratch {
+    fn new(database: &Path) -> anyhow::Result<Self> {
+        let parent = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // A database that was not made yet may lack its folder; the next one above is on its disk.
+        let beside = parent.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+        let folder = tempfile::Builder::new()
+            .prefix(".manage-ports-selftest-")
+            .tempdir_in(beside)
+            .with_context(|| format!("no scratch folder in {}", Shown(&beside.display().to_string())))?;
+        fs::write(folder.path().join("manage-ports.toml"), "")?;
+        Ok(Self { folder, program: std::env::current_exe().context("this program's own file is not known")? })
+    }
+
+    fn database(&self) -> PathBuf {
+        self.folder.path().join("ports.db")
+    }
+
+    fn test(&self, processes: u16, config: &Config) -> Result<Report> {
+        let mut promises = Vec::new();
+        let mut promise = |text: String, kept: anyhow::Result<()>| {
+            promises.push((text, kept.err().map(|err| format!("{err:#}"))));
+        };
+        let n = i64::from(processes);
+
+        let ended = self.at_once((1..=n).map(|_| allocate(1)))?;
+        promise(
+            format!("{n} processes for one app: one row and one answer"),
+            answers(&ended).and_then(|answers| same_answer(&answers, &self.rows(config)?)),
+        );
+
+        let apps = 1001..=1000 + n;
+        let start = Instant::now();
+        let own = self.at_once(apps.clone().map(allocate))?;
+        let wall = start.elapsed();
+        promise(
+            format!("{n} processes for an app each: a row and ports of its own for each"),
+            answers(&own).and_then(|answers| own_answers(&answers, &self.rows(config)?)),
+        );
+
+        // New apps, which have a directory, while others give up theirs and all orphans go.
+        let new = 2001..=2000 + n;
+        for app_num in new.clone() {
+            let folder = self.folder.path().join(format!("apps/{MODEL}/app{app_num}"));
+            fs::create_dir_all(folder).map_err(Error::from)?;
+        }
+        let releases = apps.step_by(3).map(|app_num| vec!["release".into(), MODEL.into(), app_num.to_string()]);
+        let cleanups = (0..n).step_by(8).map(|_| vec!["cleanup".into()]);
+        let ended = self.at_once(new.map(allocate).chain(releases).chain(cleanups))?;
+        let (allocated, others) = ended.split_at(usize::from(processes));
+        promise(
+            format!("{n} processes allocate beside {} that release and clean up: no app loses its row", others.len()),
+            answers(allocated).and_then(|answers| own_answers(&answers, &self.rows(config)?)),
+        );
+
+        let mut took: Vec<_> = own.iter().map(|ended| ended.took).collect();
+        took.sort_unstable();
+        let percentile = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
+        let mode = self.store(config)?.mode().map_err(|err| Error::store(err, &self.database()))?;
+        Ok(Report {
+            promises,
+            per_second: f64::from(processes) / wall.as_secs_f64(),
+            p50: percentile(50),
+            p99: percentile(99),
+            sync: self.cost_of_sync().map_err(Error::from)?,
+            journal_mode: mode.journal,
+            has_queue: mode.has_queue,
+        })
+    }
+
+    /// Starts a copy of this program for each of these command lines, all at once, and waits.
+    fn at_once(&self, lines: impl IntoIterator<Item = Vec<String>>) -> Result<Vec<Ended>> {
+        let run = |line: Vec<String>| -> io::Result<Ended> {
+            let start = Instant::now();
+            let output = self.command().args(line).stdin(Stdio::null()).output()?;
+            Ok(Ended {
+                succeeded: output.status.success(),
+                stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+                took: start.elapsed(),
+            })
+        };
+        let ended = thread::scope(|scope| {
+            let waits: Vec<_> = lines.into_iter().map(|line| scope.spawn(|| run(line))).collect();
+            waits.into_iter().map(|wait| wait.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))).collect()
+        });
+        let ended: io::Result<_> = ended;
+        ended.map_err(|err| Error::new(Kind::Io, anyhow!(err).context("could not start copies of this program")))
+    }
+
+    /// A copy of this program on the scratch database, whatever this one was told by its environment.
+    fn command(&self) -> Command {
+        let folder = self.folder.path();
+        let mut command = Command::new(&self.program);
+        for variable in ["DATABASE", "APPS_DIR", "CONFIG", "TIMEOUT"] {
+            command.env_remove(format!("MANAGE_PORTS_{variable}"));
+        }
+        command.arg("--config").arg(folder.join("manage-ports.toml"));
+        command.arg("--database").arg(self.database()).arg("--apps-dir").arg(folder.join("apps")).arg("--quiet");
+        command
+    }
+
+    fn store(&self, config: &Config) -> Result<Box<dyn store::Store>> {
+        store::open(&self.database(), Missing::Fail, retry(config)?).map_err(|err| Error::store(err, &self.database()))
+    }
+
+    fn rows(&self, config: &Config) -> anyhow::Result<Vec<Allocation>> {
+        let rows = self
+            .store(config)
+            .and_then(|mut store| store.snapshot().map_err(|err| Error::store(err, &self.database())));
+        rows.map_err(Error::into_cause)
+    }
+
+    /// The median time to overwrite 4 KiB and make them durable.
+    fn cost_of_sync(&self) -> io::Result<Duration> {
+        let mut file = fs::File::create(self.folder.path().join("sync"))?;
+        let mut took = Vec::new();
+        for _ in 0..21 {
+            file.rewind()?;
+            file.write_all(&[0; 4096])?;
+            let start = Instant::now();
+            file.sync_data()?;
+            took.push(start.elapsed());
+        }
+        took.sort_unstable();
+        Ok(took[took.len() / 2])
+    }
+}
+
+fn allocate(app_num: i64) -> Vec<String> {
+    ["allocate", "--model", MODEL, "--json", "--app", &app_num.to_string()].map(str::to_owned).to_vec()
+}
+
+/// The answers of processes that must all have succeeded.
+fn answers(ended: &[Ended]) -> anyhow::Result<Vec<Answered>> {
+    let failed = ended.iter().filter(|ended| !ended.succeeded).count();
+    anyhow::ensure!(failed == 0, "{failed} failed: {}", failure(ended));
+    ended.iter().map(|ended| serde_json::from_str(&ended.stdout).context("an answer is not JSON")).collect()
+}
+
+/// What the first failed process said.
+fn failure(ended: &[Ended]) -> String {
+    let first = ended.iter().find(|ended| !ended.succeeded);
+    first.map_or_else(|| "an answer is missing".to_owned(), |ended| ended.stderr.trim_end().to_owned())
+}
+
+/// One row, in which all agree and which one of them made.
+fn same_answer(answers: &[Answered], rows: &[Allocation]) -> anyhow::Result<()> {
+    let created = answers.iter().filter(|answer| answer.created).count();
+    anyhow::ensure!(created == 1, "{created} processes say that they made the row");
+    anyhow::ensure!(rows.len() == 1, "there are {} rows", rows.len());
+    let differing = answers.iter().filter(|answer| !is_row(answer, &rows[0])).count();
+    anyhow::ensure!(differing == 0, "{differing} answers differ from the row");
+    Ok(())
+}
+
+/// A row for each answer, and no port twice among all rows.
+fn own_answers(answers: &[Answered], rows: &[Allocation]) -> anyhow::Result<()> {
+    let lost = answers.iter().filter(|answer| !rows.iter().any(|row| is_row(answer, row))).count();
+    anyhow::ensure!(lost == 0, "{lost} answers are not in the table");
+    let ports: HashSet<_> = rows.iter().flat_map(Allocation::ports).collect();
+    anyhow::ensure!(ports.len() == 2 * rows.len(), "{} ports stand twice", 2 * rows.len() - ports.len());
+    Ok(())
+}
+
+fn is_row(answer: &Answered, row: &Allocation) -> bool {
+    row.app.app_num == answer.app_num && row.ports() == [answer.backend_port, answer.frontend_port]
+}

@@ -1,0 +1,48 @@
+//! `selftest`.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::fixture::World;
+
+#[test]
+fn the_promises_hold_here_and_nothing_is_left_behind() {
+    let world = World::with_platform();
+    let before = fs::read(world.default_database()).unwrap();
+    let ran = world.line("selftest --processes 8");
+    let lines: Vec<_> = ran.ok().lines().collect();
+    assert!(lines[..3].iter().all(|line| line.starts_with("✓ 8 processes ")), "{ran:?}");
+    assert_eq!(lines[6..], ["  journal mode wal", "  waiting in a queue, on a lock file"]);
+    assert_eq!(fs::read(world.default_database()).unwrap(), before);
+    assert_eq!(fs::read_dir(world.path("data")).unwrap().count(), 1);
+}
+
+#[test]
+fn json_tells_the_same_and_no_database_is_needed() {
+    let world = World::new();
+    let ran = world.line("selftest --processes 2 --json");
+    let report: Value = serde_json::from_str(ran.ok()).unwrap();
+    assert_eq!(report["ok"], true);
+    assert_eq!(report["promises"].as_array().unwrap().len(), 3);
+    assert!(report["sync_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(fs::read_dir(world.path(".")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_the_environment_names_is_not_touched() {
+    let world = World::with_platform();
+    let before = fs::read(world.default_database()).unwrap();
+    let mut command = world.command();
+    command.args(["selftest", "--processes", "2", "-q"]).env("MANAGE_PORTS_DATABASE", world.default_database());
+    assert!(command.output().unwrap().status.success());
+    assert_eq!(fs::read(world.default_database()).unwrap(), before);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_an_error() {
+    let world = World::new();
+    world.line("selftest --database /proc/ports.db").fails(3, &["no scratch folder in /proc", "hint:"]);
+    world.line("selftest --processes 0").fails(2, &["0"]);
+    world.line("selftest --format csv").fails(2, &["human, json"]);
+}
