@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
-use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 use jiff::Timestamp;
 
 use super::human::Look;
@@ -60,9 +60,12 @@ pub(crate) fn rows(out: &mut dyn Write, look: Look, rows: &[&Allocation]) -> io:
         }
         table.add_row(cells);
     }
-    // Only a model may take several lines where the terminal is narrow.
-    for column in table.column_iter_mut().skip(1) {
-        column.set_constraint(ColumnConstraint::ContentWidth);
+    // Only a model may take several lines where the terminal is narrow, and not one a character.
+    for (index, column) in table.column_iter_mut().enumerate().filter(|_| look.is_terminal) {
+        column.set_constraint(match index {
+            0 => ColumnConstraint::LowerBoundary(Width::Fixed(14)),
+            _ => ColumnConstraint::ContentWidth,
+        });
     }
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
