@@ -16,9 +16,11 @@ use super::{Answer, retry};
 use crate::cli::Format;
 use crate::config::Config;
 use crate::core::allocation::Allocation;
-use crate::core::store::{self, Missing};
+use crate::core::retry::Clock;
+use crate::core::store::{self, Missing, Mode};
 use crate::core::text::Shown;
 use crate::error::{Error, Kind, Result};
+use crate::host::clock::HostClock;
 use crate::output::{human, json};
 
 const AFTER_HELP: &str = "\
@@ -52,19 +54,23 @@ pub(crate) struct Report {
     pub(crate) p50: Duration,
     /// How long all but one in a hundred took at most.
     pub(crate) p99: Duration,
-    /// How long it takes here to make 4 KiB durable.
-    pub(crate) sync: Duration,
-    /// The scratch database's journal mode.
-    pub(crate) journal_mode: String,
-    /// Whether processes waited in a queue; otherwise they tried again and again.
-    pub(crate) has_queue: bool,
+    /// How long it takes here to make 4 KiB durable, if it could be done.
+    pub(crate) sync: Option<Duration>,
+    /// How the scratch database kept what was written, if it could be opened.
+    pub(crate) mode: Option<Mode>,
 }
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&[Format::Human, Format::Json])?;
+    // From here on, Ctrl-C must not leave the scratch folder behind.
+    let clock = HostClock::new().map_err(Error::from)?;
     let scratch = Scratch::new(&config.database)
         .map_err(|err| Error::new(Kind::Database, err).hint("a self-test needs a folder it may write, on that disk"))?;
-    let report = scratch.test(args.processes, config)?;
+    let report = scratch.test(args.processes, config);
+    if clock.is_interrupted() {
+        return Err(Error::msg(Kind::Interrupted, "interrupted"));
+    }
+    let report = report?;
     match format {
         Format::Json => json::selftest(out, &report),
         _ => human::selftest(out, config.look, &report),
@@ -153,15 +159,17 @@ impl Scratch {
         let mut took: Vec<_> = own.iter().map(|ended| ended.took).collect();
         took.sort_unstable();
         let percentile = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
-        let mode = self.store(config)?.mode().map_err(|err| Error::store(err, &self.database()))?;
+        // What cannot be measured must not hide what broke.
+        let mode = self.store(config).ok().and_then(|mut store| store.mode().ok());
+        let sync = self.cost_of_sync();
+        promise("4 KiB become durable".to_owned(), sync.as_ref().map(drop).map_err(|err| anyhow!("{err}")));
         Ok(Report {
             promises,
             per_second: f64::from(processes) / wall.as_secs_f64(),
             p50: percentile(50),
             p99: percentile(99),
-            sync: self.cost_of_sync().map_err(Error::from)?,
-            journal_mode: mode.journal,
-            has_queue: mode.has_queue,
+            sync: sync.ok(),
+            mode,
         })
     }
 

@@ -118,9 +118,14 @@ pub(crate) fn selftest(out: &mut dyn Write, look: Look, report: &Report) -> io::
     let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
     writeln!(out, "  {:.0} allocations a second, start of the processes included", report.per_second)?;
     writeln!(out, "  p50 {:.1} ms, p99 {:.1} ms a call", milliseconds(report.p50), milliseconds(report.p99))?;
-    writeln!(out, "  one sync {:.2} ms", milliseconds(report.sync))?;
-    writeln!(out, "  journal mode {}", report.journal_mode)?;
-    writeln!(out, "  waiting {}", if report.has_queue { "in a queue, on a lock file" } else { "by trying again" })
+    if let Some(sync) = report.sync {
+        writeln!(out, "  one sync {:.2} ms", milliseconds(sync))?;
+    }
+    if let Some(mode) = &report.mode {
+        writeln!(out, "  journal mode {}", mode.journal)?;
+        writeln!(out, "  waiting {}", if mode.has_queue { "in a queue, on a lock file" } else { "by trying again" })?;
+    }
+    Ok(())
 }
 
 fn app_and_ports(row: &Allocation) -> String {

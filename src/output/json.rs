@@ -115,9 +115,9 @@ pub(crate) fn selftest(out: &mut dyn Write, report: &selftest::Report) -> io::Re
         allocations_per_second: f64,
         p50_seconds: f64,
         p99_seconds: f64,
-        sync_seconds: f64,
-        journal_mode: &'a str,
-        has_queue: bool,
+        sync_seconds: Option<f64>,
+        journal_mode: Option<&'a str>,
+        has_queue: Option<bool>,
     }
     let promises: Vec<_> = report
         .promises
@@ -130,9 +130,9 @@ pub(crate) fn selftest(out: &mut dyn Write, report: &selftest::Report) -> io::Re
         allocations_per_second: report.per_second,
         p50_seconds: report.p50.as_secs_f64(),
         p99_seconds: report.p99.as_secs_f64(),
-        sync_seconds: report.sync.as_secs_f64(),
-        journal_mode: &report.journal_mode,
-        has_queue: report.has_queue,
+        sync_seconds: report.sync.map(|sync| sync.as_secs_f64()),
+        journal_mode: report.mode.as_ref().map(|mode| mode.journal.as_str()),
+        has_queue: report.mode.as_ref().map(|mode| mode.has_queue),
     };
     line(out, &object)
 }

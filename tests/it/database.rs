@@ -997,3 +997,25 @@ fn the_metadata_of_others_is_kept_as_it_is() {
         rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap().map(Result::unwrap).collect();
     assert_eq!(rows, texts.map(|text| (text.to_owned(), MADE.to_owned(), MADE.to_owned())));
 }
+
+#[test]
+fn a_queue_that_is_no_file_is_done_without() {
+    let world = World::with_platform();
+    let queue = world.path("data/ports.db-queue");
+    assert!(Command::new("mkfifo").arg(&queue).status().unwrap().success());
+    world.line("allocate --model m --app 1 --no-probe --timeout 5s").ok();
+    fs::remove_file(&queue).unwrap();
+    fs::create_dir(&queue).unwrap();
+    world.line("allocate --model m --app 2 --no-probe --timeout 5s").ok();
+}
+
+#[test]
+fn whoever_keeps_the_queue_only_makes_others_wait_the_timeout() {
+    let world = World::with_platform();
+    world.line("allocate --model m --app 1 --no-probe").ok();
+    let queue = fs::File::open(world.path("data/ports.db-queue")).unwrap();
+    queue.lock().unwrap();
+    world.line("allocate --model m --app 2 --no-probe --timeout 200ms").ok();
+    drop(queue);
+    assert_eq!(world.rows().len(), 752);
+}

@@ -561,3 +561,11 @@ fn a_broken_order_is_found() {
         assert!(said.contains(&format!("the disk with {disk}, after answer 1")) && said.contains(why), "{said}");
     }
 }
+
+#[test]
+fn an_empty_log_beside_a_rollback_journal_is_no_log() {
+    let world = World::new();
+    world.database(SCHEMA, &platform_rows());
+    world.write(LOG, "");
+    storm(&world, None, &[allocate(1..=8)]);
+}

@@ -94,7 +94,11 @@ impl Sqlite {
         mut decide: impl FnMut(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
-        let log = Log::open(&real_path(&self.path))?;
+        // The mode decides, not the file: an empty log may lie beside a database that has none.
+        let log = match self.retry.run(|| journal_mode(connection))?.as_str() {
+            "wal" => Log::open(&real_path(&self.path))?,
+            _ => None,
+        };
         if let Some(log) = &log {
             log.prepare()?;
             // The last writer out does not copy the log: that is done when it is long.
@@ -145,9 +149,9 @@ impl Sqlite {
         let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_CREATE)?;
         if is_empty && !is_on_network(folder_of(&self.path)) {
             self.retry.run(|| Ok(connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?))?;
-            // The log comes with the first look.
-            self.retry.run(|| is_made(&*connection.unchecked_transaction()?))?;
         }
+        // The log comes with the first look, and stays as long as the connection.
+        self.retry.run(|| is_made(&*connection.unchecked_transaction()?))?;
         self.connection = Some(connection);
         Ok(turn)
     }
@@ -235,7 +239,7 @@ impl Store for Sqlite {
 
     fn mode(&mut self) -> Result<Mode, StoreError> {
         let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
-        let journal = self.retry.run(|| Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?))?;
+        let journal = self.retry.run(|| journal_mode(connection))?;
         Ok(Mode { journal, has_queue: Queue::open(&real_path(&self.path)).is_kept() })
     }
 
@@ -312,6 +316,11 @@ fn is_made(transaction: &Connection) -> Result<bool, StoreError> {
         why: "has no table port_configurations".into(),
         hint: Some("name the platform's database, or a file that does not exist yet to start a new one"),
     })
+}
+
+/// The journal mode that the connection found when it last looked at the database.
+fn journal_mode(connection: &Connection) -> Result<String, StoreError> {
+    Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?)
 }
 
 /// Copies the log into the database and empties it, unless that would have to wait.

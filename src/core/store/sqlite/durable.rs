@@ -21,6 +21,11 @@
 //! 5. *The answer comes after the sync.* An answer about a row that was there syncs as well, log and
 //!    folder, as the writer of the row may have died before its own sync.
 //!
+//! Two things are outside of this. A sync that fails is an error and no answer, but its frames may be
+//! seen by others, and the kernel may report the failure only once. And a log that somebody else's
+//! process made and wrote first has a durable name when that process, or an answer about a row that
+//! was there, has synced it.
+//!
 //! With a rollback journal, SQLite's `synchronous=EXTRA` does all of this before COMMIT returns. The
 //! removal of the journal is the commit; a row that somebody else committed without EXTRA is
 //! durable once the folder is synced. A database on a network file system keeps to that: a log
@@ -30,7 +35,7 @@
 //! It only spares them SQLite's lock, which has no queue: that lock stays behind it, for writers
 //! who do not know of the file.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -55,7 +60,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the log, if the database has one: it is in WAL mode then.
+    /// Opens the log of a database in WAL mode, if it is there.
     pub(super) fn open(database: &Path) -> io::Result<Option<Self>> {
         match File::open(beside(database, "-wal")) {
             Ok(file) => Ok(Some(Self { file, folder: folder_of(database).to_owned() })),
@@ -103,6 +108,10 @@ impl Queue {
             return Self(None);
         }
         let path = beside(database, "-queue");
+        // Opening what is no file, such as a pipe, could wait for ever.
+        if fs::metadata(&path).is_ok_and(|queue| !queue.is_file()) {
+            return Self(None);
+        }
         // To wait, it is enough to read: another user may have made the file.
         let file = File::open(&path).or_else(|_| OpenOptions::new().create(true).append(true).open(&path));
         if let Err(err) = &file {
@@ -116,25 +125,47 @@ impl Queue {
         self.0.is_some()
     }
 
-    /// Waits for a turn.
+    /// Waits for a turn. Where there is none to be had, or the time for it is over, SQLite's own lock
+    /// is what is left to try.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Interrupted`].
     pub(super) fn enter(&self, retry: &Retry) -> Result<Turn, StoreError> {
         let Some(file) = &self.0 else { return Ok(Turn(None)) };
         let file = file.try_clone()?;
-        if file.try_lock().is_ok() {
-            return Ok(Turn(Some(file)));
+        match file.try_lock() {
+            Ok(()) => return Ok(Turn(Some(file))),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(err)) => return Ok(Turn::without(&err)),
         }
         // The kernel's wait cannot be bounded, so it is left to a thread, which ends with the
         // process if the time is over first.
         let (done, turn) = mpsc::channel();
-        thread::spawn(move || done.send(file.lock().map(|()| file)));
-        let file = retry.wait(&turn, "its turn among other processes")??;
-        Ok(Turn(Some(file)))
+        let wait = move || done.send(file.lock().map(|()| file));
+        if let Err(err) = thread::Builder::new().spawn(wait) {
+            return Ok(Turn::without(&err));
+        }
+        match retry.wait(&turn, "its turn among other processes") {
+            Ok(Ok(file)) => Ok(Turn(Some(file))),
+            Ok(Err(err)) => Ok(Turn::without(&err)),
+            Err(StoreError::Locked { .. }) => Ok(Turn(None)),
+            Err(other) => Err(other),
+        }
     }
 
     /// Takes a turn if nobody has one or waits for one.
     pub(super) fn try_enter(&self) -> Option<Turn> {
         let file = self.0.as_ref()?.try_clone().ok()?;
         file.try_lock().is_ok().then_some(Turn(Some(file)))
+    }
+}
+
+impl Turn {
+    /// A turn where there is no queue, for this reason.
+    fn without(why: &io::Error) -> Self {
+        log::debug!("no turn in the queue: {why}");
+        Self(None)
     }
 }
 
