@@ -125,7 +125,7 @@ impl Error {
                 .hint("see who has it open with `fuser`, or allow a longer --timeout")
             }
             StoreError::Interrupted => Self::msg(Kind::Interrupted, "interrupted"),
-            StoreError::Refused(refusal) => Self::msg(Kind::Conflict, format!("ports refused: {refusal:?}")),
+            StoreError::Refused(_) => Self::msg(Kind::Conflict, "the ports asked for cannot be had"),
             StoreError::Missing => Self::msg(Kind::Database, format!("database {path} does not exist or is empty"))
                 .hint("check --database, or make it with `manage-ports allocate`"),
             StoreError::Unusable { why, hint } => {

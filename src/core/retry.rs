@@ -99,9 +99,7 @@ impl Retry {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
-}
 
-impl Retry {
     /// Waits for something that comes by itself, as long as the time allows.
     ///
     /// # Errors
