@@ -138,6 +138,7 @@ impl Config {
         if file.apps_dir.as_deref().is_some_and(|path| path.as_os_str().is_empty()) {
             return Err(in_file("apps_dir is empty: expected a folder".to_owned()));
         }
+        let is_terminal = io::stdout().is_terminal();
         let apps_dir = flags.apps_dir.clone().or_else(|| variable("APPS_DIR").map(PathBuf::from));
 
         Ok(Self {
@@ -151,10 +152,7 @@ impl Config {
             probe: file.ports.probe,
             limits: limits(&file.ports).map_err(|why| in_file(format!("[ports] {why}")))?,
             format: if flags.json { Some(Format::Json) } else { flags.format },
-            look: Look {
-                is_terminal: io::stdout().is_terminal(),
-                has_colour: wants_colour(flags.color, io::stdout().is_terminal()),
-            },
+            look: Look { is_terminal, has_colour: wants_colour(flags.color, is_terminal) },
         })
     }
 
@@ -287,14 +285,13 @@ pub(crate) fn parse_duration(text: &str) -> std::result::Result<SignedDuration, 
 
 /// Whether to use colours, for a stream that is or is not a terminal.
 pub(crate) fn wants_colour(flag: Option<ColorWhen>, is_terminal: bool) -> bool {
-    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     match flag {
         Some(ColorWhen::Always) => true,
         Some(ColorWhen::Never) => false,
         Some(ColorWhen::Auto) | None => {
-            if is_set("NO_COLOR") {
+            if env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
                 false
-            } else if is_set("CLICOLOR_FORCE") && env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0") {
+            } else if env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") {
                 true
             } else {
                 is_terminal && env::var_os("TERM").is_none_or(|term| term != "dumb")

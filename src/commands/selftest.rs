@@ -104,9 +104,8 @@ struct Answered {
 
 impl Scratch {
     fn new(database: &Path) -> anyhow::Result<Self> {
-        let parent = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // A database that was not made yet may lack its folder; the next one above is on its disk.
-        let beside = parent.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+        let beside = database.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
         let folder = tempfile::Builder::new()
             .prefix(".manage-ports-selftest-")
             .tempdir_in(beside)

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
 
 use crate::core::allocation::Allocation;
-use crate::core::app::{AppId, Presence, safe_model};
+use crate::core::app::{AppId, Presence};
 use crate::core::conflict::AppsDirView;
 
 /// An apps directory that was there, readable and marked when it was opened.
@@ -39,8 +39,13 @@ impl<'a> AppsDir<'a> {
     /// What stands at the app's directory. Links are followed; one that leads nowhere is nothing.
     pub(crate) fn presence(&self, app: &AppId) -> Presence {
         use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
-        let model = self.path.join(safe_model(&app.model));
-        match fs::metadata(model.join(format!("app{}", app.app_num))) {
+        // Put together as text: a model of no characters would make the second part a path of its own.
+        let mut path = self.path.as_os_str().to_owned();
+        path.push("/");
+        path.push(app.directory());
+        let path = Path::new(&path);
+        let model = path.parent().unwrap_or(self.path);
+        match fs::metadata(path) {
             Ok(_) => Presence::Present,
             // The app's own link may lead nowhere. A model's may lead to a volume that is not mounted.
             Err(_) if model.is_symlink() && !model.exists() => {

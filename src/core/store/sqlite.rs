@@ -94,9 +94,10 @@ impl Sqlite {
         mut decide: impl FnMut(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
+        let path = real_path(&self.path);
         // The mode decides, not the file: an empty log may lie beside a database that has none.
         let log = match self.retry.run(|| journal_mode(connection))?.as_str() {
-            "wal" => Log::open(&real_path(&self.path))?,
+            "wal" => Log::open(&path)?,
             _ => None,
         };
         if let Some(log) = &log {
@@ -126,7 +127,7 @@ impl Sqlite {
             drop(turn);
             log.sync()?;
             if log.is_long()
-                && let Some(_turn) = Queue::open(&real_path(&self.path)).try_enter()
+                && let Some(_turn) = Queue::open(&path).try_enter()
             {
                 checkpoint(connection);
             }
