@@ -120,6 +120,8 @@ pub(crate) enum ColorWhen {
 #[derive(Subcommand)]
 enum Command {
     Allocate(commands::allocate::Args),
+    Reserve(commands::reserve::Args),
+    Exec(commands::exec::Args),
     List(commands::list::Args),
     Check(commands::check::Args),
     Cleanup(commands::cleanup::Args),
@@ -163,6 +165,8 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
     let config = || Config::resolve(&cli.global);
     let answer = match cli.command {
         Command::Allocate(args) => commands::allocate::run(&args, &config()?, &mut out),
+        Command::Reserve(args) => commands::reserve::run(&args, &config()?, &mut out),
+        Command::Exec(args) => commands::exec::run(&args, &config()?),
         Command::List(args) => commands::list::run(&args, &config()?, &mut out),
         Command::Check(args) => commands::check::run(&args, &config()?, &mut out),
         Command::Cleanup(args) => commands::cleanup::run(&args, &config()?, &mut out),

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
 
 use super::{Answer, on_database, open_store_as};
 use crate::cli::Format;
@@ -12,7 +15,9 @@ use crate::core::policy::{Reason, Refusal, admit, choose};
 use crate::core::ports::is_browser_blocked;
 use crate::core::store::{Missing, Outcome, Store, StoreError};
 use crate::error::{Error, Kind, Result};
+use crate::host::env_file::EnvFile;
 use crate::host::{listeners, port_config};
+use crate::output::human::env_variables;
 use crate::output::{csv, human, json};
 
 const AFTER_HELP: &str = "\
@@ -22,6 +27,7 @@ Examples:
   manage-ports allocate --model openai_gpt-4.1 --app 3
   manage-ports allocate --model openai_gpt-4.1 --app 1-50 --json
   manage-ports allocate --model openai_gpt-4.1 --app 3 --backend-port 5101 --frontend-port 8101
+  manage-ports allocate --model openai_gpt-4.1 --app 3 --env-file openai_gpt-4.1/app3/.env
   eval \"$(manage-ports allocate --model openai_gpt-4.1 --app 3 --format env)\"";
 
 /// Give apps their ports: the ones they have, or the lowest free pair
@@ -31,13 +37,8 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// The model, 1 to 200 characters
-    #[arg(long, value_name = "MODEL", add = super::completions::models())]
-    model: String,
-
-    /// The apps: numbers, ranges and lists such as 1,3,5-9; may be given again
-    #[arg(long = "app", value_name = "APPS", required = true, allow_negative_numbers = true)]
-    apps: Vec<String>,
+    #[command(flatten)]
+    apps: AppsArgs,
 
     /// Ask for this backend port, for one app
     #[arg(long, value_name = "PORT", requires = "frontend_port", value_parser = clap::value_parser!(u16).range(1..))]
@@ -47,30 +48,98 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", requires = "backend_port", value_parser = clap::value_parser!(u16).range(1..))]
     frontend_port: Option<u16>,
 
+    /// Set BACKEND_PORT and FRONTEND_PORT in this file, too, and keep its other lines; for one app
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    env_file: Option<PathBuf>,
+
     /// Hand out ports that something on this machine listens on, too
     #[arg(long)]
     no_probe: bool,
 }
 
+/// The apps that are given ports.
+#[derive(clap::Args)]
+pub(super) struct AppsArgs {
+    /// The model, 1 to 200 characters
+    #[arg(long, value_name = "MODEL", add = super::completions::models())]
+    model: String,
+
+    /// The apps: numbers, ranges and lists such as 1,3,5-9; may be given again
+    #[arg(long = "app", value_name = "APPS", required = true, allow_negative_numbers = true)]
+    apps: Vec<String>,
+}
+
+impl AppsArgs {
+    /// The apps, all of one model.
+    pub(super) fn ids(&self) -> Result<Vec<AppId>> {
+        check_model(&self.model).map_err(Error::usage)?;
+        let app_nums = parse_app_nums(&self.apps).map_err(Error::usage)?;
+        Ok(app_nums.into_iter().map(|app_num| AppId::new(&self.model, app_num)).collect())
+    }
+}
+
+/// Which apps are to have ports, and how.
+pub(super) struct Request {
+    /// The apps, all of one model.
+    pub(super) apps: Vec<AppId>,
+    /// The pair that the one app is to have and no other.
+    pub(super) pair: Option<PortPair>,
+    /// The moment until which they are held.
+    pub(super) until: Option<Timestamp>,
+    /// Whether to skip ports that something listens on.
+    pub(super) probe: bool,
+}
+
+/// The formats of what [`print()`] prints.
+pub(super) const FORMATS: [Format; 5] = [Format::Human, Format::Json, Format::Csv, Format::Plain, Format::Env];
+
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
-    let format = config.format(&[Format::Human, Format::Json, Format::Csv, Format::Plain, Format::Env])?;
-    check_model(&args.model).map_err(Error::usage)?;
-    let app_nums = parse_app_nums(&args.apps).map_err(Error::usage)?;
-    let apps: Vec<_> = app_nums.into_iter().map(|app_num| AppId::new(&args.model, app_num)).collect();
-    let asked = asked_pair(args)?;
-    if apps.len() > 1 && asked.is_some() {
+    let format = config.format(&FORMATS)?;
+    let apps = args.apps.ids()?;
+    let pair = asked_pair(args)?;
+    if apps.len() > 1 && pair.is_some() {
         return Err(Error::usage("--backend-port and --frontend-port name the ports of one app, --app names several"));
     }
+    if apps.len() > 1 && args.env_file.is_some() {
+        return Err(Error::usage("--env-file holds the ports of one app, --app names several"));
+    }
+    check_format(format, &apps)?;
+    // What keeps the file from being written is found before ports are given.
+    let env_file = match &args.env_file {
+        Some(path) => Some(EnvFile::open(path).map_err(|err| Error::new(Kind::Io, err))?),
+        None => None,
+    };
+    let outcomes = give(&Request { apps, pair, until: None, probe: config.probe && !args.no_probe }, config)?;
+    if let (Some(file), [Outcome { allocation, .. }]) = (env_file, outcomes.as_slice()) {
+        let written = file.set(&env_variables(allocation));
+        written.map_err(|err| {
+            let app = &allocation.app;
+            Error::new(Kind::Io, err).hint(format!("{app} has its ports; the same call again writes the file"))
+        })?;
+    }
+    print(out, format, &outcomes)?;
+    Ok(Answer::Yes)
+}
+
+/// Refuses a format that shows one app for several.
+pub(super) fn check_format(format: Format, apps: &[AppId]) -> Result<()> {
     if apps.len() > 1 && format == Format::Env {
         return Err(Error::usage("--format env prints the ports of one app, --app names several"));
     }
-    let preconfigured = if asked.is_none() { preconfigured_pairs(config, &args.model)? } else { HashMap::new() };
+    Ok(())
+}
 
+/// Gives the apps their ports, durably.
+pub(super) fn give(request: &Request, config: &Config) -> Result<Vec<Outcome>> {
+    let Request { apps, pair, until, probe } = request;
+    let preconfigured = match (pair, apps.first()) {
+        (None, Some(app)) => preconfigured_pairs(config, &app.model)?,
+        _ => HashMap::new(),
+    };
     let mut store = open_store_as(config, Missing::Empty)?;
-    let probe = config.probe && !args.no_probe;
-    let mut is_listening = |port| probe && listeners::is_listening(port);
+    let mut is_listening = |port| *probe && listeners::is_listening(port);
     let outcomes = store
-        .allocate(&apps, &mut |wanting, taken| match asked {
+        .allocate(apps, *until, &mut |wanting, taken| match *pair {
             Some(pair) => wanting.iter().map(|_| admit(&config.limits, pair, taken, &mut is_listening)).collect(),
             None => {
                 let preferred: Vec<_> = wanting.iter().map(|app| preconfigured.get(*app).copied()).collect();
@@ -79,7 +148,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         })
         .map_err(|err| explain(err, store.as_mut(), config))?;
 
-    if let (Some(pair), [Outcome { allocation, .. }]) = (asked, outcomes.as_slice())
+    if let (Some(pair), [Outcome { allocation, .. }]) = (pair, outcomes.as_slice())
         && allocation.ports() != pair.ports().map(i64::from)
     {
         let message = format!(
@@ -91,14 +160,19 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     for outcome in outcomes.iter().filter(|outcome| outcome.created) {
         warn_of_preconfigured(outcome, &preconfigured);
     }
+    Ok(outcomes)
+}
+
+/// Prints apps with their ports.
+pub(super) fn print(out: &mut dyn Write, format: Format, outcomes: &[Outcome]) -> Result<()> {
     match format {
-        Format::Json => json::outcomes(out, &outcomes),
-        Format::Csv => csv::outcomes(out, &outcomes),
-        Format::Plain => human::plain_outcomes(out, &outcomes),
-        Format::Env => human::env_outcomes(out, &outcomes),
-        Format::Human | Format::Github => human::outcomes(out, &outcomes),
+        Format::Json => json::outcomes(out, outcomes),
+        Format::Csv => csv::outcomes(out, outcomes),
+        Format::Plain => human::plain_outcomes(out, outcomes),
+        Format::Env => human::env_outcomes(out, outcomes),
+        Format::Human | Format::Github => human::outcomes(out, outcomes),
     }?;
-    Ok(Answer::Yes)
+    Ok(())
 }
 
 fn asked_pair(args: &Args) -> Result<Option<PortPair>> {

@@ -4,9 +4,11 @@ pub(crate) mod allocate;
 pub(crate) mod check;
 pub(crate) mod cleanup;
 pub(crate) mod completions;
+pub(crate) mod exec;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod release;
+pub(crate) mod reserve;
 pub(crate) mod selftest;
 
 use crate::config::Config;

@@ -1,7 +1,7 @@
 //! Allocations: an app's row in the table, with its pair of ports and its reservation.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::app::{AppId, Presence};
 
@@ -27,6 +27,16 @@ impl PortPair {
         [self.backend, self.frontend]
     }
 }
+
+/// The key of a reservation's moment in a row's metadata.
+const RESERVED_UNTIL: &str = "reserved_until";
+
+/// The app's metadata is not a JSON object, so that nothing can be added to it.
+#[derive(Debug)]
+pub struct ForeignMetadata(
+    /// Whose it is.
+    pub AppId,
+);
 
 /// One row of `port_configurations`, as it was found.
 ///
@@ -62,7 +72,28 @@ impl Allocation {
     #[must_use]
     pub fn reserved_until(&self) -> Option<Timestamp> {
         let metadata: Value = serde_json::from_str(self.metadata.as_deref()?).ok()?;
-        metadata.get("reserved_until")?.as_str()?.parse().ok()
+        metadata.get(RESERVED_UNTIL)?.as_str()?.parse().ok()
+    }
+
+    /// Holds the row until a moment, unless it is held for longer; keys of others in the metadata
+    /// stay as they are. Returns whether that changed it.
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignMetadata`] when there is no object to write it into.
+    pub fn hold(&mut self, until: Timestamp) -> Result<bool, ForeignMetadata> {
+        if self.reserved_until().is_some_and(|held| held >= until) {
+            return Ok(false);
+        }
+        let metadata = self.metadata.as_deref().filter(|text| !text.trim().is_empty()).unwrap_or("null");
+        let mut metadata = match serde_json::from_str(metadata) {
+            Ok(Value::Object(metadata)) => metadata,
+            Ok(Value::Null) => Map::new(),
+            _ => return Err(ForeignMetadata(self.app.clone())),
+        };
+        metadata.insert(RESERVED_UNTIL.to_owned(), until.to_string().into());
+        self.metadata = Some(Value::Object(metadata).to_string());
+        Ok(true)
     }
 
     /// Whether the row is held at this moment.
@@ -124,6 +155,34 @@ pub(super) mod tests {
         assert_eq!(held.state(until, &Presence::Absent), State::Orphaned);
         assert_eq!(held.state(until, &Presence::Present), State::Allocated);
         assert_eq!(held.state(until, &Presence::Unreadable("?".into())), State::Allocated);
+    }
+
+    #[test]
+    fn holding_a_row_adds_to_its_metadata_and_never_shortens() {
+        let [until, later] = ["2026-01-01T10:00:00Z", "2026-01-01T12:00:00.5Z"].map(|text| text.parse().unwrap());
+        let mut held = row(1, "m", 1, 5001, 8001);
+        for (before, after) in [
+            (None, r#"{"reserved_until":"2026-01-01T10:00:00Z"}"#),
+            (Some("null"), r#"{"reserved_until":"2026-01-01T10:00:00Z"}"#),
+            (Some(""), r#"{"reserved_until":"2026-01-01T10:00:00Z"}"#),
+            (
+                Some(r#"{"z": 1.50, "reserved_until": "soon", "a": [12345678901234567890123, 1e999, "é"]}"#),
+                r#"{"z":1.50,"reserved_until":"2026-01-01T10:00:00Z","a":[12345678901234567890123,1e+999,"é"]}"#,
+            ),
+        ] {
+            held.metadata = before.map(str::to_owned);
+            assert!(held.hold(until).unwrap(), "{before:?}");
+            assert_eq!(held.metadata.as_deref(), Some(after));
+        }
+        assert!(!held.hold(until).unwrap());
+        assert!(held.hold(later).unwrap());
+        assert!(!held.hold(until).unwrap(), "a later moment stays");
+        assert_eq!(held.reserved_until(), Some(later));
+        for foreign in ["[1]", "{", "5", "\"text\""] {
+            held.metadata = Some(foreign.into());
+            assert!(held.hold(later).is_err(), "{foreign}");
+            assert_eq!(held.metadata.as_deref(), Some(foreign));
+        }
     }
 
     #[test]

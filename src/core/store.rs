@@ -7,7 +7,9 @@ mod sqlite;
 
 use std::path::Path;
 
-use super::allocation::{Allocation, PortPair};
+use jiff::Timestamp;
+
+use super::allocation::{Allocation, ForeignMetadata, PortPair};
 use super::app::AppId;
 use super::conflict::UniqueIndex;
 use super::policy::Refusal;
@@ -18,6 +20,11 @@ use super::retry::Retry;
 ///
 /// It may run again when the transaction is tried again.
 pub type Choose<'a> = dyn FnMut(&[&AppId], &PortSet) -> Result<Vec<PortPair>, Refusal> + 'a;
+
+/// Names apps and pairs to add to all rows, as they are inside the write transaction.
+///
+/// It may run again when the transaction is tried again.
+pub type Plan<'a> = dyn FnMut(&[Allocation]) -> Vec<(AppId, PortPair)> + 'a;
 
 /// Picks from all rows, as they are inside the write transaction, the ones to remove.
 pub type Select<'a> = dyn FnMut(Vec<Allocation>) -> Vec<Allocation> + 'a;
@@ -50,13 +57,27 @@ pub trait Store {
     fn snapshot(&mut self) -> Result<Vec<Allocation>, StoreError>;
 
     /// Gives each app its row, in the order of `apps`: the one it has, or a new one with the pair
-    /// that `choose` names. All are made or none, and all are durable on return.
+    /// that `choose` names. With `until`, each is held for its app until that moment. All are made
+    /// or none, and all are durable on return.
     ///
     /// # Errors
     ///
     /// [`StoreError::Refused`] as `choose` refuses, or what else keeps the table from being
     /// written; it is then as it was.
-    fn allocate(&mut self, apps: &[AppId], choose: &mut Choose<'_>) -> Result<Vec<Outcome>, StoreError>;
+    fn allocate(
+        &mut self,
+        apps: &[AppId],
+        until: Option<Timestamp>,
+        choose: &mut Choose<'_>,
+    ) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Adds the rows that `plan` names and returns them. All are added or none, and all rows that
+    /// `plan` was shown are durable on return; without anything to add, no database is made.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the table cannot be written; it is then as it was.
+    fn add(&mut self, plan: &mut Plan<'_>) -> Result<Vec<Allocation>, StoreError>;
 
     /// Removes the rows that `select` picks and returns them. All are removed or none, durably.
     ///
@@ -97,6 +118,15 @@ pub enum Missing {
 /// database with the table, [`StoreError::Locked`] when it stays locked.
 pub fn open(path: &Path, missing: Missing, retry: Retry) -> Result<Box<dyn Store>, StoreError> {
     Ok(Box::new(sqlite::Sqlite::open(path, missing, retry)?))
+}
+
+impl From<ForeignMetadata> for StoreError {
+    fn from(ForeignMetadata(app): ForeignMetadata) -> Self {
+        Self::Unusable {
+            why: format!("has metadata of {app} that is no JSON object: a reservation cannot be added to it"),
+            hint: Some("set its metadata_json to NULL, or release the app"),
+        }
+    }
 }
 
 /// Why a store could not do what it was asked.

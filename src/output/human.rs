@@ -47,10 +47,15 @@ pub(crate) fn plain_outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::R
     Ok(())
 }
 
+/// The variables of an app, with its ports.
+pub(crate) fn env_variables(row: &Allocation) -> [(&'static str, String); 2] {
+    [("BACKEND_PORT", row.backend_port.to_string()), ("FRONTEND_PORT", row.frontend_port.to_string())]
+}
+
 /// Writes the ports of allocated apps as variables of a shell.
 pub(crate) fn env_outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
-    for Outcome { allocation, .. } in outcomes {
-        writeln!(out, "BACKEND_PORT={}\nFRONTEND_PORT={}", allocation.backend_port, allocation.frontend_port)?;
+    for (name, port) in outcomes.iter().flat_map(|outcome| env_variables(&outcome.allocation)) {
+        writeln!(out, "{name}={port}")?;
     }
     Ok(())
 }

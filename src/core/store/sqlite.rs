@@ -26,7 +26,7 @@ use rusqlite::{
 };
 
 use self::durable::{Log, Queue, Turn, create_folder, folder_of, has_log, is_on_network, sync_folder};
-use super::{Choose, Missing, Mode, Outcome, Select, Store, StoreError};
+use super::{Choose, Missing, Mode, Outcome, Plan, Select, Store, StoreError};
 use crate::core::allocation::{Allocation, PortPair};
 use crate::core::app::AppId;
 use crate::core::conflict::UniqueIndex;
@@ -157,6 +157,12 @@ impl Sqlite {
         Ok(turn)
     }
 
+    fn announce(&self, is_new_database: bool) {
+        if is_new_database {
+            log::info!("Created database {}", self.path.display());
+        }
+    }
+
     /// Makes rows durable that others may have committed without syncing.
     fn sync_rows_of_others(&self) -> Result<(), StoreError> {
         let path = real_path(&self.path);
@@ -175,10 +181,16 @@ impl Store for Sqlite {
         Ok(rows)
     }
 
-    fn allocate(&mut self, apps: &[AppId], choose: &mut Choose<'_>) -> Result<Vec<Outcome>, StoreError> {
+    fn allocate(
+        &mut self,
+        apps: &[AppId],
+        until: Option<Timestamp>,
+        choose: &mut Choose<'_>,
+    ) -> Result<Vec<Outcome>, StoreError> {
         if let Some(connection) = &self.connection {
             let found = self.retry.run(|| existing(&*connection.unchecked_transaction()?, apps))?;
-            if let Some(rows) = found.into_iter().collect::<Option<Vec<_>>>() {
+            let is_as_wanted = |row: &Allocation| until.is_none() || row.reserved_until() >= until;
+            if let Some(rows) = found.into_iter().map(|row| row.filter(is_as_wanted)).collect::<Option<Vec<_>>>() {
                 self.sync_rows_of_others()?;
                 return Ok(rows.into_iter().map(|allocation| Outcome { allocation, created: false }).collect());
             }
@@ -191,34 +203,63 @@ impl Store for Sqlite {
             self.create()?
         };
         let (is_new_database, outcomes) = self.write(turn, |transaction| {
-            let is_made = is_made(transaction)?;
-            if !is_made {
-                transaction.execute_batch(SCHEMA)?;
-            }
+            let is_new_database = make(transaction)?;
             let found = existing(transaction, apps)?;
             let wanting: Vec<_> =
                 apps.iter().zip(&found).filter(|(_, row)| row.is_none()).map(|(app, _)| app).collect();
             let pairs = choose(&wanting, &taken_ports(transaction)?).map_err(StoreError::Refused)?;
             let now = self.retry.timestamp();
-            let created: Result<Vec<_>, _> =
-                wanting.into_iter().zip(pairs).map(|(app, pair)| insert(transaction, app, pair, now)).collect();
-            let mut created = created?.into_iter();
-            let outcomes: Vec<_> = found
-                .into_iter()
-                .filter_map(|row| match row {
-                    Some(allocation) => Some(Outcome { allocation, created: false }),
-                    None => created.next().map(|allocation| Outcome { allocation, created: true }),
-                })
-                .collect();
-            Ok((!is_made, outcomes))
+            let mut pairs = pairs.into_iter();
+            let mut outcomes = Vec::with_capacity(apps.len());
+            for (app, row) in apps.iter().zip(found) {
+                let created = row.is_none();
+                let allocation = match (row, until) {
+                    (Some(mut row), Some(until)) => {
+                        if row.hold(until)? {
+                            update_metadata(transaction, &mut row, now)?;
+                        }
+                        row
+                    }
+                    (Some(row), None) => row,
+                    (None, _) => match pairs.next() {
+                        Some(pair) => insert(transaction, app, pair, until, now)?,
+                        None => continue,
+                    },
+                };
+                outcomes.push(Outcome { allocation, created });
+            }
+            Ok((is_new_database, outcomes))
         })?;
-        if is_new_database {
-            log::info!("Created database {}", self.path.display());
-        }
+        self.announce(is_new_database);
         if outcomes.iter().all(|outcome| !outcome.created) {
             self.sync_rows_of_others()?;
         }
         Ok(outcomes)
+    }
+
+    fn add(&mut self, plan: &mut Plan<'_>) -> Result<Vec<Allocation>, StoreError> {
+        let turn = if self.connection.is_some() {
+            self.enter()?
+        } else if plan(&[]).is_empty() {
+            return Ok(Vec::new());
+        } else {
+            self.create()?
+        };
+        let (is_new_database, added) = self.write(turn, |transaction| {
+            let rows = if is_made(transaction)? { all_rows(transaction)? } else { Vec::new() };
+            let rows = plan(&rows);
+            if rows.is_empty() {
+                return Ok((false, Vec::new()));
+            }
+            let is_new_database = make(transaction)?;
+            let now = self.retry.timestamp();
+            let added: Result<_, _> =
+                rows.iter().map(|(app, pair)| insert(transaction, app, *pair, None, now)).collect();
+            Ok((is_new_database, added?))
+        })?;
+        self.announce(is_new_database);
+        self.sync_rows_of_others()?;
+        Ok(added)
     }
 
     fn remove(&mut self, select: &mut Select<'_>) -> Result<Vec<Allocation>, StoreError> {
@@ -319,6 +360,15 @@ fn is_made(transaction: &Connection) -> Result<bool, StoreError> {
     })
 }
 
+/// Makes the table where there is none, and says whether it did.
+fn make(transaction: &Connection) -> Result<bool, StoreError> {
+    let is_made = is_made(transaction)?;
+    if !is_made {
+        transaction.execute_batch(SCHEMA)?;
+    }
+    Ok(!is_made)
+}
+
 /// The journal mode that the connection found when it last looked at the database.
 fn journal_mode(connection: &Connection) -> Result<String, StoreError> {
     Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?)
@@ -381,17 +431,15 @@ fn taken_ports(connection: &Connection) -> Result<PortSet, StoreError> {
     Ok(taken)
 }
 
-fn insert(connection: &Connection, app: &AppId, pair: PortPair, now: Timestamp) -> Result<Allocation, StoreError> {
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO port_configurations
-         (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, 1, NULL, ?5, ?5)",
-    )?;
-    if insert.execute(params![app.model, app.app_num, pair.frontend, pair.backend, timestamp_text(now)])? != 1 {
-        return Err(unusable("did not keep a new row: it has a trigger or a rule of its own"));
-    }
-    Ok(Allocation {
-        id: connection.last_insert_rowid(),
+fn insert(
+    connection: &Connection,
+    app: &AppId,
+    pair: PortPair,
+    until: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Allocation, StoreError> {
+    let mut row = Allocation {
+        id: 0,
         app: app.clone(),
         backend_port: pair.backend.into(),
         frontend_port: pair.frontend.into(),
@@ -399,7 +447,31 @@ fn insert(connection: &Connection, app: &AppId, pair: PortPair, now: Timestamp) 
         metadata: None,
         created_at: Some(now),
         updated_at: Some(now),
-    })
+    };
+    if let Some(until) = until {
+        row.hold(until)?;
+    }
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO port_configurations
+         (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?6)",
+    )?;
+    let time = timestamp_text(now);
+    if insert.execute(params![app.model, app.app_num, pair.frontend, pair.backend, row.metadata, time])? != 1 {
+        return Err(unusable("did not keep a new row: it has a trigger or a rule of its own"));
+    }
+    row.id = connection.last_insert_rowid();
+    Ok(row)
+}
+
+/// Writes a row's metadata, and when that was.
+fn update_metadata(connection: &Connection, row: &mut Allocation, now: Timestamp) -> Result<(), StoreError> {
+    row.updated_at = Some(now);
+    let sql = "UPDATE port_configurations SET metadata_json = ?2, updated_at = ?3 WHERE rowid = ?1";
+    if connection.prepare_cached(sql)?.execute(params![row.id, row.metadata, timestamp_text(now)])? != 1 {
+        return Err(unusable("did not change a row: it has a trigger or a rule of its own"));
+    }
+    Ok(())
 }
 
 /// Reads a row that may hold anything: SQLite does not enforce the types of its columns.

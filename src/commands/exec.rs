@@ -1,0 +1,77 @@
+//! `exec`: becomes a command that finds its app's ports in the environment.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::anyhow;
+
+use super::Answer;
+use super::allocate::{Request, give};
+use crate::cli::Format;
+use crate::config::Config;
+use crate::core::app::{AppId, check_model, parse_app_nums};
+use crate::error::{Error, Kind, Result};
+use crate::output::human::env_variables;
+
+const AFTER_HELP: &str = "\
+The command takes the place of this process: signals reach it, and its exit status is the program's.
+
+Examples:
+  manage-ports exec --model openai_gpt-4.1 --app 3 -- npm run dev
+  manage-ports exec --model openai_gpt-4.1 --app 3 -- sh -c 'flask run --port $BACKEND_PORT'";
+
+/// Run a command with an app's ports in BACKEND_PORT and FRONTEND_PORT
+///
+/// The app is given ports as by `allocate`, before the command starts.
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// The model, 1 to 200 characters
+    #[arg(long, value_name = "MODEL", add = super::completions::models())]
+    model: String,
+
+    /// The app's number
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    app: String,
+
+    /// The command and its arguments, after --
+    #[arg(value_name = "COMMAND", required = true, last = true, num_args = 1..)]
+    command: Vec<OsString>,
+}
+
+pub(crate) fn run(args: &Args, config: &Config) -> Result<Answer> {
+    config.format(&[Format::Human, Format::Json])?;
+    check_model(&args.model).map_err(Error::usage)?;
+    let apps = match parse_app_nums(&[&args.app]).map_err(Error::usage)?.as_slice() {
+        [app_num] => vec![AppId::new(&args.model, *app_num)],
+        _ => return Err(Error::usage(format!("--app: '{}' names several apps: exec runs for one", args.app))),
+    };
+    let [program, arguments @ ..] = args.command.as_slice() else { return Err(Error::usage("no COMMAND given")) };
+    // A misspelt command must not cost a pair of ports.
+    if !is_found(program) {
+        let message = format!("command '{}' was not found", program.to_string_lossy());
+        return Err(Error::usage(message).hint("check its name, or the PATH"));
+    }
+    let outcomes = give(&Request { apps, pair: None, until: None, probe: config.probe }, config)?;
+    let mut command = Command::new(program);
+    command.args(arguments).envs(outcomes.iter().flat_map(|outcome| env_variables(&outcome.allocation)));
+    // It returns only if it failed.
+    let err = anyhow!(command.exec()).context(format!("could not run '{}'", program.to_string_lossy()));
+    Err(Error::new(Kind::Usage, err).hint("its app has been given ports"))
+}
+
+/// Whether there is such a command: a path, or a name on the `PATH`.
+fn is_found(program: &OsStr) -> bool {
+    let is_program =
+        |path: &Path| path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    if program.as_bytes().contains(&b'/') {
+        return is_program(Path::new(program));
+    }
+    // Without a PATH the system has one of its own.
+    env::var_os("PATH").is_none_or(|path| env::split_paths(&path).any(|folder| is_program(&folder.join(program))))
+}

@@ -1,0 +1,52 @@
+//! `reserve`: gives a planned batch its pairs and holds them.
+
+use std::io::Write;
+
+use jiff::SignedDuration;
+
+use super::Answer;
+use super::allocate::{AppsArgs, FORMATS, Request, check_format, give, print};
+use crate::config::{Config, parse_duration};
+use crate::core::text::Shown;
+use crate::error::{Error, Result};
+use crate::host::clock;
+
+const AFTER_HELP: &str = "\
+An app that is not made yet has no directory, and a cleanup would take its ports for free. Until the
+time is over it leaves reserved ones alone. `manage-ports list --state reserved` shows them.
+
+Formats: human, json (one object a line), csv, plain (`5001 8001`), env (one app only)
+
+Examples:
+  manage-ports reserve --model openai_gpt-4.1 --app 1-50 --for 2h
+  manage-ports reserve --model openai_gpt-4.1 --app 1-50 --for 1d --json";
+
+/// Give a planned batch its ports, and hold them for some time
+///
+/// All apps are given ports or none. Reserving again extends the time, and never shortens it.
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    apps: AppsArgs,
+
+    /// How long to hold them, from now on, such as 30m, 2h or 1d
+    #[arg(long = "for", value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
+    duration: SignedDuration,
+}
+
+pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
+    let format = config.format(&FORMATS)?;
+    let apps = args.apps.ids()?;
+    check_format(format, &apps)?;
+    if args.duration.is_zero() {
+        return Err(Error::usage("--for: a reservation lasts longer than no time: expected one such as 30m, 2h or 1d"));
+    }
+    let until = clock::now().checked_add(args.duration).map_err(|_| {
+        let duration = args.duration.to_string();
+        Error::usage(format!("--for: '{}' is too long: it ends after the year 9999", Shown(&duration)))
+    })?;
+    let outcomes = give(&Request { apps, pair: None, until: Some(until), probe: config.probe }, config)?;
+    print(out, format, &outcomes)?;
+    Ok(Answer::Yes)
+}
