@@ -72,6 +72,7 @@ fn is_found(program: &OsStr) -> bool {
     if program.as_bytes().contains(&b'/') {
         return is_program(Path::new(program));
     }
-    // Without a PATH the system has one of its own.
-    env::var_os("PATH").is_none_or(|path| env::split_paths(&path).any(|folder| is_program(&folder.join(program))))
+    // Without a PATH the system looks here: see execvp(3).
+    let path = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    env::split_paths(&path).any(|folder| is_program(&folder.join(program)))
 }

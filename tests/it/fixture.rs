@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use rusqlite::{Connection, params};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// The platform's schema as it creates it in SQLite.
@@ -229,6 +230,14 @@ pub fn platform_rows() -> Vec<Row> {
 /// A row, written short.
 pub fn row(model: &str, app_num: i64, backend: i64, frontend: i64) -> Row {
     (model.to_owned(), app_num, backend, frontend)
+}
+
+/// A line of `allocate --json` as the row that it answers.
+#[track_caller]
+pub fn answered(line: &str) -> Row {
+    let value: Value = serde_json::from_str(line).unwrap_or_else(|err| panic!("{err}: {line:?}"));
+    let number = |key: &str| value[key].as_i64().unwrap();
+    row(value["model"].as_str().unwrap(), number("app_num"), number("backend_port"), number("frontend_port"))
 }
 
 /// A folder of the project's shared data, or a line that says what was not run without it.

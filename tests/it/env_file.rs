@@ -1,0 +1,104 @@
+//! `allocate --env-file`: two lines set and everything else as it was, whatever stops the program.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use super::fixture::{World, not_run};
+
+fn world() -> World {
+    let world = World::new();
+    world.write("manage-ports.toml", "[ports]\nprobe = false\n");
+    world
+}
+
+#[test]
+fn both_variables_are_set_and_all_else_stays() {
+    let world = world();
+    let path = world.write("app/.env", "# ports\r\nBACKEND_PORT=1\r\nSECRET='a b'\r\nX=\u{e9}");
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+    let set = || {
+        let ran = world.line("allocate --model m --app 1 --env-file app/.env -q");
+        assert!(ran.ok().starts_with("m/app1: backend 5001, frontend 8001"), "{ran:?}");
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        (fs::read_to_string(&path).unwrap(), mode)
+    };
+    let expected = "# ports\r\nBACKEND_PORT=5001\r\nSECRET='a b'\r\nX=\u{e9}\r\nFRONTEND_PORT=8001\r\n";
+    assert_eq!(set(), (expected.to_owned(), 0o640));
+    let modified = || fs::metadata(&path).unwrap().modified().unwrap();
+    let before = modified();
+    assert_eq!(set(), (expected.to_owned(), 0o640));
+    assert_eq!(modified(), before, "a file that is right already is left alone");
+    assert_eq!(fs::read_dir(world.path("app")).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn a_new_file_is_made_as_any_other_and_a_link_stays_one() {
+    let world = world();
+    world.line("allocate --model m --app 1 --env-file new.env -q").ok();
+    assert_eq!(fs::read_to_string(world.path("new.env")).unwrap(), "BACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
+    let mode = |name: &str| fs::metadata(world.path(name)).unwrap().permissions().mode();
+    assert_eq!(mode("new.env"), mode("manage-ports.toml"));
+
+    world.write("shared/real.env", "A=1\n");
+    symlink("shared/real.env", world.path("link.env")).unwrap();
+    world.line("allocate --model m --app 1 --env-file link.env -q").ok();
+    assert!(world.path("link.env").is_symlink());
+    assert_eq!(
+        fs::read_to_string(world.path("shared/real.env")).unwrap(),
+        "A=1\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_written_costs_no_ports() {
+    let world = world();
+    fs::create_dir(world.path("folder")).unwrap();
+    symlink("nowhere", world.path("broken")).unwrap();
+    for (file, why) in
+        [("folder", "is not a regular file"), ("no/such/.env", "no/such does not exist"), ("broken", "broken")]
+    {
+        world.line(&format!("allocate --model m --app 1 --env-file {file}")).fails(1, &[file, why]);
+    }
+    world.line("allocate --model m --app 1-2 --env-file .env").fails(2, &["--env-file holds the ports of one app"]);
+    assert!(!world.path("data").exists());
+    world.write("old.env", "BACKEND_PORT=1\n");
+    world.write("manage-ports.toml", "[ports]\nprobe = false\nmax = 8001\nexclude = [8001]\n");
+    world.line("allocate --model m --app 1 --env-file old.env").fails(4, &["no free pair"]);
+    assert_eq!(fs::read_to_string(world.path("old.env")).unwrap(), "BACKEND_PORT=1\n");
+}
+
+/// Kills it at each of its first system calls of every kind that touches a file, and looks at the file.
+#[test]
+fn killed_at_any_moment_it_leaves_the_old_file_or_the_new_one() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "strace is missing");
+        not_run("killed_at_any_moment_it_leaves_the_old_file_or_the_new_one: no strace");
+        return;
+    }
+    let world = world();
+    let old = "A=1\nBACKEND_PORT=1\nFRONTEND_PORT=2\nB=2\n".repeat(5000);
+    let new = old.replace("PORT=1\n", "PORT=5001\n").replace("PORT=2\n", "PORT=8001\n");
+    world.line("allocate --model m --app 1 -q").ok();
+    let mut seen = [0, 0];
+    for call in ["openat", "write", "fsync", "fchmod", "rename", "close"] {
+        for nth in 1.. {
+            let path = world.write("app/.env", &old);
+            let mut traced = Command::new("strace");
+            traced.current_dir(world.path("")).env_clear();
+            traced.args(["-f", "-o", "/dev/null", "-e", &format!("inject={call}:signal=KILL:when={nth}")]);
+            traced.arg(env!("CARGO_BIN_EXE_manage-ports"));
+            let output =
+                traced.args(["allocate", "--model", "m", "--app", "1", "--env-file", "app/.env"]).output().unwrap();
+            let content = fs::read_to_string(path).unwrap();
+            let is_new = content == new;
+            assert!(is_new || content == old, "{call} {nth}: {content:.200}");
+            if output.status.success() {
+                assert!(is_new, "{call} {nth}");
+                break;
+            }
+            seen[usize::from(is_new)] += 1;
+        }
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "killed before and after the file was replaced: {seen:?}");
+}

@@ -1,0 +1,168 @@
+//! `reserve`: a planned batch that a cleanup leaves alone.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::fixture::{Ran, SCHEMA, World, answered, row};
+
+/// The moment until which the one app on this line is held.
+#[track_caller]
+fn until(line: &str) -> Timestamp {
+    let value: Value = serde_json::from_str(line).unwrap();
+    value["reserved_until"].as_str().unwrap().parse().unwrap()
+}
+
+fn world() -> World {
+    let world = World::new();
+    world.write("manage-ports.toml", "timeout = \"3m\"\n[ports]\nprobe = false\n");
+    world.apps([""; 0]);
+    world
+}
+
+#[test]
+fn a_batch_is_held_against_a_cleanup_and_given_to_its_apps() {
+    let world = world();
+    world.line("reserve --model m --app 1-2 --for 2h").is(
+        0,
+        "m/app1: backend 5001, frontend 8001\nm/app2: backend 5003, frontend 8003\n",
+        "Created database data/ports.db\n",
+    );
+    world.line("allocate --model m --app 1").is(0, "m/app1: backend 5001, frontend 8001 (existing)\n", "");
+    world.line("allocate --model n --app 1").ok();
+    let cleanup: Value = serde_json::from_str(world.line("cleanup --json -q").ok()).unwrap();
+    let kept = |app_num: u32| json!({"model": "m", "app_num": app_num, "reason": "reserved"});
+    assert_eq!((&cleanup["removed"][0]["model"], &cleanup["kept"]), (&json!("n"), &json!([kept(1), kept(2)])));
+    assert_eq!(world.rows(), [row("m", 1, 5001, 8001), row("m", 2, 5003, 8003)]);
+
+    let reserved = world.line("list --state reserved");
+    assert!(reserved.ok().contains("Reserved until") && reserved.ok().contains("Total: 2"), "{reserved:?}");
+    assert_eq!(world.line("list --state orphaned --format plain").ok(), "");
+    assert_eq!(world.line("reserve --model m --app 2 --for 1h --format plain").ok(), "5003 8003\n");
+}
+
+#[test]
+fn the_moment_is_the_time_asked_for_from_now_and_only_ever_later() {
+    let world = world();
+    let before = Timestamp::now();
+    let first = until(&world.line("reserve --model m --app 1 --for 2h --json").stdout);
+    let after = Timestamp::now();
+    let hours = SignedDuration::from_hours(2);
+    let microsecond = SignedDuration::from_micros(1);
+    assert!((before + hours - microsecond..=after + hours).contains(&first), "{first}");
+
+    let shorter = world.line("reserve --model m --app 1 --for 1h --json");
+    assert_eq!(until(shorter.ok()), first);
+    assert_eq!(serde_json::from_str::<Value>(shorter.ok()).unwrap()["created"], false);
+    assert!(until(world.line("reserve --model m --app 1 --for 3h --json").ok()) > first);
+    assert_eq!(world.rows().len(), 1);
+}
+
+#[test]
+fn metadata_of_others_is_kept_and_what_is_no_object_is_not_touched() {
+    let world = world();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001), row("m", 2, 5003, 8003), row("m", 3, 5005, 8005)]);
+    world.sql(
+        r#"UPDATE port_configurations SET metadata_json = '{"note": "é", "n": 1.50}' WHERE app_num = 1;
+           UPDATE port_configurations SET metadata_json = '[1]' WHERE app_num = 3"#,
+    );
+    world.line("reserve --model m --app 1-3 --for 2h").fails(3, &["m/app3", "no JSON object", "release"]);
+    let metadata = || -> Vec<Option<String>> {
+        let connection = rusqlite::Connection::open(world.default_database()).unwrap();
+        let mut sql = connection.prepare("SELECT metadata_json FROM port_configurations ORDER BY app_num").unwrap();
+        sql.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    let untouched = [Some(r#"{"note": "é", "n": 1.50}"#.to_owned()), None, Some("[1]".to_owned())];
+    assert_eq!(metadata(), untouched, "all or none");
+
+    world.line("reserve --model m --app 1-2 --for 2h").ok();
+    let now = metadata();
+    assert!(now[0].as_deref().unwrap().starts_with(r#"{"note":"é","n":1.50,"reserved_until":"2"#), "{now:?}");
+    assert!(now[1].as_deref().unwrap().starts_with(r#"{"reserved_until":"2"#), "{now:?}");
+}
+
+#[test]
+fn one_that_is_over_is_an_orphan_like_any_other() {
+    let world = world();
+    world.line("reserve --model m --app 1 --for 1h -q").ok();
+    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2001-01-01T00:00:00Z"}'"#);
+    let check: Value = serde_json::from_str(world.line("check --json").ok()).unwrap();
+    let kinds: Vec<_> = check["warnings"].as_array().unwrap().iter().map(|found| found["kind"].clone()).collect();
+    assert_eq!(kinds, ["orphaned", "expired_reservation"]);
+    assert!(world.line("list --state orphaned").ok().contains("Total: 1"));
+    world.line("cleanup -q").is(0, "  m/app1: backend 5001, frontend 8001\n✓ Removed 1 orphaned allocation(s)\n", "");
+}
+
+#[test]
+fn a_batch_that_does_not_fit_gets_nothing() {
+    let world = world();
+    world.write("manage-ports.toml", "[ports]\nprobe = false\nmax = 8005\n");
+    world.line("reserve --model m --app 1-4 --for 1h").fails(4, &["4 wanted and 3 free of 3 slots"]);
+    assert!(!world.path("data").exists());
+    world.line("allocate --model m --app 1 -q").ok();
+    world.line("reserve --model m --app 1-4 --for 1h").fails(4, &["3 wanted and 2 free"]);
+    let app: Value = serde_json::from_str(world.line("allocate --model m --app 1 --json").ok()).unwrap();
+    assert_eq!(app["reserved_until"], Value::Null, "what was refused holds nothing either");
+    assert_eq!(world.rows().len(), 1);
+}
+
+#[test]
+fn a_time_that_is_none_is_refused() {
+    let world = world();
+    for bad in ["", "2", "-1h", "soon", "0s", "99999999h"] {
+        let ran = world.run(["reserve", "--model", "m", "--app", "1", "--for", bad]);
+        ran.fails(2, &["--for"]);
+    }
+    world.line("reserve --model m --app 1").fails(2, &["--for"]);
+    assert!(!world.path("data").exists());
+}
+
+#[test]
+fn fifty_are_held_while_forty_allocate_and_five_clean_up() {
+    let world = world();
+    world.line("allocate --model other --app 100 -q").ok();
+    let mut others: Vec<_> = (1..=20).map(|n| world.start(&format!("allocate --model other --app {n}"))).collect();
+    let batch = world.start("reserve --model batch --app 1-50 --for 1h --json");
+    others.extend((21..=40).map(|n| world.start(&format!("allocate --model other --app {n}"))));
+    let is_over = AtomicBool::new(false);
+    let answers: BTreeSet<_> = thread::scope(|scope| {
+        for _ in 0..5 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let ran = world.line("cleanup -q");
+                    assert_eq!(ran.code, Some(0), "{ran:?}");
+                }
+            });
+        }
+        let ended: Vec<Ran> = others.into_iter().map(|child| child.wait_with_output().unwrap().into()).collect();
+        let batch = Ran::from(batch.wait_with_output().unwrap());
+        is_over.store(true, Ordering::Relaxed);
+        for ran in ended {
+            assert_eq!(ran.code, Some(0), "{ran:?}");
+        }
+        batch.ok().lines().map(answered).collect()
+    });
+    world.line("cleanup -q").ok();
+    assert_eq!(answers.len(), 50);
+    assert_eq!(world.rows().into_iter().collect::<BTreeSet<_>>(), answers, "the batch, and nothing else");
+    let ports: BTreeSet<_> = answers.iter().flat_map(|(_, _, backend, frontend)| [backend, frontend]).collect();
+    assert_eq!(ports.len(), 100, "a port stands twice");
+}
+
+#[test]
+fn of_eight_batches_for_which_there_is_room_for_one_seven_get_nothing() {
+    let world = world();
+    world.write("manage-ports.toml", "timeout = \"3m\"\n[ports]\nprobe = false\nbackend_base = 7001\nmax = 8099\n");
+    let batches: Vec<_> =
+        (0..8).map(|n| world.start(&format!("reserve --model m{n} --app 1-50 --for 1h -q --json"))).collect();
+    let ended: Vec<Ran> = batches.into_iter().map(|child| child.wait_with_output().unwrap().into()).collect();
+    let (won, lost): (Vec<_>, Vec<_>) = ended.iter().partition(|ran| ran.code == Some(0));
+    assert_eq!((won.len(), lost.len()), (1, 7), "{ended:?}");
+    for ran in lost {
+        ran.fails(4, &["50 wanted and 0 free of 50 slots"]);
+    }
+    assert_eq!(world.rows(), won[0].ok().lines().map(answered).collect::<Vec<_>>());
+}
