@@ -13,16 +13,19 @@ use crate::core::app::Presence;
 use crate::core::text::Shown;
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
-use crate::host::clock;
+use crate::host::{clock, listeners};
 use crate::output::{csv, json, table};
 
 const AFTER_HELP: &str = "\
+With --probe, a port that something listens on is shown with the process's id and program, or as
+`unseen` where that is hidden, as it is from other users.
+
 Formats: human, json (one array), csv (with a header), plain (tab-separated, no header)
 
 Examples:
   manage-ports list
   manage-ports list --model 'openai_*' --model 'x-ai_*' --sort backend
-  manage-ports list --state orphaned
+  manage-ports list --state orphaned --probe
   manage-ports list --json | jq -r '.[] | select(.app_num == 1) | .backend_port'";
 
 /// Show the allocations, by model and app number
@@ -40,6 +43,10 @@ pub(crate) struct Args {
     /// What to sort by
     #[arg(long, value_name = "KEY", default_value = "model")]
     sort: SortKey,
+
+    /// Show which processes listen on the ports now
+    #[arg(long)]
+    probe: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -80,11 +87,13 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         SortKey::Frontend => rows.sort_by_key(|row| row.frontend_port),
         SortKey::Created => rows.sort_by_key(|row| (row.created_at.is_none(), row.created_at)),
     }
+    let listeners = args.probe.then(|| listeners::on(rows.iter().flat_map(|row| row.valid_ports())));
+    let listeners = listeners.as_ref();
     match format {
-        Format::Json => json::rows(out, rows),
-        Format::Csv => csv::rows(out, rows),
-        Format::Plain => csv::plain(out, rows),
-        Format::Human | Format::Env | Format::Github => table::rows(out, config.look, &rows),
+        Format::Json => json::rows(out, rows, listeners),
+        Format::Csv => csv::rows(out, rows, listeners),
+        Format::Plain => csv::plain(out, rows, listeners),
+        Format::Human | Format::Env | Format::Github => table::rows(out, config.look, &rows, listeners),
     }?;
     Ok(Answer::Yes)
 }

@@ -68,6 +68,11 @@ impl Allocation {
         [self.backend_port, self.frontend_port]
     }
 
+    /// Those of the two ports that can be one: from 1 to 65535.
+    pub fn valid_ports(&self) -> impl Iterator<Item = u16> + use<> {
+        self.ports().into_iter().filter_map(|port| u16::try_from(port).ok()).filter(|&port| port != 0)
+    }
+
     /// Until when the row is held for a planned app: `reserved_until` in its metadata, RFC 3339.
     #[must_use]
     pub fn reserved_until(&self) -> Option<Timestamp> {

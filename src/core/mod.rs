@@ -6,6 +6,7 @@
 pub mod allocation;
 pub mod app;
 pub mod conflict;
+pub mod listener;
 pub mod orphan;
 pub mod policy;
 pub mod ports;

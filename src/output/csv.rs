@@ -4,8 +4,10 @@ use std::io::{self, Write};
 
 use csv::{QuoteStyle, Terminator, WriterBuilder};
 
+use super::human::listening;
 use super::json::moment;
 use crate::core::allocation::Allocation;
+use crate::core::listener::Listeners;
 use crate::core::store::Outcome;
 use crate::core::text::Shown;
 
@@ -20,10 +22,14 @@ pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<
     out.flush()
 }
 
-/// Writes rows as CSV with a header.
-pub(crate) fn rows<'a>(out: &mut dyn Write, rows: impl IntoIterator<Item = &'a Allocation>) -> io::Result<()> {
+/// Writes rows as CSV with a header, and who listens where that was looked at.
+pub(crate) fn rows<'a>(
+    out: &mut dyn Write,
+    rows: impl IntoIterator<Item = &'a Allocation>,
+    listeners: Option<&Listeners>,
+) -> io::Result<()> {
     let mut out = builder().from_writer(out);
-    out.write_record([
+    let header = [
         "model",
         "app_num",
         "backend_port",
@@ -32,14 +38,19 @@ pub(crate) fn rows<'a>(out: &mut dyn Write, rows: impl IntoIterator<Item = &'a A
         "created_at",
         "updated_at",
         "reserved_until",
-    ])?;
-    write_rows(&mut out, rows)
+    ];
+    out.write_record(header.into_iter().chain(listeners.map(|_| "listeners")))?;
+    write_rows(&mut out, rows, listeners)
 }
 
 /// Writes rows separated by tabs, without a header and without quotes: no value holds a tab.
-pub(crate) fn plain<'a>(out: &mut dyn Write, rows: impl IntoIterator<Item = &'a Allocation>) -> io::Result<()> {
+pub(crate) fn plain<'a>(
+    out: &mut dyn Write,
+    rows: impl IntoIterator<Item = &'a Allocation>,
+    listeners: Option<&Listeners>,
+) -> io::Result<()> {
     let mut out = builder().delimiter(b'\t').quote_style(QuoteStyle::Never).from_writer(out);
-    write_rows(&mut out, rows)
+    write_rows(&mut out, rows, listeners)
 }
 
 fn builder() -> WriterBuilder {
@@ -48,21 +59,17 @@ fn builder() -> WriterBuilder {
     builder
 }
 
-fn write_rows<'a>(out: &mut csv::Writer<impl Write>, rows: impl IntoIterator<Item = &'a Allocation>) -> io::Result<()> {
+fn write_rows<'a>(
+    out: &mut csv::Writer<impl Write>,
+    rows: impl IntoIterator<Item = &'a Allocation>,
+    listeners: Option<&Listeners>,
+) -> io::Result<()> {
     for row in rows {
         let [model, app_num, backend, frontend] = name_and_ports(row);
         let [created, updated] = [row.created_at, row.updated_at].map(|time| time.map(moment).unwrap_or_default());
         let reserved = row.reserved_until().map(|until| until.to_string()).unwrap_or_default();
-        out.write_record([
-            model,
-            app_num,
-            backend,
-            frontend,
-            row.is_available.to_string(),
-            created,
-            updated,
-            reserved,
-        ])?;
+        let record = [model, app_num, backend, frontend, row.is_available.to_string(), created, updated, reserved];
+        out.write_record(record.into_iter().chain(listeners.map(|listeners| listening(row, listeners))))?;
     }
     out.flush()
 }

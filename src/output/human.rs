@@ -7,6 +7,7 @@ use crate::commands::selftest::Report;
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::conflict::Finding;
+use crate::core::listener::Listeners;
 use crate::core::orphan::Kept;
 use crate::core::store::Outcome;
 use crate::core::text::Shown;
@@ -94,6 +95,16 @@ pub(crate) fn cleanup(out: &mut dyn Write, look: Look, removed: &[Allocation], k
     } else {
         writeln!(out, "{tick} Removed {} orphaned allocation(s)", removed.len())
     }
+}
+
+/// Who listens on a row's ports, such as `5001: 1234 python3, 8001: unseen`.
+pub(super) fn listening(row: &Allocation, listeners: &Listeners) -> String {
+    let each = listeners.of(row).map(|(port, listener)| match (listener.pid, &listener.program) {
+        (Some(pid), Some(program)) => format!("{port}: {pid} {}", Shown(program)),
+        (Some(pid), None) => format!("{port}: {pid}"),
+        (None, _) => format!("{port}: unseen"),
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// Writes what was released and what was not there.

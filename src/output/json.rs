@@ -9,6 +9,7 @@ use crate::commands::selftest;
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::conflict::Finding;
+use crate::core::listener::{Listener, Listeners};
 use crate::core::orphan::Kept;
 use crate::core::store::Outcome;
 use crate::core::text::escape_json;
@@ -26,6 +27,15 @@ struct AllocationObject<'a> {
     reserved_until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listeners: Option<Vec<ListenerObject<'a>>>,
+}
+
+#[derive(Serialize)]
+struct ListenerObject<'a> {
+    port: u16,
+    pid: Option<u32>,
+    program: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -58,9 +68,17 @@ pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<
     Ok(())
 }
 
-/// Writes rows as an array.
-pub(crate) fn rows<'a>(out: &mut dyn Write, rows: impl IntoIterator<Item = &'a Allocation>) -> io::Result<()> {
-    line(out, &rows.into_iter().map(allocation).collect::<Vec<_>>())
+/// Writes rows as an array, with who listens where that was looked at.
+pub(crate) fn rows<'a>(
+    out: &mut dyn Write,
+    rows: impl IntoIterator<Item = &'a Allocation>,
+    listeners: Option<&'a Listeners>,
+) -> io::Result<()> {
+    let object = |row| AllocationObject {
+        listeners: listeners.map(|listeners| listeners.of(row).map(listener).collect()),
+        ..allocation(row)
+    };
+    line(out, &rows.into_iter().map(object).collect::<Vec<_>>())
 }
 
 /// Writes what a check found.
@@ -156,7 +174,12 @@ fn allocation(row: &Allocation) -> AllocationObject<'_> {
         updated_at: row.updated_at.map(moment),
         reserved_until: row.reserved_until().map(|until| until.to_string()),
         created: None,
+        listeners: None,
     }
+}
+
+fn listener((port, listener): (u16, &Listener)) -> ListenerObject<'_> {
+    ListenerObject { port, pid: listener.pid, program: listener.program.as_deref() }
 }
 
 fn finding(found: &Finding) -> FindingObject<'_> {

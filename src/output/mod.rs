@@ -55,6 +55,7 @@ mod tests {
     use crate::core::allocation::Allocation;
     use crate::core::app::AppId;
     use crate::core::conflict::{Finding, Kind};
+    use crate::core::listener::{Listener, Listeners};
     use crate::core::orphan::{Kept, KeptReason};
     use crate::core::store::Outcome;
 
@@ -79,6 +80,18 @@ mod tests {
         rows[2].created_at = None;
         rows[2].updated_at = None;
         rows
+    }
+
+    /// A program with a hostile name, a process that may not be seen, and one whose program is not told.
+    fn listeners() -> Listeners {
+        let listener = |pid, program: Option<&str>| Listener { pid, program: program.map(str::to_owned) };
+        let found = [
+            (5001, listener(Some(1234), Some("python3"))),
+            (8001, listener(None, None)),
+            (8003, listener(Some(9), Some("a\u{1b}[31m\t, b"))),
+            (8003, listener(Some(8), None)),
+        ];
+        found.into_iter().collect()
     }
 
     fn outcomes() -> Vec<Outcome> {
@@ -121,11 +134,20 @@ mod tests {
     fn list() {
         let rows = rows();
         let references: Vec<_> = rows.iter().collect();
-        assert_snapshot!("list_human", written(|out| table::rows(out, PLAIN, &references)));
-        assert_snapshot!("list_terminal", written(|out| table::rows(out, COLOURED, &references)).escape_debug());
-        assert_snapshot!("list_json", written(|out| json::rows(out, &rows)));
-        assert_snapshot!("list_csv", written(|out| csv::rows(out, &rows)));
-        assert_snapshot!("list_plain", written(|out| csv::plain(out, &rows)));
+        assert_snapshot!("list_human", written(|out| table::rows(out, PLAIN, &references, None)));
+        let terminal = |listeners| written(|out| table::rows(out, COLOURED, &references, listeners));
+        assert_snapshot!("list_terminal", terminal(None).escape_debug());
+        assert_snapshot!("list_json", written(|out| json::rows(out, &rows, None)));
+        assert_snapshot!("list_csv", written(|out| csv::rows(out, &rows, None)));
+        assert_snapshot!("list_plain", written(|out| csv::plain(out, &rows, None)));
+
+        let listeners = listeners();
+        let listeners = Some(&listeners);
+        assert_snapshot!("list_probe_human", written(|out| table::rows(out, PLAIN, &references, listeners)));
+        assert_snapshot!("list_probe_terminal", terminal(listeners).escape_debug());
+        assert_snapshot!("list_probe_json", written(|out| json::rows(out, &rows, listeners)));
+        assert_snapshot!("list_probe_csv", written(|out| csv::rows(out, &rows, listeners)));
+        assert_snapshot!("list_probe_plain", written(|out| csv::plain(out, &rows, listeners)));
     }
 
     #[test]

@@ -6,12 +6,19 @@ use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
 use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 use jiff::Timestamp;
 
-use super::human::Look;
+use super::human::{Look, listening};
 use crate::core::allocation::Allocation;
+use crate::core::listener::Listeners;
 use crate::core::text::Shown;
 
-/// Writes the table and how many rows it has. Borders are for terminals.
-pub(crate) fn rows(out: &mut dyn Write, look: Look, rows: &[&Allocation]) -> io::Result<()> {
+/// Writes the table and how many rows it has, with who listens where that was looked at. Borders
+/// are for terminals.
+pub(crate) fn rows(
+    out: &mut dyn Write,
+    look: Look,
+    rows: &[&Allocation],
+    listeners: Option<&Listeners>,
+) -> io::Result<()> {
     if rows.is_empty() {
         return writeln!(out, "No port allocations found.");
     }
@@ -20,6 +27,10 @@ pub(crate) fn rows(out: &mut dyn Write, look: Look, rows: &[&Allocation]) -> io:
     if has_reservations {
         header.push("Reserved until");
     }
+    if listeners.is_some() {
+        header.push("Listening");
+    }
+    let last = header.len() - 1;
 
     let mut table = Table::new();
     if look.is_terminal {
@@ -58,12 +69,15 @@ pub(crate) fn rows(out: &mut dyn Write, look: Look, rows: &[&Allocation]) -> io:
         if has_reservations {
             cells.push(row.reserved_until().map(minute).unwrap_or_default());
         }
+        cells.extend(listeners.map(|listeners| listening(row, listeners)));
         table.add_row(cells);
     }
-    // Only a model may take several lines where the terminal is narrow, and not one a character.
+    // Only a model and who listens may take several lines where the terminal is narrow, and not one
+    // a character.
     for (index, column) in table.column_iter_mut().enumerate().filter(|_| look.is_terminal) {
         column.set_constraint(match index {
             0 => ColumnConstraint::LowerBoundary(Width::Fixed(14)),
+            _ if index == last && listeners.is_some() => ColumnConstraint::LowerBoundary(Width::Fixed(14)),
             _ => ColumnConstraint::ContentWidth,
         });
     }

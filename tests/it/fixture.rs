@@ -1,7 +1,9 @@
 //! A folder of its own for each test, the binary run in it, and databases as the platform makes them.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -141,6 +143,22 @@ impl World {
     /// Runs the binary to its end on arguments separated by spaces.
     pub fn line(&self, line: &str) -> Ran {
         self.run(line.split_whitespace())
+    }
+
+    /// The same as another user, where we may become one; a line that says so where not.
+    pub fn line_as_nobody(&self, line: &str) -> Option<Ran> {
+        const NOBODY: u32 = 65534;
+        // What stands in the world is ours alone.
+        for (path, mode) in [("", 0o777), ("data", 0o777), ("data/ports.db", 0o666)] {
+            fs::set_permissions(self.path(path), Permissions::from_mode(mode)).unwrap();
+        }
+        match self.command().args(line.split_whitespace()).uid(NOBODY).gid(NOBODY).output() {
+            Ok(output) => Some(output.into()),
+            Err(err) => {
+                not_run(&format!("{line} as another user: {err}"));
+                None
+            }
+        }
     }
 
     /// Starts the binary on arguments separated by spaces, its output kept for later.

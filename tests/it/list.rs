@@ -1,8 +1,10 @@
 //! `list`.
 
+use std::net::{TcpListener, UdpSocket};
+
 use serde_json::{Value, json};
 
-use super::fixture::{SCHEMA, World, row};
+use super::fixture::{SCHEMA, World, free_ports, not_run, row};
 
 fn world() -> World {
     let world = World::new();
@@ -112,4 +114,52 @@ fn an_empty_table_says_so() {
     world.line("list --json").is(0, "[]\n", "");
     world.line("list --format plain").is(0, "", "");
     assert_eq!(world.line("list --format csv").ok().lines().count(), 1);
+}
+
+#[test]
+fn a_probe_tells_who_listens() {
+    for address in ["0.0.0.0:0", "127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = TcpListener::bind(address) else {
+            not_run(&format!("listening on {address}: this machine has no such address"));
+            continue;
+        };
+        let busy = listener.local_addr().unwrap().port();
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let quiet = datagrams.local_addr().unwrap().port();
+        let world = World::new();
+        world.database(SCHEMA, &[row("m", 1, quiet.into(), busy.into()), row("m", 2, 0, i64::from(busy) + 65536)]);
+        let rows: Value = serde_json::from_str(world.line("list --json --probe").ok()).unwrap();
+        let program = &rows[0]["listeners"][0]["program"];
+        assert_eq!(
+            rows[0]["listeners"],
+            json!([{"port": busy, "pid": std::process::id(), "program": program}]),
+            "{address}"
+        );
+        assert_eq!(rows[1]["listeners"], json!([]));
+
+        let shown = format!("{busy}: {} {}", std::process::id(), program.as_str().unwrap());
+        let human = world.line("list --probe");
+        let lines: Vec<_> = human.ok().lines().collect();
+        assert!(lines[0].ends_with("  Listening") && lines[1].ends_with(&format!("  {shown}")), "{human:?}");
+        assert!(lines[2].ends_with("03:04:05"), "{human:?}");
+        let csv = world.line("list --format csv --probe");
+        let lines: Vec<_> = csv.ok().lines().collect();
+        assert!(lines[0].ends_with(",listeners") && lines[1].ends_with(&shown) && lines[2].ends_with(','), "{csv:?}");
+        assert!(world.line("list --format plain --probe").ok().starts_with(&format!("m\t1\t{quiet}\t{busy}\t")));
+        assert!(!world.line("list --json").ok().contains("listeners"));
+    }
+}
+
+#[test]
+fn a_listener_of_another_user_is_told_without_its_name() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = listener.local_addr().unwrap().port();
+    let [free] = free_ports();
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, busy.into(), free.into())]);
+    let Some(json) = world.line_as_nobody("list --probe --json") else { return };
+    let rows: Value = serde_json::from_str(json.ok()).unwrap();
+    assert_eq!(rows[0]["listeners"], json!([{"port": busy, "pid": null, "program": null}]));
+    let human = world.line_as_nobody("list --probe").unwrap();
+    assert!(human.ok().contains(&format!("  {busy}: unseen\n")), "{human:?}");
 }
