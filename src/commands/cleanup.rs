@@ -10,15 +10,17 @@ use crate::cli::Format;
 use crate::config::{Config, parse_duration};
 use crate::core::allocation::Allocation;
 use crate::core::app::{Presence, check_model};
+use crate::core::listener::Listeners;
 use crate::core::orphan::{Kept, KeptReason, Verdict, judge};
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
-use crate::host::clock;
+use crate::host::{clock, listeners};
 use crate::output::{human, json};
 
 const AFTER_HELP: &str = "\
 An allocation is an orphan if nothing stands at <apps-dir>/<model>/app<N>. If the apps directory
-itself is missing, cannot be read or lacks its `apps_dir_marker`, nothing is removed.
+itself is missing, cannot be read or lacks its `apps_dir_marker`, nothing is removed. An orphan
+whose port something on this machine listens on is kept: its app may still run.
 
 Formats: human, json
 
@@ -42,6 +44,10 @@ pub(crate) struct Args {
     /// Keep allocations younger than this, such as 1h or 7d
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     min_age: Option<SignedDuration>,
+
+    /// Remove orphans whose ports something listens on, too
+    #[arg(long)]
+    include_listening: bool,
 }
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
@@ -65,34 +71,49 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let presence = apps_dir.presence_of(&rows);
     apps_dir.ensure_unchanged().map_err(unusable)?;
 
+    let look = |rows: &[&Allocation]| {
+        if args.include_listening {
+            return Listeners::default();
+        }
+        listeners::on(rows.iter().flat_map(|row| row.valid_ports()))
+    };
+    let absent = rows.iter().zip(&presence).filter(|(_, presence)| **presence == Presence::Absent);
+    let listeners = look(&absent.map(|(row, _)| row).collect::<Vec<_>>());
+
     let now = clock::now();
     let mut orphans = Vec::new();
     let mut kept = Vec::new();
     for (row, presence) in rows.into_iter().zip(presence) {
-        match judge(&row, &presence, now, args.min_age) {
+        match judge(&row, &presence, &listeners, now, args.min_age) {
             Verdict::InUse => {}
             Verdict::Orphan => orphans.push(row),
-            Verdict::Kept(reason) => kept.push(Kept { why: in_words(reason, &row, &presence), app: row.app, reason }),
+            Verdict::Kept(reason) => kept.push(keep(&row, reason, &presence, &listeners)),
         }
     }
     if args.dry_run {
         log::info!("Dry run: nothing is removed");
     } else if !orphans.is_empty() {
-        // Only rows that are still as they were seen, and whose directory has not come meanwhile; one
-        // that is gone is nobody's any more.
-        let mut changed = Vec::new();
+        // Only rows that are still as they were seen, and for which neither a directory nor a listener
+        // has come meanwhile; one that is gone is nobody's any more.
+        let mut kept_late = Vec::new();
         let removed = store.remove(&mut |current| {
             let current: HashMap<_, _> = current.into_iter().map(|row| (row.id, row)).collect();
             let (same, different): (Vec<_>, Vec<_>) = orphans
                 .iter()
                 .filter_map(|seen| Some((seen, current.get(&seen.id)?)))
                 .partition(|(seen, current)| seen == current && apps_dir.presence(&seen.app) == Presence::Absent);
-            changed = different.into_iter().map(|(seen, _)| seen.app.clone()).collect();
-            same.into_iter().map(|(seen, _)| seen.clone()).collect()
+            let same: Vec<_> = same.into_iter().map(|(seen, _)| seen).collect();
+            let listeners = look(&same);
+            let (busy, quiet): (Vec<_>, Vec<_>) = same.into_iter().partition(|row| listeners.of(row).next().is_some());
+            let changed = different.into_iter().map(|(seen, _)| (seen, KeptReason::Changed));
+            kept_late = changed
+                .chain(busy.into_iter().map(|seen| (seen, KeptReason::Listening)))
+                .map(|(seen, reason)| keep(seen, reason, &Presence::Absent, &listeners))
+                .collect();
+            quiet.into_iter().cloned().collect()
         });
         orphans = removed.map_err(|err| on_database(err, config))?;
-        let reason = KeptReason::Changed;
-        kept.extend(changed.into_iter().map(|app| Kept { app, reason, why: "it changed meanwhile".to_owned() }));
+        kept.extend(kept_late);
     }
     match format {
         Format::Json => json::cleanup(out, args.dry_run, &orphans, &kept),
@@ -105,8 +126,8 @@ fn unusable(err: anyhow::Error) -> Error {
     Error::new(Kind::AppsDir, err).hint("nothing was removed; check --apps-dir, and that its volume is mounted")
 }
 
-fn in_words(reason: KeptReason, row: &Allocation, presence: &Presence) -> String {
-    match (reason, presence) {
+fn keep(row: &Allocation, reason: KeptReason, presence: &Presence, listeners: &Listeners) -> Kept {
+    let why = match (reason, presence) {
         (KeptReason::Reserved, _) => {
             format!("reserved until {}", row.reserved_until().map(|until| until.to_string()).unwrap_or_default())
         }
@@ -114,8 +135,13 @@ fn in_words(reason: KeptReason, row: &Allocation, presence: &Presence) -> String
             Some(made) => format!("made {}, later than --min-age allows", json::moment(made)),
             None => "the row does not say how old it is".into(),
         },
+        (KeptReason::Listening, _) => {
+            let each = listeners.of(row).map(|(port, listener)| format!("port {port} is listened on by {listener}"));
+            each.collect::<Vec<_>>().join(", ")
+        }
         (KeptReason::Unreadable, Presence::Unreadable(why)) => format!("its directory could not be read: {why}"),
         (KeptReason::Unreadable, _) => "its directory could not be read".into(),
         (KeptReason::Changed, _) => "it changed meanwhile".into(),
-    }
+    };
+    Kept { app: row.app.clone(), reason, why }
 }

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::allocation::{Allocation, State};
 use super::app::{AppId, Presence};
+use super::listener::Listeners;
 
 /// Why a cleanup keeps a row that it cannot show to be in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub enum KeptReason {
     Reserved,
     /// It is younger than the age asked for, or its age is not known.
     TooRecent,
+    /// Something listens on one of its ports.
+    Listening,
     /// What stands at its app's directory could not be read.
     Unreadable,
     /// It is no longer as it was when its directory was looked at.
@@ -25,6 +28,7 @@ impl KeptReason {
         match self {
             Self::Reserved => "reserved",
             Self::TooRecent => "too_recent",
+            Self::Listening => "listening",
             Self::Unreadable => "unreadable",
             Self::Changed => "changed",
         }
@@ -53,12 +57,18 @@ pub enum Verdict {
     Kept(KeptReason),
 }
 
-/// Judges one row by what stands at its app's directory.
+/// Judges one row by what stands at its app's directory and who listens on its ports.
 ///
 /// With a `min_age`, a row made less than that before `now` is kept, and so is one that does not
 /// say when it was made.
 #[must_use]
-pub fn judge(row: &Allocation, presence: &Presence, now: Timestamp, min_age: Option<SignedDuration>) -> Verdict {
+pub fn judge(
+    row: &Allocation,
+    presence: &Presence,
+    listeners: &Listeners,
+    now: Timestamp,
+    min_age: Option<SignedDuration>,
+) -> Verdict {
     if let Presence::Unreadable(_) = presence {
         return Verdict::Kept(KeptReason::Unreadable);
     }
@@ -70,12 +80,16 @@ pub fn judge(row: &Allocation, presence: &Presence, now: Timestamp, min_age: Opt
     }
     let is_old_enough =
         |min_age| row.created_at.or(row.updated_at).is_some_and(|made| now.duration_since(made) >= min_age);
-    if min_age.is_none_or(is_old_enough) { Verdict::Orphan } else { Verdict::Kept(KeptReason::TooRecent) }
+    if !min_age.is_none_or(is_old_enough) {
+        return Verdict::Kept(KeptReason::TooRecent);
+    }
+    if listeners.of(row).next().is_some() { Verdict::Kept(KeptReason::Listening) } else { Verdict::Orphan }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::allocation::tests::row;
+    use super::super::listener::Listener;
     use super::*;
 
     #[test]
@@ -84,6 +98,7 @@ mod tests {
         let hour = Some(SignedDuration::from_hours(1));
         let mut seen = row(1, "m", 1, 5001, 8001);
         let kept = Verdict::Kept;
+        let judge = |row: &_, presence: &_, now, min_age| judge(row, presence, &Listeners::default(), now, min_age);
 
         assert_eq!(judge(&seen, &Presence::Present, now, None), Verdict::InUse);
         assert_eq!(judge(&seen, &Presence::Absent, now, None), Verdict::Orphan);
@@ -98,5 +113,18 @@ mod tests {
 
         seen.metadata = Some(r#"{"reserved_until":"2026-01-01T10:00:01Z"}"#.into());
         assert_eq!(judge(&seen, &Presence::Absent, now, None), kept(KeptReason::Reserved));
+    }
+
+    #[test]
+    fn an_orphan_whose_port_is_listened_on_is_kept() {
+        let now: Timestamp = "2026-01-01T10:00:00Z".parse().unwrap();
+        let listeners = |port| [(port, Listener::default())].into_iter().collect();
+        let verdict =
+            |presence: Presence, port| judge(&row(1, "m", 1, 5001, 8001), &presence, &listeners(port), now, None);
+        for port in [5001, 8001] {
+            assert_eq!(verdict(Presence::Absent, port), Verdict::Kept(KeptReason::Listening));
+            assert_eq!(verdict(Presence::Present, port), Verdict::InUse);
+        }
+        assert_eq!(verdict(Presence::Absent, 5002), Verdict::Orphan);
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::symlink;
 
 use rusqlite::{Connection, TransactionBehavior};
 use serde_json::{Value, json};
 
-use super::fixture::{Ran, SCHEMA, World, row};
+use super::fixture::{Ran, SCHEMA, World, free_ports, not_run, row};
 
 const ALL: &str = "Cleaning up all orphaned allocations...\n";
 
@@ -21,19 +22,23 @@ fn world() -> World {
 #[test]
 fn only_apps_without_a_directory_are_removed() {
     let world = world();
-    world.line("cleanup --dry-run").is(
+    world.line("cleanup --dry-run --include-listening").is(
         0,
         "  a/x/app2: backend 5003, frontend 8003\n  b/app1: backend 5005, frontend 8005\n✓ Removed 2 orphaned allocation(s)\n",
         &format!("{ALL}Dry run: nothing is removed\n"),
     );
     assert_eq!(world.rows().len(), 3);
-    world.line("cleanup a/x").is(
+    world.line("cleanup a/x --include-listening").is(
         0,
         "  a/x/app2: backend 5003, frontend 8003\n✓ Removed 1 orphaned allocation(s)\n",
         "Cleaning up orphaned allocations for model: a/x\n",
     );
     assert_eq!(world.rows(), [row("a/x", 1, 5001, 8001), row("b", 1, 5005, 8005)]);
-    world.line("cleanup").is(0, "  b/app1: backend 5005, frontend 8005\n✓ Removed 1 orphaned allocation(s)\n", ALL);
+    world.line("cleanup --include-listening").is(
+        0,
+        "  b/app1: backend 5005, frontend 8005\n✓ Removed 1 orphaned allocation(s)\n",
+        ALL,
+    );
     world.line("cleanup").is(0, "✓ No orphaned allocations found\n", ALL);
     world.line("cleanup nobody -q").is(0, "✓ No orphaned allocations found\n", "");
     assert_eq!(world.rows(), [row("a/x", 1, 5001, 8001)]);
@@ -43,8 +48,8 @@ fn only_apps_without_a_directory_are_removed() {
 fn json_tells_what_was_removed_and_what_was_kept_and_why() {
     let world = world();
     world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2999-01-01T00:00:00Z"}' WHERE model = 'b'"#);
-    let dry: Value = serde_json::from_str(&world.line("cleanup --json --dry-run").stdout).unwrap();
-    let real: Value = serde_json::from_str(&world.line("cleanup --json").stdout).unwrap();
+    let dry: Value = serde_json::from_str(&world.line("cleanup --json --dry-run --include-listening").stdout).unwrap();
+    let real: Value = serde_json::from_str(&world.line("cleanup --json --include-listening").stdout).unwrap();
     assert_eq!(dry["removed"], real["removed"]);
     assert_eq!((&dry["dry_run"], &real["dry_run"]), (&json!(true), &json!(false)));
     assert_eq!(
@@ -62,7 +67,7 @@ fn a_reservation_is_kept_until_it_is_over() {
     let world = world();
     world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2999-01-01T00:00:00Z"}' WHERE app_num = 2;
                  UPDATE port_configurations SET metadata_json = '{"reserved_until":"2001-01-01T00:00:00Z"}' WHERE model = 'b'"#);
-    world.line("cleanup").is(
+    world.line("cleanup --include-listening").is(
         0,
         "  b/app1: backend 5005, frontend 8005\n  kept a/x/app2: reserved until 2999-01-01T00:00:00Z\n\
          ✓ Removed 1 orphaned allocation(s)\n",
@@ -75,7 +80,7 @@ fn a_row_younger_than_asked_for_or_of_unknown_age_is_kept() {
     let world = world();
     world.sql("UPDATE port_configurations SET created_at = NULL, updated_at = NULL WHERE app_num = 2");
     world.line("allocate --model new --app 1 --no-probe").ok();
-    let cleanup = world.line("cleanup --min-age 1h");
+    let cleanup = world.line("cleanup --min-age 1h --include-listening");
     assert_eq!(cleanup.code, Some(0));
     let lines: Vec<_> = cleanup.stdout.lines().collect();
     assert_eq!(lines[0], "  b/app1: backend 5005, frontend 8005");
@@ -98,7 +103,7 @@ fn what_stands_at_the_path_counts_and_a_broken_link_does_not() {
     symlink("../elsewhere", app(2)).unwrap();
     symlink("../nowhere", app(3)).unwrap();
     symlink("app4", app(4)).unwrap();
-    world.line("cleanup -q").ok();
+    world.line("cleanup -q --include-listening").ok();
     assert_eq!(world.rows(), rows[..2]);
 }
 
@@ -117,15 +122,15 @@ fn a_directory_that_cannot_be_used_frees_nothing() {
     world.line("cleanup --dry-run").fails(5, &["has no marker"]);
     assert_eq!(world.rows(), rows);
     world.write("generated/apps/.apps-root", "");
-    assert_eq!(world.line("cleanup").code, Some(0));
+    assert_eq!(world.line("cleanup --include-listening").code, Some(0));
     assert_eq!(world.rows(), []);
 }
 
 /// What a cleanup reports during which something happens: after its look, before its turn to write.
-fn cleanup_interrupted_by(world: &World, happen: impl FnOnce(&Connection)) -> Value {
+fn cleanup_interrupted_by(world: &World, line: &str, happen: impl FnOnce(&Connection)) -> Value {
     let mut platform = Connection::open(world.default_database()).unwrap();
     let transaction = platform.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-    let mut cleanup = world.start("cleanup --json -v");
+    let mut cleanup = world.start(line);
     // It has looked, and waits for us to finish writing.
     let mut talk = BufReader::new(cleanup.stderr.take().unwrap()).lines();
     assert!(talk.any(|line| line.unwrap().contains("waiting")));
@@ -140,7 +145,7 @@ fn cleanup_interrupted_by(world: &World, happen: impl FnOnce(&Connection)) -> Va
 #[test]
 fn a_row_that_changed_since_it_was_looked_at_is_kept() {
     let world = world();
-    let report = cleanup_interrupted_by(&world, |platform| {
+    let report = cleanup_interrupted_by(&world, "cleanup --json -v --include-listening", |platform| {
         platform
             .execute_batch(
                 "UPDATE port_configurations SET updated_at = '2026-01-02 03:04:06.000000' WHERE model = 'b';
@@ -158,9 +163,94 @@ fn a_row_that_changed_since_it_was_looked_at_is_kept() {
 #[test]
 fn an_app_that_came_while_the_cleanup_waited_is_kept() {
     let world = world();
-    let report = cleanup_interrupted_by(&world, |_| world.apps(["b/app1"]));
+    let report = cleanup_interrupted_by(&world, "cleanup --json -v --include-listening", |_| world.apps(["b/app1"]));
     assert_eq!(report["kept"], json!([{"model": "b", "app_num": 1, "reason": "changed"}]));
     assert_eq!(world.rows(), [row("a/x", 1, 5001, 8001), row("b", 1, 5005, 8005)]);
+}
+
+#[test]
+fn an_orphan_whose_port_is_listened_on_is_kept() {
+    for address in ["0.0.0.0:0", "127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = TcpListener::bind(address) else {
+            not_run(&format!("listening on {address}: this machine has no such address"));
+            continue;
+        };
+        let busy = i64::from(listener.local_addr().unwrap().port());
+        let free: [_; 3] = free_ports().map(i64::from);
+        let rows = [row("back", 1, busy, free[0]), row("front", 1, free[1], busy), row("off", 1, free[2], 70000)];
+        let world = World::new();
+        world.database(SCHEMA, &rows);
+        world.apps([""; 0]);
+        // Who probes for a new app is another question.
+        world.write("manage-ports.toml", "[ports]\nprobe = false");
+
+        let dry = world.line("cleanup --dry-run");
+        let report: Value = serde_json::from_str(&world.line("cleanup --dry-run --json").stdout).unwrap();
+        let kept = |model: &str| json!({"model": model, "app_num": 1, "reason": "listening"});
+        assert_eq!(report["kept"], json!([kept("back"), kept("front")]), "{address}");
+        let cleanup = world.line("cleanup");
+        assert_eq!(cleanup.stdout, dry.stdout);
+        assert!(
+            cleanup.stdout.starts_with(&format!("  off/app1: backend {}, frontend 70000\n", free[2])),
+            "{cleanup:?}"
+        );
+        let pid = std::process::id();
+        for model in ["back", "front"] {
+            let line = cleanup.stdout.lines().find(|line| line.contains(&format!("kept {model}/"))).unwrap();
+            assert!(line.starts_with(&format!("  kept {model}/app1: port {busy} is listened on by ")), "{cleanup:?}");
+            assert!(line.ends_with(&format!(" (pid {pid})")), "{cleanup:?}");
+        }
+        assert_eq!(world.rows(), rows[..2]);
+        let dry = world.line("cleanup --include-listening --dry-run");
+        let cleanup = world.line("cleanup --include-listening");
+        assert!(cleanup.stdout.ends_with("✓ Removed 2 orphaned allocation(s)\n"), "{cleanup:?}");
+        assert_eq!((dry.stdout, world.rows()), (cleanup.stdout, vec![]));
+    }
+}
+
+#[test]
+fn an_orphan_whose_port_has_only_datagrams_is_removed() {
+    let datagrams = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let [free] = free_ports();
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, datagrams.local_addr().unwrap().port().into(), free.into())]);
+    world.apps([""; 0]);
+    assert!(world.line("cleanup").stdout.ends_with("✓ Removed 1 orphaned allocation(s)\n"));
+    assert_eq!(world.rows(), []);
+}
+
+#[test]
+fn a_listener_of_another_user_keeps_an_orphan() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = listener.local_addr().unwrap().port();
+    let [free] = free_ports();
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, free.into(), busy.into())]);
+    world.apps([""; 0]);
+    let Some(ran) = world.line_as_nobody("cleanup") else { return };
+    ran.is(
+        0,
+        &format!(
+            "  kept m/app1: port {busy} is listened on by a process that cannot be seen from here\n\
+             ✓ No orphaned allocations found\n"
+        ),
+        ALL,
+    );
+    assert_eq!(world.rows().len(), 1);
+}
+
+#[test]
+fn an_orphan_on_whose_port_a_server_starts_meanwhile_is_kept() {
+    let [first, second, third, fourth] = free_ports().map(i64::from);
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, first, second), row("m", 2, third, fourth)]);
+    world.apps([""; 0]);
+    let mut server = None;
+    let report = cleanup_interrupted_by(&world, "cleanup --json -v", |_| {
+        server = Some(TcpListener::bind(format!("127.0.0.1:{second}")).unwrap());
+    });
+    assert_eq!(report["kept"], json!([{"model": "m", "app_num": 1, "reason": "listening"}]));
+    assert_eq!(world.rows(), [row("m", 1, first, second)]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ const LINES: [&str; 6] = [
     "allocate --model new --app 1",
     "list",
     "check",
-    "cleanup",
+    "cleanup --include-listening",
     "release maker_model-0.0 1",
 ];
 
@@ -484,7 +484,7 @@ fn a_lock_that_is_released_in_time_was_only_a_wait() {
         ("allocate --model new --app 1 --no-probe", "new/app1: backend "),
         ("list", "Model"),
         ("check", "✓ No port conflicts found.\n"),
-        ("cleanup", "  maker_model-0.0/app2: backend 5003, frontend 8003\n"),
+        ("cleanup --include-listening", "  maker_model-0.0/app2: backend 5003, frontend 8003\n"),
         ("release maker_model-0.0 1", "✓ Released ports for maker_model-0.0/app1\n"),
     ] {
         let world = platform();
@@ -792,14 +792,14 @@ fn rows_that_break_the_rules_are_cleaned_up() {
         is_harmless(&ran.stdout, '\n');
         is_harmless(&ran.stderr, '\n');
     }
-    let ran = world.run(["cleanup", HOSTILE]);
+    let ran = world.run(["cleanup", HOSTILE, "--include-listening"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.ends_with("✓ Removed 1 orphaned allocation(s)\n"), "{ran:?}");
     assert_eq!((ran.stdout.lines().count(), ran.stderr.lines().count()), (2, 1), "{ran:?}");
     is_harmless(&ran.stdout, '\n');
     is_harmless(&ran.stderr, '\n');
 
-    let ran = world.line("cleanup -q --json");
+    let ran = world.line("cleanup -q --json --include-listening");
     let report: Value = serde_json::from_str(ran.ok()).unwrap();
     assert_eq!(report["removed"].as_array().unwrap().len(), rows - 1);
     world.line("list").is(0, "No port allocations found.\n", "");

@@ -78,21 +78,21 @@ fn story(world: &World, golden: &Golden) {
     let check = world.line("check");
     assert_eq!(check.ok().lines().next(), Some("✓ No port conflicts found."));
     golden.agrees("check.txt", check.ok());
-    let dry_run = world.line("cleanup x-ai_grok-4 --dry-run");
+    let dry_run = world.line("cleanup x-ai_grok-4 --dry-run --include-listening");
     for line in ["list --json", "list --format csv", "list --format plain", "list --state orphaned", "check --json"] {
         assert_eq!(world.line(line).code, Some(0), "{line}");
     }
     assert_eq!(fs::read(&database).unwrap(), before);
     assert_eq!(fs::read_dir(world.path("data")).unwrap().count(), 1);
 
-    let cleanup = world.line("cleanup x-ai_grok-4");
+    let cleanup = world.line("cleanup x-ai_grok-4 --include-listening");
     assert_eq!(cleanup.code, Some(0));
     assert_eq!(cleanup.stderr, "Cleaning up orphaned allocations for model: x-ai_grok-4\n");
     assert!(cleanup.stdout.ends_with("\n✓ Removed 20 orphaned allocation(s)\n"), "{cleanup:?}");
     assert_eq!(dry_run.stdout, cleanup.stdout, "a dry run prints what a real one does");
     golden.agrees("cleanup-model.txt", &cleanup.stdout);
 
-    let cleanup = world.line("cleanup");
+    let cleanup = world.line("cleanup --include-listening");
     assert_eq!((cleanup.code, cleanup.stderr.as_str()), (Some(0), "Cleaning up all orphaned allocations...\n"));
     assert!(cleanup.stdout.ends_with("\n✓ Removed 10 orphaned allocation(s)\n"), "{cleanup:?}");
     golden.agrees("cleanup-all.txt", &cleanup.stdout);

@@ -724,7 +724,7 @@ fn quiet_leaves_only_errors_on_stderr() {
     let warned = "--quiet allocate --model m --app 2";
     world.line(warned).is(0, "m/app2: backend 5003, frontend 8003\n", "");
     world.apps(["m/app1"]);
-    world.line("cleanup -q --dry-run").is(
+    world.line("cleanup -q --dry-run --include-listening").is(
         0,
         "  m/app2: backend 5003, frontend 8003\n✓ Removed 1 orphaned allocation(s)\n",
         "",
