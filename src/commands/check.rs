@@ -9,13 +9,14 @@ use crate::core::conflict::{self, AppsDirView, Snapshot};
 use crate::error::Result;
 use crate::host::apps_dir::AppsDir;
 use crate::host::{clock, ephemeral};
+use crate::output::progress::Progress;
 use crate::output::{github, human, json};
 
 const AFTER_HELP: &str = "\
 Formats: human, json, github (workflow annotations)
 
 Conflicts: duplicate_backend_port, duplicate_frontend_port, cross_role_port, duplicate_app,
-  invalid_port, directory_clash
+  invalid_port, directory_clash, declared_ports_differ, declared_clash
 Warnings: orphaned, unallocated_app, browser_blocked_port, ephemeral_port, expired_reservation,
   weak_schema, unreadable
 
@@ -41,7 +42,10 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     // The directory checks run where there is an apps directory.
     let apps_dir = (!matches!(config.apps_dir.try_exists(), Ok(false))).then(|| {
         match AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()) {
-            Ok(apps_dir) => apps_dir.view(&rows),
+            Ok(apps_dir) => {
+                let progress = Progress::new("apps read");
+                apps_dir.view_with_declared(&rows, || progress.step())
+            }
             Err(err) => AppsDirView {
                 unreadable: vec![(config.apps_dir.display().to_string(), format!("{err:#}"))],
                 ..AppsDirView::default()
@@ -59,7 +63,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let is_ok = if args.strict { findings.is_empty() } else { !findings.iter().any(|found| found.kind.is_conflict()) };
     match format {
         Format::Json => json::findings(out, is_ok, &findings),
-        Format::Github => github::findings(out, &findings),
+        Format::Github => github::findings(out, &config.apps_dir, &findings),
         _ => human::findings(out, config.look, &findings),
     }?;
     Ok(if is_ok { Answer::Yes } else { Answer::No })

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Answer> {
     let [program, arguments @ ..] = args.command.as_slice() else { return Err(Error::usage("no COMMAND given")) };
     // A misspelt command must not cost a pair of ports.
     if !is_found(program) {
-        let message = format!("command '{}' was not found", program.to_string_lossy());
+        let message = format!("command '{}' was not found, or is no program", program.to_string_lossy());
         return Err(Error::usage(message).hint("check its name, or the PATH"));
     }
     let outcomes = give(&Request { apps, pair: None, until: None, probe: config.probe }, config)?;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::allocation::{Allocation, State};
 use super::app::{AppId, Presence, safe_model};
+use super::declared::{Declared, Role};
 use super::ports::is_browser_blocked;
 use super::text::Shown;
 
@@ -36,6 +37,8 @@ pub struct AppsDirView {
     pub presence: Vec<Presence>,
     /// Every app directory found, as the name of its model's directory and its number.
     pub found: Vec<(String, i64)>,
+    /// What the files in each of them declare, in the same order.
+    pub declared: Vec<Declared>,
     /// Directories that could not be read, each with the reason.
     pub unreadable: Vec<(String, String)>,
 }
@@ -81,6 +84,10 @@ pub enum Kind {
     InvalidPort,
     /// Two models' apps have one directory.
     DirectoryClash,
+    /// An app's files name other ports than its allocation.
+    DeclaredPortsDiffer,
+    /// An app's files name a port that is allocated to another app.
+    DeclaredClash,
     /// A row without a directory, not reserved.
     Orphaned,
     /// A directory without a row.
@@ -108,6 +115,8 @@ impl Kind {
             Self::DuplicateApp => "duplicate_app",
             Self::InvalidPort => "invalid_port",
             Self::DirectoryClash => "directory_clash",
+            Self::DeclaredPortsDiffer => "declared_ports_differ",
+            Self::DeclaredClash => "declared_clash",
             Self::Orphaned => "orphaned",
             Self::UnallocatedApp => "unallocated_app",
             Self::BrowserBlockedPort => "browser_blocked_port",
@@ -121,7 +130,28 @@ impl Kind {
     /// Whether it is a conflict; a warning otherwise.
     #[must_use]
     pub fn is_conflict(self) -> bool {
-        self <= Self::DirectoryClash
+        self <= Self::DeclaredClash
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::DuplicateBackendPort | Self::DuplicateFrontendPort | Self::CrossRolePort => {
+                "release all apps but one and allocate anew"
+            }
+            Self::DuplicateApp | Self::InvalidPort => "release the app and allocate anew",
+            Self::DirectoryClash => "release the app that is not the directory's",
+            Self::DeclaredPortsDiffer => "set the allocated ports in the file, as `allocate --env-file` does",
+            Self::DeclaredClash => "set the app's own ports in the file, as `allocate` prints them",
+            Self::Orphaned => "`cleanup` removes the allocation",
+            Self::UnallocatedApp => "`allocate` gives it one, `import --from-apps` the ports in its files",
+            Self::BrowserBlockedPort => "release the app and allocate anew, or set allow_browser_blocked",
+            Self::EphemeralPort => "release the app and allocate anew below the range",
+            Self::ExpiredReservation => "reserve it again, or let `cleanup` remove it if its app is gone",
+            Self::WeakSchema => "add the index, as the table does not stop what others write",
+            Self::Unreadable => "make it readable, as what it holds was not checked",
+        }
     }
 }
 
@@ -136,6 +166,21 @@ pub struct Finding {
     pub ports: Vec<i64>,
     /// The apps concerned.
     pub apps: Vec<AppId>,
+    /// The file that says so, from the apps directory on.
+    pub file: Option<String>,
+}
+
+impl Finding {
+    /// What was found and what to do about it, in one line.
+    ///
+    /// The wording for two apps with one port is the old script's, which others read.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self.kind {
+            Kind::DuplicateBackendPort | Kind::DuplicateFrontendPort => self.message.clone(),
+            kind => format!("{}; {}", self.message, kind.advice()),
+        }
+    }
 }
 
 /// Finds everything that is wrong, conflicts before warnings.
@@ -153,6 +198,7 @@ pub fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     }
     if let Some(view) = snapshot.apps_dir {
         directories(snapshot, view, &mut findings);
+        declarations(snapshot.rows, view, &mut findings);
     }
     for index in snapshot.missing_indexes {
         findings.push(Finding {
@@ -160,6 +206,7 @@ pub fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
             message: format!("The table has no unique index on ({})", index.columns().join(", ")),
             ports: Vec::new(),
             apps: Vec::new(),
+            file: None,
         });
     }
     // Stable: within a kind the order is that in which they were found.
@@ -168,7 +215,7 @@ pub fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
 }
 
 fn about(kind: Kind, message: String, row: &Allocation) -> Finding {
-    Finding { kind, message, ports: row.ports().to_vec(), apps: vec![row.app.clone()] }
+    Finding { kind, message, ports: row.ports().to_vec(), apps: vec![row.app.clone()], file: None }
 }
 
 /// Ports that stand in two places of the table.
@@ -192,7 +239,7 @@ fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
                 [app] => format!("{role} port {port} used by {} rows of {app}", rows.len()),
                 _ => format!("{role} port {port} used by multiple apps: {}", list(&apps)),
             };
-            findings.push(Finding { kind, message, ports: vec![port], apps });
+            findings.push(Finding { kind, message, ports: vec![port], apps, file: None });
         }
     }
     for (&port, behind) in &backends {
@@ -200,7 +247,7 @@ fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
         let (behind, before) = (apps_of(behind), apps_of(before));
         let message = format!("Port {port} used as backend by {} and as frontend by {}", list(&behind), list(&before));
         let apps = behind.into_iter().chain(before).collect::<BTreeSet<_>>().into_iter().collect();
-        findings.push(Finding { kind: Kind::CrossRolePort, message, ports: vec![port], apps });
+        findings.push(Finding { kind: Kind::CrossRolePort, message, ports: vec![port], apps, file: None });
     }
 }
 
@@ -220,6 +267,7 @@ fn shared_names(rows: &[Allocation], findings: &mut Vec<Finding>) {
                 message: format!("App {app} has {} allocations: {}", rows.len(), pairs.join(", ")),
                 ports: rows.iter().flat_map(|row| row.ports()).collect::<BTreeSet<_>>().into_iter().collect(),
                 apps: vec![app.clone()],
+                file: None,
             });
         }
     }
@@ -228,7 +276,7 @@ fn shared_names(rows: &[Allocation], findings: &mut Vec<Finding>) {
         ports.sort_unstable();
         ports.dedup();
         let message = format!("Directory {} belongs to multiple apps: {}", apps[0].directory(), list(&apps));
-        findings.push(Finding { kind: Kind::DirectoryClash, message, ports, apps });
+        findings.push(Finding { kind: Kind::DirectoryClash, message, ports, apps, file: None });
     }
 }
 
@@ -237,7 +285,7 @@ fn odd_ports(snapshot: &Snapshot<'_>, row: &Allocation, findings: &mut Vec<Findi
     for (role, port) in [("Backend", row.backend_port), ("Frontend", row.frontend_port)] {
         let mut push = |kind, what: String| {
             let message = format!("{role} port {port} of {} {what}", row.app);
-            findings.push(Finding { kind, message, ports: vec![port], apps: vec![row.app.clone()] });
+            findings.push(Finding { kind, message, ports: vec![port], apps: vec![row.app.clone()], file: None });
         };
         let Some(valid) = u16::try_from(port).ok().filter(|&port| port != 0) else {
             push(Kind::InvalidPort, "is not a port from 1 to 65535".to_owned());
@@ -273,12 +321,82 @@ fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings: &mut Vec<F
     for (model, app_num) in view.found.iter().filter(|found| !allocated.contains(*found)) {
         let app = AppId::new(model, *app_num);
         let message = format!("Directory {app} has no allocation");
-        findings.push(Finding { kind: Kind::UnallocatedApp, message, ports: Vec::new(), apps: vec![app] });
+        findings.push(Finding { kind: Kind::UnallocatedApp, message, ports: Vec::new(), apps: vec![app], file: None });
     }
     for (path, why) in &view.unreadable {
         let message = format!("{} could not be read: {}", Shown(path), Shown(why));
-        findings.push(Finding { kind: Kind::Unreadable, message, ports: Vec::new(), apps: Vec::new() });
+        findings.push(Finding { kind: Kind::Unreadable, message, ports: Vec::new(), apps: Vec::new(), file: None });
     }
+}
+
+/// What the apps' files say against the table, and what in them could not be read.
+fn declarations(rows: &[Allocation], view: &AppsDirView, findings: &mut Vec<Finding>) {
+    type Directory = (String, i64);
+    let directory_of = |app: &AppId| -> Directory { (safe_model(&app.model), app.app_num) };
+    let mut by_directory = BTreeMap::<Directory, Vec<&Allocation>>::new();
+    let mut by_port = BTreeMap::<i64, Vec<&Allocation>>::new();
+    for row in rows {
+        by_directory.entry(directory_of(&row.app)).or_default().push(row);
+        for port in BTreeSet::from(row.ports()) {
+            by_port.entry(port).or_default().push(row);
+        }
+    }
+    for (directory, declared) in view.found.iter().zip(&view.declared) {
+        let own = by_directory.get(directory).map_or(&[][..], Vec::as_slice);
+        let found = AppId::new(&directory.0, directory.1);
+        let path = |file: &str| Some(format!("{}/{file}", found.directory()));
+        for (file, why) in &declared.unreadable {
+            let message = format!("{} of {found} could not be read: {}", Shown(file), Shown(why));
+            let apps = vec![own.first().map_or_else(|| found.clone(), |row| row.app.clone())];
+            findings.push(Finding { kind: Kind::Unreadable, message, ports: Vec::new(), apps, file: path(file) });
+        }
+        for row in own {
+            for (role, allocated) in [(Role::Backend, row.backend_port), (Role::Frontend, row.frontend_port)] {
+                for (file, ports) in by_file(declared, role) {
+                    // A service may publish more than the app's port, such as a debugger's.
+                    if ports.contains(&allocated) {
+                        continue;
+                    }
+                    let named: Vec<_> = ports.iter().map(i64::to_string).collect();
+                    let message = format!(
+                        "{} of {} names {role} port {}, its allocation {allocated}",
+                        Shown(file),
+                        row.app,
+                        named.join(", ")
+                    );
+                    let ports = ports.into_iter().chain([allocated]).collect::<BTreeSet<_>>().into_iter().collect();
+                    let (kind, apps) = (Kind::DeclaredPortsDiffer, vec![row.app.clone()]);
+                    findings.push(Finding { kind, message, ports, apps, file: path(file) });
+                }
+            }
+        }
+        for (role, file, port) in [Role::Backend, Role::Frontend].into_iter().flat_map(|role| {
+            by_file(declared, role)
+                .into_iter()
+                .flat_map(move |(file, ports)| ports.into_iter().map(move |port| (role, file, port)))
+        }) {
+            let users = by_port.get(&port).map_or(&[][..], Vec::as_slice);
+            let others: Vec<_> = users.iter().copied().filter(|row| directory_of(&row.app) != *directory).collect();
+            if others.is_empty() {
+                continue;
+            }
+            let app = own.first().map_or_else(|| found.clone(), |row| row.app.clone());
+            let others = apps_of(&others);
+            let message =
+                format!("{} of {app} names {role} port {port}, which is allocated to {}", Shown(file), list(&others));
+            let apps = [vec![app], others].concat();
+            findings.push(Finding { kind: Kind::DeclaredClash, message, ports: vec![port], apps, file: path(file) });
+        }
+    }
+}
+
+/// The ports that each file declares for a role.
+fn by_file(declared: &Declared, role: Role) -> BTreeMap<&str, BTreeSet<i64>> {
+    let mut files = BTreeMap::<&str, BTreeSet<i64>>::new();
+    for found in declared.ports.iter().filter(|found| found.role == role) {
+        files.entry(&found.file).or_default().insert(found.port.into());
+    }
+    files
 }
 
 fn apps_of(rows: &[&Allocation]) -> Vec<AppId> {
@@ -297,6 +415,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::allocation::tests::row;
+    use super::super::declared::DeclaredPort;
     use super::*;
 
     fn snapshot(rows: &[Allocation]) -> Snapshot<'_> {
@@ -376,6 +495,7 @@ mod tests {
                 Presence::Absent,
             ],
             found: vec![("a".into(), 1), ("a".into(), 2), ("z\u{1b}".into(), 1)],
+            declared: vec![Declared::default(); 3],
             unreadable: vec![("apps/y".into(), "no".into())],
         };
         let found = Snapshot {
@@ -398,6 +518,46 @@ mod tests {
                 "weak_schema: The table has no unique index on (backend_port)".into(),
                 "unreadable: The directory of b/app1 could not be read: no".into(),
                 "unreadable: apps/y could not be read: no".into(),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_files_say_is_held_against_the_table() {
+        let rows = [row(1, "a/b", 1, 5001, 8001), row(2, "c", 1, 5003, 8003), row(3, "c", 2, 5005, 8005)];
+        let declared = |ports: &[(Role, u16, &str)]| Declared {
+            ports: ports.iter().map(|&(role, port, file)| DeclaredPort { role, port, file: file.into() }).collect(),
+            unreadable: Vec::new(),
+        };
+        use Role::{Backend, Frontend};
+        let view = AppsDirView {
+            presence: vec![Presence::Present; 3],
+            found: [("a_b", 1), ("c", 1), ("c", 2), ("d", 1), ("d", 2)]
+                .map(|(model, n)| (model.to_owned(), n))
+                .to_vec(),
+            declared: vec![
+                declared(&[(Backend, 5001, ".env"), (Frontend, 8001, ".env"), (Frontend, 9229, ".env")]),
+                declared(&[(Backend, 5003, ".env"), (Backend, 6001, "compose.yml"), (Frontend, 8003, ".env")]),
+                declared(&[(Frontend, 5001, ".env"), (Frontend, 9000, ".env")]),
+                declared(&[(Backend, 8005, ".env"), (Backend, 8005, "compose.yml"), (Frontend, 7000, ".env")]),
+                Declared { unreadable: vec![(".env".into(), "is a folder".into())], ..Declared::default() },
+            ],
+            ..AppsDirView::default()
+        };
+        let found: Vec<_> = find(&Snapshot { apps_dir: Some(&view), ..snapshot(&rows) })
+            .into_iter()
+            .filter(|found| found.kind != Kind::UnallocatedApp)
+            .map(|found| format!("{}: {} {:?} {}", found.kind.name(), found.message, found.ports, found.file.unwrap()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "declared_ports_differ: compose.yml of c/app1 names backend port 6001, its allocation 5003 [5003, 6001] c/app1/compose.yml",
+                "declared_ports_differ: .env of c/app2 names frontend port 5001, 9000, its allocation 8005 [5001, 8005, 9000] c/app2/.env",
+                "declared_clash: .env of c/app2 names frontend port 5001, which is allocated to a/b/app1 [5001] c/app2/.env",
+                "declared_clash: .env of d/app1 names backend port 8005, which is allocated to c/app2 [8005] d/app1/.env",
+                "declared_clash: compose.yml of d/app1 names backend port 8005, which is allocated to c/app2 [8005] d/app1/compose.yml",
+                "unreadable: .env of d/app2 could not be read: is a folder [] d/app2/.env",
             ]
         );
     }

@@ -6,6 +6,8 @@
 pub mod allocation;
 pub mod app;
 pub mod conflict;
+pub mod declared;
+pub mod import;
 pub mod listener;
 pub mod orphan;
 pub mod policy;

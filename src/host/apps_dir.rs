@@ -2,7 +2,10 @@
 
 use std::fs::{self, ReadDir};
 use std::io;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
@@ -10,6 +13,7 @@ use rustix::io::Errno;
 use crate::core::allocation::Allocation;
 use crate::core::app::{AppId, Presence};
 use crate::core::conflict::AppsDirView;
+use crate::host::declared;
 
 /// An apps directory that was there, readable and marked when it was opened.
 pub(crate) struct AppsDir<'a> {
@@ -36,16 +40,21 @@ impl<'a> AppsDir<'a> {
         Ok(())
     }
 
-    /// What stands at the app's directory. Links are followed; one that leads nowhere is nothing.
-    pub(crate) fn presence(&self, app: &AppId) -> Presence {
-        use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    /// Where the app's directory is or would be.
+    pub(crate) fn directory(&self, app: &AppId) -> PathBuf {
         // Put together as text: a model of no characters would make the second part a path of its own.
         let mut path = self.path.as_os_str().to_owned();
         path.push("/");
         path.push(app.directory());
-        let path = Path::new(&path);
+        path.into()
+    }
+
+    /// What stands at the app's directory. Links are followed; one that leads nowhere is nothing.
+    pub(crate) fn presence(&self, app: &AppId) -> Presence {
+        use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+        let path = self.directory(app);
         let model = path.parent().unwrap_or(self.path);
-        match fs::metadata(path) {
+        match fs::metadata(&path) {
             Ok(_) => Presence::Present,
             // The app's own link may lead nowhere. A model's may lead to a volume that is not mounted.
             Err(_) if model.is_symlink() && !model.exists() => {
@@ -78,6 +87,32 @@ impl<'a> AppsDir<'a> {
         view.unreadable.sort();
         view
     }
+
+    /// Looks at everything, and reads what the files in each app's directory declare.
+    ///
+    /// `step` is called after each app, from any thread.
+    pub(crate) fn view_with_declared(&self, rows: &[Allocation], step: impl Fn() + Sync) -> AppsDirView {
+        let mut view = self.view(rows);
+        view.declared = in_parallel(&view.found, |(model, app_num)| {
+            let declared = declared::read(&self.directory(&AppId::new(model, *app_num)));
+            step();
+            declared
+        });
+        view
+    }
+}
+
+/// Maps items on all cores, in their order: reading files is mostly waiting for the system.
+fn in_parallel<T: Sync, R: Send>(items: &[T], each: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let each = &each;
+    thread::scope(|scope| {
+        let chunks = items.chunks(items.len().div_ceil(threads).max(1));
+        let workers: Vec<_> =
+            chunks.map(|chunk| scope.spawn(move || chunk.iter().map(each).collect::<Vec<_>>())).collect();
+        let results = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        results.flatten().collect()
+    })
 }
 
 fn identity(path: &Path, marker: Option<&Path>) -> Result<Identity> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod apps_dir;
 pub(crate) mod clock;
+pub(crate) mod declared;
 pub(crate) mod env_file;
 pub(crate) mod ephemeral;
 pub(crate) mod listeners;

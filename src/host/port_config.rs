@@ -1,6 +1,7 @@
 //! The platform's `port_config.json`: ports that were planned for apps before they were made.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -8,10 +9,11 @@ use serde::Deserialize;
 
 use crate::core::allocation::PortPair;
 use crate::core::app::{AppId, check_model, parse_app_nums};
+use crate::core::import::Entry;
 
 /// An entry in either of the platform's spellings; its other keys are ignored.
 #[derive(Deserialize)]
-struct Entry {
+struct Object {
     model: Option<String>,
     model_name: Option<String>,
     app_number: Option<i64>,
@@ -20,24 +22,29 @@ struct Entry {
     frontend_port: i64,
 }
 
-/// Reads every entry of the file, in its order.
+/// Reads every entry of the file, in its order; `-` is standard input.
 ///
 /// # Errors
 ///
 /// When the file cannot be read, is not an array of such objects, or an entry names what is no
 /// model, no app number or no pair of ports.
-pub(crate) fn read(path: &Path) -> Result<Vec<(AppId, PortPair)>> {
-    let text = fs::read(path).with_context(|| path.display().to_string())?;
-    let entries: Vec<Entry> =
-        serde_json::from_slice(&text).with_context(|| format!("{} is not a port configuration", path.display()))?;
+pub(crate) fn read(path: &Path) -> Result<Vec<Entry>> {
+    let is_stdin = path.as_os_str() == "-";
+    let name = || if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let text = match is_stdin {
+        true => io::read_to_string(io::stdin()).map(String::into_bytes),
+        false => fs::read(path),
+    };
+    let entries: Vec<Object> = serde_json::from_slice(&text.with_context(name)?)
+        .with_context(|| format!("{} is not a port configuration", name()))?;
     entries
         .into_iter()
         .enumerate()
-        .map(|(index, entry)| checked(entry).with_context(|| format!("{}: entry {}", path.display(), index + 1)))
+        .map(|(index, entry)| checked(entry).with_context(|| format!("{}: entry {}", name(), index + 1)))
         .collect()
 }
 
-fn checked(entry: Entry) -> Result<(AppId, PortPair)> {
+fn checked(entry: Object) -> Result<Entry> {
     let Some(model) = entry.model.or(entry.model_name) else { bail!("has no model or model_name") };
     let Some(app_num) = entry.app_number.or(entry.app_num) else { bail!("has no app_number or app_num") };
     check_model(&model).map_err(anyhow::Error::msg)?;
@@ -56,7 +63,7 @@ fn checked(entry: Entry) -> Result<(AppId, PortPair)> {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str) -> Result<Vec<(AppId, PortPair)>> {
+    fn read_text(text: &str) -> Result<Vec<Entry>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
         read(file.path())

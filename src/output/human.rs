@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use crate::commands::import;
 use crate::commands::selftest::Report;
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
@@ -78,7 +79,7 @@ pub(crate) fn findings(out: &mut dyn Write, look: Look, findings: &[Finding]) ->
 }
 
 fn lines(out: &mut dyn Write, findings: &[&Finding]) -> io::Result<()> {
-    findings.iter().try_for_each(|found| writeln!(out, "  - {}", found.message))
+    findings.iter().try_for_each(|found| writeln!(out, "  - {}", found.told()))
 }
 
 /// Writes what a cleanup removed, and what it kept and why.
@@ -121,6 +122,13 @@ pub(crate) fn released(
         writeln!(out, "{} No allocation found for {app}", look.paint(RED, "✗"))?;
     }
     Ok(())
+}
+
+/// Writes how many allocations were imported.
+pub(crate) fn import(out: &mut dyn Write, look: Look, report: &import::Report) -> io::Result<()> {
+    let import::Report { imported, existing, skipped } = report;
+    let tick = look.paint(GREEN, "✓");
+    writeln!(out, "{tick} Imported {imported} allocation(s), {existing} existing, {} skipped", skipped.len())
 }
 
 /// Writes what a self-test found: a line for each promise, then what was measured.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::commands::selftest;
+use crate::commands::{import, selftest};
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::conflict::Finding;
@@ -47,7 +47,7 @@ struct AppObject<'a> {
 #[derive(Serialize)]
 struct FindingObject<'a> {
     kind: &'static str,
-    message: &'a str,
+    message: String,
     ports: &'a [i64],
     apps: Vec<AppObject<'a>>,
 }
@@ -118,6 +118,26 @@ pub(crate) fn released(out: &mut dyn Write, released: &[Allocation], not_found: 
     line(out, &Report { released, not_found: not_found.iter().map(app).collect() })
 }
 
+/// Writes how many allocations were imported, and which were not and why.
+pub(crate) fn import(out: &mut dyn Write, report: &import::Report) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Skipped<'a> {
+        #[serde(flatten)]
+        app: AppObject<'a>,
+        reason: &'a str,
+    }
+    #[derive(Serialize)]
+    struct Report<'a> {
+        imported: usize,
+        existing: usize,
+        skipped: usize,
+        skipped_apps: Vec<Skipped<'a>>,
+    }
+    let import::Report { imported, existing, skipped } = report;
+    let apps = skipped.iter().map(|(skipped, reason)| Skipped { app: app(skipped), reason }).collect();
+    line(out, &Report { imported: *imported, existing: *existing, skipped: skipped.len(), skipped_apps: apps })
+}
+
 /// Writes what a self-test found.
 pub(crate) fn selftest(out: &mut dyn Write, report: &selftest::Report) -> io::Result<()> {
     #[derive(Serialize)]
@@ -185,7 +205,7 @@ fn listener((port, listener): (u16, &Listener)) -> ListenerObject<'_> {
 fn finding(found: &Finding) -> FindingObject<'_> {
     FindingObject {
         kind: found.kind.name(),
-        message: &found.message,
+        message: found.told(),
         ports: &found.ports,
         apps: found.apps.iter().map(app).collect(),
     }

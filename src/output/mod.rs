@@ -5,6 +5,7 @@ pub(crate) mod github;
 pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod log;
+pub(crate) mod progress;
 pub(crate) mod table;
 
 use std::io::{self, Write};
@@ -48,6 +49,8 @@ impl<W: Write> Write for Pipe<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use insta::assert_snapshot;
 
     use super::human::Look;
@@ -104,9 +107,11 @@ mod tests {
             message: message.into(),
             ports: vec![5001],
             apps: vec![AppId::new("a", 1), AppId::new("b\u{9b}", 2)],
+            file: (kind == Kind::DeclaredClash).then(|| "a,b:/app1/.env".to_owned()),
         };
         vec![
             finding(Kind::DuplicateBackendPort, "Backend port 5001 used by multiple apps: a/app1, b%/app2"),
+            finding(Kind::DeclaredClash, ".env of a/app1 names backend port 5001, which is allocated to b/app2"),
             finding(Kind::Orphaned, "a/app1 has no directory a/app1"),
         ]
     }
@@ -155,7 +160,10 @@ mod tests {
         assert_snapshot!("check_human", written(|out| human::findings(out, PLAIN, &findings())));
         assert_snapshot!("check_terminal", written(|out| human::findings(out, COLOURED, &findings())).escape_debug());
         assert_snapshot!("check_json", written(|out| json::findings(out, false, &findings())));
-        assert_snapshot!("check_github", written(|out| github::findings(out, &findings())));
+        assert_snapshot!(
+            "check_github",
+            written(|out| github::findings(out, Path::new("./generated/apps"), &findings()))
+        );
     }
 
     #[test]

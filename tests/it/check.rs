@@ -27,11 +27,11 @@ fn conflicts() -> World {
 const LINES: [&str; 7] = [
     "Backend port 5001 used by multiple apps: a/app1, b/app1",
     "Frontend port 8003 used by multiple apps: b/app1, c/app1",
-    "Port 8001 used as backend by d/app1 and as frontend by a/app1",
-    "App e/app1 has 2 allocations: 5005/8005, 5007/8007",
-    "Backend port 70000 of f/app1 is not a port from 1 to 65535",
-    "Directory g_h/app1 belongs to multiple apps: g/h/app1, g_h/app1",
-    "The table has no unique index on (app_num, model)",
+    "Port 8001 used as backend by d/app1 and as frontend by a/app1; release all apps but one and allocate anew",
+    "App e/app1 has 2 allocations: 5005/8005, 5007/8007; release the app and allocate anew",
+    "Backend port 70000 of f/app1 is not a port from 1 to 65535; release the app and allocate anew",
+    "Directory g_h/app1 belongs to multiple apps: g/h/app1, g_h/app1; release the app that is not the directory's",
+    "The table has no unique index on (app_num, model); add the index, as the table does not stop what others write",
 ];
 
 #[test]
@@ -74,8 +74,10 @@ fn every_kind_of_conflict_is_found_on_a_table_without_constraints() {
 
     let check = world.line("check --format github");
     assert_eq!(check.code, Some(1));
-    assert_eq!(check.stdout.lines().next().unwrap(), format!("::error title=duplicate_backend_port::{}", LINES[0]));
-    assert_eq!(check.stdout.lines().nth(6).unwrap(), format!("::warning title=weak_schema::{}", LINES[6]));
+    let annotation = |line: &str| line.replace("; ", "%0ATo do: ");
+    let first = format!("::error title=duplicate_backend_port::{}%0ATo do: release all", LINES[0]);
+    assert!(check.stdout.starts_with(&first), "{check:?}");
+    assert_eq!(check.stdout.lines().nth(6).unwrap(), format!("::warning title=weak_schema::{}", annotation(LINES[6])));
 }
 
 #[test]
@@ -87,10 +89,13 @@ fn warnings_fail_only_when_strict() {
     world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2001-01-01T00:00:00Z"}' WHERE model = 'b'"#);
     let expected = "✓ No port conflicts found.\n\
                     ! 4 warning(s):\n  \
-                    - c/app1 has no directory c/app1\n  \
-                    - Directory z/app7 has no allocation\n  \
-                    - Backend port 5061 of a/app1 is one that browsers refuse to open\n  \
-                    - The reservation of b/app1 is over\n";
+                    - c/app1 has no directory c/app1; `cleanup` removes the allocation\n  \
+                    - Directory z/app7 has no allocation; \
+                    `allocate` gives it one, `import --from-apps` the ports in its files\n  \
+                    - Backend port 5061 of a/app1 is one that browsers refuse to open; \
+                    release the app and allocate anew, or set allow_browser_blocked\n  \
+                    - The reservation of b/app1 is over; \
+                    reserve it again, or let `cleanup` remove it if its app is gone\n";
     world.line("check").is(0, expected, "");
     world.line("check --strict").is(1, expected, "");
     let lax: Value = serde_json::from_str(&world.line("check --json").stdout).unwrap();

@@ -1,12 +1,13 @@
 //! Databases in every state: missing, broken, locked, read-only, written by others, half written.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -92,9 +93,10 @@ fn start_waiting(world: &World, line: &str) -> (Child, BufReader<ChildStderr>) {
 
 /// What came of a line that was waiting, its talk from there on.
 fn finish((child, mut stderr): (Child, BufReader<ChildStderr>)) -> Ran {
-    let mut talk = String::new();
-    stderr.read_to_string(&mut talk).unwrap();
-    Ran { stderr: talk, ..Ran::from(child.wait_with_output().unwrap()) }
+    // Both at once: a pipe that is full stops the writer.
+    let rest = thread::spawn(move || io::read_to_string(&mut stderr).unwrap());
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    Ran { stderr: rest.join().unwrap(), ..ran }
 }
 
 /// The number after a word of a message.

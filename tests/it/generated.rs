@@ -14,8 +14,8 @@ const COMPLETIONS: [(&str, &str); 5] = [
     ("zsh", "completions/_manage-ports"),
 ];
 
-const PAGES: [&str; 10] =
-    ["allocate", "reserve", "exec", "list", "check", "cleanup", "release", "selftest", "completions", "man"];
+const PAGES: [&str; 11] =
+    ["allocate", "reserve", "import", "exec", "list", "check", "cleanup", "release", "selftest", "completions", "man"];
 
 /// Compares a file of the project with what the program prints; rewrites it where
 /// `UPDATE_GENERATED` is set.

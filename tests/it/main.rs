@@ -9,6 +9,7 @@ mod env_file;
 mod exec;
 mod fixture;
 mod generated;
+mod import;
 mod list;
 mod platform;
 mod power_cut;

@@ -1,6 +1,10 @@
 //! `reserve`: a planned batch that a cleanup leaves alone.
 
 use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -165,4 +169,48 @@ fn of_eight_batches_for_which_there_is_room_for_one_seven_get_nothing() {
         ran.fails(4, &["50 wanted and 0 free of 50 slots"]);
     }
     assert_eq!(world.rows(), won[0].ok().lines().map(answered).collect::<Vec<_>>());
+}
+
+/// What makes an app, in place of a language model; it fails for every tenth.
+const GENERATE: &str = r#"#!/bin/sh
+[ $(($2 % 10)) -ne 0 ] || exit 1
+mkdir -p "generated/apps/$1/app$2"
+echo "$BACKEND_PORT $FRONTEND_PORT" > "generated/apps/$1/app$2/ports"
+"#;
+
+#[test]
+fn the_readmes_batch_runs_while_another_one_allocates() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, script) = readme.split_once("```sh\n#!/bin/sh\n").unwrap();
+    let (script, _) = script.split_once("```").unwrap();
+    let world = world();
+    world.write("batch.sh", script);
+    let generate = world.write("generate.sh", GENERATE);
+    fs::set_permissions(&generate, Permissions::from_mode(0o755)).unwrap();
+    world.write("generated/apps/openai_gpt-4.1/app99/ports", "an app without an allocation stays as it is");
+    world.line("allocate --model openai_gpt-4.1 --app 60 -q").ok();
+
+    let program = Path::new(env!("CARGO_BIN_EXE_manage-ports"));
+    let path = format!("{}:/usr/bin:/bin", program.parent().unwrap().display());
+    let mut batch = Command::new("/bin/sh");
+    batch.arg("batch.sh").current_dir(world.path("")).env_clear().env("PATH", path);
+    let mut batch = batch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut n = 0;
+    while batch.try_wait().unwrap().is_none() || n < 40 {
+        n += 1;
+        world.line(&format!("allocate --model beside --app {n} -q")).ok();
+    }
+    assert!(batch.wait().unwrap().success());
+
+    let rows = world.rows();
+    let ports: BTreeSet<_> = rows.iter().flat_map(|(_, _, backend, frontend)| [backend, frontend]).collect();
+    assert_eq!(ports.len(), 2 * rows.len(), "a port stands twice");
+    let apps: BTreeSet<_> = rows.iter().filter(|(model, ..)| model == "openai_gpt-4.1").collect();
+    let nums: Vec<_> = apps.iter().map(|(_, app_num, ..)| *app_num).collect();
+    assert_eq!(nums, (1..=50).filter(|n| n % 10 != 0).collect::<Vec<_>>());
+    for (model, app_num, backend, frontend) in apps {
+        let found = fs::read_to_string(world.path(format!("generated/apps/{model}/app{app_num}/ports"))).unwrap();
+        assert_eq!(found, format!("{backend} {frontend}\n"));
+    }
+    assert_eq!(rows.iter().filter(|(model, ..)| model == "beside").count(), n);
 }

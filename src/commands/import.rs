@@ -1,0 +1,148 @@
+//! `import`: takes over allocations with the ports that they have.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::{Answer, on_database, open_store_as};
+use crate::cli::Format;
+use crate::config::Config;
+use crate::core::allocation::Allocation;
+use crate::core::app::{AppId, check_model, safe_model};
+use crate::core::import::{Entry, Import, plan};
+use crate::core::ports::is_browser_blocked;
+use crate::core::store::Missing;
+use crate::error::{Error, Kind, Result};
+use crate::host::apps_dir::AppsDir;
+use crate::host::port_config;
+use crate::output::progress::Progress;
+use crate::output::{human, json};
+
+const AFTER_HELP: &str = "\
+FILE is an array of objects with `model` or `model_name`, `app_number` or `app_num`, `backend_port`
+and `frontend_port`: the platform's port_config.json, or what `manage-ports list --json` prints.
+
+With --from-apps, the ports of apps that have no allocation are those that the app's own files
+declare: BACKEND_PORT and FRONTEND_PORT in its .env, or the ports that the services `backend` and
+`frontend` of its Compose file publish. An app whose files do not tell is skipped with a warning.
+
+All are imported or none. Ports are taken over as they are, also excluded ones.
+
+Formats: human, json
+
+Examples:
+  manage-ports import misc/port_config.json
+  manage-ports import --from-apps --skip-conflicts
+  manage-ports --database old.db list --json | manage-ports --database new.db import -";
+
+/// Take over allocations from a file, or from what the apps' own files declare
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// The file with the allocations; - for standard input
+    #[arg(value_name = "FILE", required_unless_present = "from_apps", conflicts_with = "from_apps")]
+    file: Option<PathBuf>,
+
+    /// Import the ports that the files of apps without an allocation declare
+    #[arg(long)]
+    from_apps: bool,
+
+    /// Import what can be imported, and only warn of the rest
+    #[arg(long)]
+    skip_conflicts: bool,
+}
+
+/// An app that is passed over, and the reason in words.
+type Skipped = (AppId, String);
+
+/// What an import did.
+pub(crate) struct Report {
+    /// How many allocations it made.
+    pub(crate) imported: usize,
+    /// How many were there already, with the same ports.
+    pub(crate) existing: usize,
+    /// The apps that it passed over.
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
+    let format = config.format(&[Format::Human, Format::Json])?;
+    let entries = match &args.file {
+        Some(file) => Some(port_config::read(file).map_err(|err| Error::new(Kind::Usage, err))?),
+        None => None,
+    };
+    let mut store = open_store_as(config, Missing::Empty)?;
+    let (entries, mut skipped) = match entries {
+        Some(entries) => (entries, Vec::new()),
+        None => declared_entries(&store.snapshot().map_err(|err| on_database(err, config))?, config)?,
+    };
+
+    let mut import = Import::default();
+    let added = store.add(&mut |rows| {
+        import = plan(&entries, rows);
+        if import.conflicts.is_empty() || args.skip_conflicts { import.new.clone() } else { Vec::new() }
+    });
+    let added = added.map_err(|err| on_database(err, config))?;
+    if !import.conflicts.is_empty() && !args.skip_conflicts {
+        let lines: Vec<_> = import.conflicts.iter().map(|((app, _), why)| format!("\n  - {app}: {why}")).collect();
+        let message = format!("{} conflict(s), nothing was imported:{}", lines.len(), lines.concat());
+        return Err(Error::msg(Kind::Conflict, message).hint("--skip-conflicts imports the others"));
+    }
+    skipped.extend(import.conflicts.into_iter().map(|((app, _), why)| (app, why)));
+
+    for (app, why) in &skipped {
+        log::warn!("{app} is skipped: {why}");
+    }
+    for row in &added {
+        for port in row.ports().into_iter().filter(|&port| u16::try_from(port).is_ok_and(is_browser_blocked)) {
+            log::warn!("the port {port} of {} is one that browsers refuse to open", row.app);
+        }
+    }
+    let report = Report { imported: added.len(), existing: import.existing, skipped };
+    match format {
+        Format::Json => json::import(out, &report),
+        _ => human::import(out, config.look, &report),
+    }?;
+    Ok(Answer::Yes)
+}
+
+/// The ports that apps' own files declare, and the apps whose files do not tell.
+///
+/// An app that has an allocation is named as the allocation names it: its directory may be that of
+/// several names.
+fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Vec<Entry>, Vec<Skipped>)> {
+    let apps_dir = AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref())
+        .map_err(|err| Error::new(Kind::AppsDir, err).hint("nothing was imported; check --apps-dir"))?;
+    let progress = Progress::new("apps read");
+    let view = apps_dir.view_with_declared(&[], || progress.step());
+    drop(progress);
+    for (path, why) in &view.unreadable {
+        log::warn!("{path} could not be read: {why}");
+    }
+    let allocated: HashMap<_, _> =
+        rows.iter().map(|row| ((safe_model(&row.app.model), row.app.app_num), row)).collect();
+    let mut entries = Vec::new();
+    let mut skipped = Vec::new();
+    for ((model, app_num), found) in view.found.into_iter().zip(view.declared) {
+        let app = AppId::new(&model, app_num);
+        let row = allocated.get(&(model, app_num));
+        let pair = match found.unreadable.first() {
+            Some((file, why)) => Err(format!("{file}: {why}")),
+            None => found.pair(),
+        };
+        let pair = pair.and_then(|pair| pair.ok_or_else(|| "its files declare no ports".to_owned()));
+        match (row, pair) {
+            (Some(row), Ok(pair)) if row.ports() == pair.ports().map(i64::from) => {
+                entries.push((row.app.clone(), pair));
+            }
+            // It has its ports; what its files say is for `check` to judge.
+            (Some(_), _) => {}
+            (None, Ok(pair)) => match check_model(&app.model) {
+                Ok(()) => entries.push((app, pair)),
+                Err(why) => skipped.push((app, why)),
+            },
+            (None, Err(why)) => skipped.push((app, why)),
+        }
+    }
+    Ok((entries, skipped))
+}
