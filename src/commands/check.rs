@@ -5,10 +5,11 @@ use std::io::Write;
 use super::{Answer, on_database, open_store};
 use crate::cli::Format;
 use crate::config::Config;
+use crate::core::allocation::Allocation;
 use crate::core::conflict::{self, AppsDirView, Snapshot};
 use crate::error::Result;
 use crate::host::apps_dir::AppsDir;
-use crate::host::{clock, ephemeral};
+use crate::host::{clock, ephemeral, listeners};
 use crate::output::progress::Progress;
 use crate::output::{github, human, json};
 
@@ -17,8 +18,10 @@ Formats: human, json, github (workflow annotations)
 
 Conflicts: duplicate_backend_port, duplicate_frontend_port, cross_role_port, duplicate_app,
   invalid_port, directory_clash, declared_ports_differ, declared_clash
-Warnings: orphaned, unallocated_app, browser_blocked_port, ephemeral_port, expired_reservation,
-  weak_schema, unreadable
+Warnings: orphaned, orphan_listening, unallocated_app, browser_blocked_port, ephemeral_port,
+  expired_reservation, weak_schema, unreadable
+
+What apps declare is read from their .env and Compose files, in the apps directory.
 
 Examples:
   manage-ports check
@@ -32,6 +35,10 @@ pub(crate) struct Args {
     /// Fail on warnings, too
     #[arg(long)]
     strict: bool,
+
+    /// Tell who listens on allocated ports on this machine, and warn of those of apps that are gone
+    #[arg(long)]
+    probe: bool,
 }
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
@@ -52,19 +59,21 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
             },
         }
     });
+    let listeners = args.probe.then(|| listeners::on(rows.iter().flat_map(Allocation::valid_ports)));
     let findings = conflict::find(&Snapshot {
         rows: &rows,
         missing_indexes: &missing_indexes,
         apps_dir: apps_dir.as_ref(),
+        listeners: listeners.as_ref(),
         ephemeral_ports: ephemeral::range(),
         allow_browser_blocked: config.limits.allow_browser_blocked,
         now: clock::now(),
     });
     let is_ok = if args.strict { findings.is_empty() } else { !findings.iter().any(|found| found.kind.is_conflict()) };
     match format {
-        Format::Json => json::findings(out, is_ok, &findings),
+        Format::Json => json::findings(out, is_ok, &findings, &rows, listeners.as_ref()),
         Format::Github => github::findings(out, &config.apps_dir, &findings),
-        _ => human::findings(out, config.look, &findings),
+        _ => human::findings(out, config.look, &findings, &rows, listeners.as_ref()),
     }?;
     Ok(if is_ok { Answer::Yes } else { Answer::No })
 }

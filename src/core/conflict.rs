@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::allocation::{Allocation, State};
 use super::app::{AppId, Presence, safe_model};
 use super::declared::{Declared, Role};
+use super::listener::Listeners;
 use super::ports::is_browser_blocked;
 use super::text::Shown;
 
@@ -22,6 +23,8 @@ pub struct Snapshot<'a> {
     pub missing_indexes: &'a [UniqueIndex],
     /// What the apps directory holds; `None` where there is none.
     pub apps_dir: Option<&'a AppsDirView>,
+    /// Who listens on the rows' ports; `None` if that was not looked at.
+    pub listeners: Option<&'a Listeners>,
     /// The ports that this machine gives to outgoing connections, where that is known.
     pub ephemeral_ports: Option<RangeInclusive<u16>>,
     /// Whether ports that browsers refuse are wanted.
@@ -90,6 +93,8 @@ pub enum Kind {
     DeclaredClash,
     /// A row without a directory, not reserved.
     Orphaned,
+    /// A port of a row without a directory, on which something listens.
+    OrphanListening,
     /// A directory without a row.
     UnallocatedApp,
     /// A port that browsers refuse to open.
@@ -118,6 +123,7 @@ impl Kind {
             Self::DeclaredPortsDiffer => "declared_ports_differ",
             Self::DeclaredClash => "declared_clash",
             Self::Orphaned => "orphaned",
+            Self::OrphanListening => "orphan_listening",
             Self::UnallocatedApp => "unallocated_app",
             Self::BrowserBlockedPort => "browser_blocked_port",
             Self::EphemeralPort => "ephemeral_port",
@@ -145,6 +151,7 @@ impl Kind {
             Self::DeclaredPortsDiffer => "set the allocated ports in the file, as `allocate --env-file` does",
             Self::DeclaredClash => "set the app's own ports in the file, as `allocate` prints them",
             Self::Orphaned => "`cleanup` removes the allocation",
+            Self::OrphanListening => "stop the process if it is the old app's: `cleanup` keeps the ports until then",
             Self::UnallocatedApp => "`allocate` gives it one, `import --from-apps` the ports in its files",
             Self::BrowserBlockedPort => "release the app and allocate anew, or set allow_browser_blocked",
             Self::EphemeralPort => "release the app and allocate anew below the range",
@@ -314,6 +321,18 @@ fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings: &mut Vec<F
         } else if row.state(snapshot.now, presence) == State::Orphaned {
             let message = format!("{} has no directory {}", row.app, Shown(&row.app.directory()));
             findings.push(about(Kind::Orphaned, message, row));
+            for (port, listener) in snapshot.listeners.iter().flat_map(|listeners| listeners.of(row)) {
+                findings.push(Finding {
+                    kind: Kind::OrphanListening,
+                    message: format!(
+                        "Port {port} of {}, whose directory is gone, is listened on by {listener}",
+                        row.app
+                    ),
+                    ports: vec![port.into()],
+                    apps: vec![row.app.clone()],
+                    file: None,
+                });
+            }
         }
     }
     let allocated: BTreeSet<_> =
@@ -343,12 +362,13 @@ fn declarations(rows: &[Allocation], view: &AppsDirView, findings: &mut Vec<Find
     }
     for (directory, declared) in view.found.iter().zip(&view.declared) {
         let own = by_directory.get(directory).map_or(&[][..], Vec::as_slice);
-        let found = AppId::new(&directory.0, directory.1);
-        let path = |file: &str| Some(format!("{}/{file}", found.directory()));
+        // Its directory may be that of another name.
+        let app = own.first().map_or_else(|| AppId::new(&directory.0, directory.1), |row| row.app.clone());
+        let path = |file: &str| Some(format!("{}/{file}", app.directory()));
         for (file, why) in &declared.unreadable {
-            let message = format!("{} of {found} could not be read: {}", Shown(file), Shown(why));
-            let apps = vec![own.first().map_or_else(|| found.clone(), |row| row.app.clone())];
-            findings.push(Finding { kind: Kind::Unreadable, message, ports: Vec::new(), apps, file: path(file) });
+            let message = format!("{} of {app} could not be read: {}", Shown(file), Shown(why));
+            let (kind, apps) = (Kind::Unreadable, vec![app.clone()]);
+            findings.push(Finding { kind, message, ports: Vec::new(), apps, file: path(file) });
         }
         for row in own {
             for (role, allocated) in [(Role::Backend, row.backend_port), (Role::Frontend, row.frontend_port)] {
@@ -380,11 +400,10 @@ fn declarations(rows: &[Allocation], view: &AppsDirView, findings: &mut Vec<Find
             if others.is_empty() {
                 continue;
             }
-            let app = own.first().map_or_else(|| found.clone(), |row| row.app.clone());
             let others = apps_of(&others);
             let message =
                 format!("{} of {app} names {role} port {port}, which is allocated to {}", Shown(file), list(&others));
-            let apps = [vec![app], others].concat();
+            let apps = [vec![app.clone()], others].concat();
             findings.push(Finding { kind: Kind::DeclaredClash, message, ports: vec![port], apps, file: path(file) });
         }
     }
@@ -416,6 +435,7 @@ mod tests {
 
     use super::super::allocation::tests::row;
     use super::super::declared::DeclaredPort;
+    use super::super::listener::Listener;
     use super::*;
 
     fn snapshot(rows: &[Allocation]) -> Snapshot<'_> {
@@ -423,6 +443,7 @@ mod tests {
             rows,
             missing_indexes: &[],
             apps_dir: None,
+            listeners: None,
             ephemeral_ports: Some(32768..=60999),
             allow_browser_blocked: false,
             now: "2026-01-01T10:00:00Z".parse().unwrap(),
@@ -503,11 +524,17 @@ mod tests {
             missing_indexes: &[UniqueIndex::ModelApp, UniqueIndex::BackendPort],
             ..snapshot(&rows)
         };
+        let listener = |pid| Listener { pid: Some(pid), program: Some("python3".into()) };
+        let listeners: Listeners =
+            [(5001, listener(1)), (5005, listener(2)), (8003, listener(3))].into_iter().collect();
+        let found = Snapshot { listeners: Some(&listeners), ..found };
         let range = "is inside this machine's ephemeral range 32768-60999: an outgoing connection may take it";
         assert_eq!(
             lines(&found),
             [
                 "orphaned: e/app1 has no directory e/app1".to_owned(),
+                "orphan_listening: Port 5005 of e/app1, whose directory is gone, is listened on by python3 (pid 2)"
+                    .into(),
                 "unallocated_app: Directory a/app2 has no allocation".into(),
                 "unallocated_app: Directory z\\u{1b}/app1 has no allocation".into(),
                 "browser_blocked_port: Backend port 5060 of a/app1 is one that browsers refuse to open".into(),

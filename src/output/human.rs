@@ -62,8 +62,14 @@ pub(crate) fn env_outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Res
     Ok(())
 }
 
-/// Writes what a check found: the conflicts, then the warnings.
-pub(crate) fn findings(out: &mut dyn Write, look: Look, findings: &[Finding]) -> io::Result<()> {
+/// Writes what a check found: the conflicts, then the warnings, then who listens if that was asked.
+pub(crate) fn findings(
+    out: &mut dyn Write,
+    look: Look,
+    findings: &[Finding],
+    rows: &[Allocation],
+    listeners: Option<&Listeners>,
+) -> io::Result<()> {
     let (conflicts, warnings): (Vec<_>, Vec<_>) = findings.iter().partition(|found| found.kind.is_conflict());
     if conflicts.is_empty() {
         writeln!(out, "{} No port conflicts found.", look.paint(GREEN, "✓"))?;
@@ -75,7 +81,11 @@ pub(crate) fn findings(out: &mut dyn Write, look: Look, findings: &[Finding]) ->
         writeln!(out, "{} {} warning(s):", look.paint(YELLOW, "!"), warnings.len())?;
         lines(out, &warnings)?;
     }
-    Ok(())
+    let Some(listeners) = listeners else { return Ok(()) };
+    let used = rows.iter().flat_map(|row| listeners.of(row).map(move |(port, listener)| (row, port, listener)));
+    let used: Vec<_> = used.collect();
+    writeln!(out, "{} listener(s) on allocated ports{}", used.len(), if used.is_empty() { "." } else { ":" })?;
+    used.iter().try_for_each(|(row, port, listener)| writeln!(out, "  - {port} of {}: {listener}", row.app))
 }
 
 fn lines(out: &mut dyn Write, findings: &[&Finding]) -> io::Result<()> {

@@ -81,17 +81,26 @@ pub(crate) fn rows<'a>(
     line(out, &rows.into_iter().map(object).collect::<Vec<_>>())
 }
 
-/// Writes what a check found.
-pub(crate) fn findings(out: &mut dyn Write, is_ok: bool, findings: &[Finding]) -> io::Result<()> {
+/// Writes what a check found, and who listens if that was asked.
+pub(crate) fn findings(
+    out: &mut dyn Write,
+    is_ok: bool,
+    findings: &[Finding],
+    rows: &[Allocation],
+    listeners: Option<&Listeners>,
+) -> io::Result<()> {
     #[derive(Serialize)]
     struct Report<'a> {
         ok: bool,
         conflicts: Vec<FindingObject<'a>>,
         warnings: Vec<FindingObject<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        listeners: Option<Vec<ListenerObject<'a>>>,
     }
+    let listeners = listeners.map(|listeners| rows.iter().flat_map(|row| listeners.of(row).map(listener)).collect());
     let objects =
         |is_conflict| findings.iter().filter(|found| found.kind.is_conflict() == is_conflict).map(finding).collect();
-    line(out, &Report { ok: is_ok, conflicts: objects(true), warnings: objects(false) })
+    line(out, &Report { ok: is_ok, conflicts: objects(true), warnings: objects(false), listeners })
 }
 
 /// Writes what a cleanup removed and kept.

@@ -157,9 +157,12 @@ mod tests {
 
     #[test]
     fn check() {
-        assert_snapshot!("check_human", written(|out| human::findings(out, PLAIN, &findings())));
-        assert_snapshot!("check_terminal", written(|out| human::findings(out, COLOURED, &findings())).escape_debug());
-        assert_snapshot!("check_json", written(|out| json::findings(out, false, &findings())));
+        assert_snapshot!("check_human", written(|out| human::findings(out, PLAIN, &findings(), &rows(), None)));
+        assert_snapshot!(
+            "check_terminal",
+            written(|out| human::findings(out, COLOURED, &findings(), &rows(), None)).escape_debug()
+        );
+        assert_snapshot!("check_json", written(|out| json::findings(out, false, &findings(), &rows(), None)));
         assert_snapshot!(
             "check_github",
             written(|out| github::findings(out, Path::new("./generated/apps"), &findings()))

@@ -1,8 +1,13 @@
 //! `check`.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
 use serde_json::{Value, json};
 
-use super::fixture::{SCHEMA, WEAK_SCHEMA, World, row};
+use super::fixture::{Ran, SCHEMA, WEAK_SCHEMA, World, row};
 
 /// One of every kind of conflict, on a table that stops none of them.
 fn conflicts() -> World {
@@ -158,4 +163,147 @@ fn a_hostile_name_cannot_forge_an_annotation() {
         check.stdout.lines().all(|line| line.starts_with("::error title=") || line.starts_with("::warning title="))
     );
     assert!(check.stdout.contains("%250A::b"), "{check:?}");
+}
+
+#[test]
+fn the_readmes_job_fails_on_a_real_clash_and_annotates_it() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, job) = readme.split_once("jobs:\n").unwrap();
+    let (job, after) = job.split_once("```\n").unwrap();
+    let steps: Vec<_> = job.lines().filter_map(|line| line.trim().strip_prefix("- run: manage-ports ")).collect();
+    let (_, annotations) = after.split_once("```\n").unwrap();
+    let (annotations, _) = annotations.split_once("```").unwrap();
+
+    let world = World::new();
+    world.write(
+        "misc/port_config.json",
+        r#"[{"model_name":"openai_o3","app_number":1,"backend_port":5001,"frontend_port":8001},
+            {"model_name":"qwen","app_number":1,"backend_port":5003,"frontend_port":8003}]"#,
+    );
+    world.write("generated/apps/openai_o3/app1/.env", "BACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
+    world.write("generated/apps/qwen/app1/compose.yml", "services: {backend: {ports: ['5001:5000']}}\n");
+    assert_eq!(steps.len(), 2);
+    assert_eq!(world.line(steps[0]).code, Some(0));
+    world.line(steps[1]).is(1, annotations, "");
+    world.write("generated/apps/qwen/app1/compose.yml", "services: {backend: {ports: ['5003:5000']}}\n");
+    world.line(steps[1]).is(0, "", "");
+}
+
+#[test]
+fn what_cannot_be_read_is_a_warning_and_what_can_is_judged() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001), row("m", 2, 5003, 8003), row("n/x", 1, 5005, 8005)]);
+    world.apps(["m/app1/.env"]);
+    world.write("generated/apps/m/app1/compose.yml", "services: {backend: {ports: ['5001:1', '9229:9229']}}");
+    world.write("generated/apps/m/app2/.env", "BACKEND_PORT=5004\nFRONTEND_PORT=nothing\n");
+    world.write("generated/apps/n_x/app1/docker-compose.yaml", "services: [");
+    let report: Value = serde_json::from_str(&world.line("check --json").stdout).unwrap();
+    let found = |list: &str| {
+        let found = report[list].as_array().unwrap().iter();
+        found.map(|found| found["message"].as_str().unwrap().split("; ").next().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(found("conflicts"), [".env of m/app2 names backend port 5004, its allocation 5003"]);
+    assert_eq!(report["conflicts"][0]["ports"], json!([5003, 5004]));
+    assert_eq!(report["conflicts"][0]["apps"], json!([{"model": "m", "app_num": 2}]));
+    let warnings = found("warnings");
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert_eq!(warnings[0], ".env of m/app1 could not be read: is not a regular file");
+    assert!(warnings[1].starts_with(".env of m/app2 could not be read: "), "{warnings:?}");
+    assert!(warnings[2].starts_with("docker-compose.yaml of n/x/app1 could not be read: "), "{warnings:?}");
+}
+
+#[test]
+fn with_a_probe_it_tells_who_listens_and_warns_where_the_app_is_gone() {
+    let world = World::new();
+    let [there, gone] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [there, gone] = [&there, &gone].map(|listener| i64::from(listener.local_addr().unwrap().port()));
+    world.database(SCHEMA, &[row("m", 1, there, 1), row("m", 2, gone, 2)]);
+    world.apps(["m/app1"]);
+    let report: Value = serde_json::from_str(&world.line("check --probe --json").stdout).unwrap();
+    let listeners = report["listeners"].as_array().unwrap().iter();
+    let listeners: BTreeMap<_, _> =
+        listeners.map(|found| (found["port"].as_i64().unwrap(), found["pid"].as_u64().unwrap())).collect();
+    let pid = u64::from(std::process::id());
+    // What this machine has on the two low ports is its own.
+    assert_eq!((listeners.get(&there), listeners.get(&gone)), (Some(&pid), Some(&pid)));
+    let warnings: Vec<_> =
+        report["warnings"].as_array().unwrap().iter().filter(|found| found["kind"] == "orphan_listening").collect();
+    assert!(warnings.iter().any(|found| found["ports"] == json!([gone])), "{warnings:?}");
+    assert!(warnings.iter().all(|found| found["apps"] == json!([{"model": "m", "app_num": 2}])), "{warnings:?}");
+
+    let human = world.line("check --probe");
+    assert!(human.ok().contains(&format!("  - {there} of m/app1: ")), "{human:?}");
+    assert!(human.stdout.contains(&format!("Port {gone} of m/app2, whose directory is gone, is listened on by ")));
+    assert!(!world.line("check").ok().contains("listened on"));
+    assert_eq!(world.line("check --probe --strict").code, Some(1));
+}
+
+#[test]
+fn ten_thousand_apps_with_one_percent_of_each_fault_are_reported_whole() {
+    let world = World::new();
+    // App n has backend 1000 + n and frontend 20000 + n, and every hundredth some fault.
+    let rows: Vec<_> = (1..=10_000)
+        .filter(|n| n % 100 != 1)
+        .map(|n| match n % 100 {
+            2 => row("m", n, 1000 + n + 1, 20_000 + n),
+            4 => row("m", n, 1000 + n, 20_000 + n + 1),
+            6 => row("m", n, 1000 + n, 1000 + n + 1),
+            8 => row("m", n, 1000 + n, 70_000 + n),
+            _ => row("m", n, 1000 + n, 20_000 + n),
+        })
+        .collect();
+    world.database(WEAK_SCHEMA, &rows);
+    for n in (1..=10_000).filter(|n| n % 100 != 10) {
+        let folder = format!("generated/apps/m/app{n}");
+        match n % 100 {
+            20 => world.write(&format!("{folder}/.env"), format!("BACKEND_PORT={}\n", 40_000 + n)),
+            22 => world.write(
+                &format!("{folder}/compose.yml"),
+                format!("services: {{backend: {{ports: ['{}:1', '{}:2']}}}}", 1000 + n, 1001 + n),
+            ),
+            24 => world.write(&format!("{folder}/compose.yml"), "services: ["),
+            26 => world.write(&format!("{folder}/.env/a"), "a folder"),
+            n if n % 2 == 0 => world.write(&format!("{folder}/.env"), "SECRET=1\n"),
+            _ => world.write(&format!("{folder}/README.md"), "an app"),
+        };
+    }
+    let check = world.line("check --json");
+    assert_eq!((check.code, check.stderr.as_str()), (Some(1), ""));
+    let report: Value = serde_json::from_str(&check.stdout).unwrap();
+    let mut kinds = BTreeMap::new();
+    for found in ["conflicts", "warnings"].iter().flat_map(|list| report[list].as_array().unwrap()) {
+        *kinds.entry(found["kind"].as_str().unwrap()).or_insert(0) += 1;
+    }
+    kinds.retain(|kind, _| !["ephemeral_port", "browser_blocked_port", "weak_schema"].contains(kind));
+    let expected = [
+        ("cross_role_port", 100),
+        ("declared_clash", 100),
+        ("declared_ports_differ", 100),
+        ("duplicate_backend_port", 100),
+        ("duplicate_frontend_port", 100),
+        ("invalid_port", 100),
+        ("orphaned", 100),
+        ("unallocated_app", 100),
+        ("unreadable", 200),
+    ];
+    assert_eq!(kinds, expected.into());
+    assert_eq!(world.line("check --json").stdout, check.stdout, "the same again");
+}
+
+#[test]
+fn folders_that_vanish_during_the_look_do_no_harm() {
+    let world = World::new();
+    world.database(SCHEMA, &(1..=300).map(|n| row("m", n, 1000 + n, 2000 + n)).collect::<Vec<_>>());
+    for n in 1..=300 {
+        world.write(&format!("generated/apps/m/app{n}/.env"), format!("BACKEND_PORT={}\n", 1000 + n));
+    }
+    let children: Vec<_> = (0..20).map(|_| world.start("check --json")).collect();
+    fs::rename(world.path("generated/apps/m"), world.path("elsewhere")).unwrap();
+    fs::remove_dir_all(world.path("elsewhere")).unwrap();
+    for child in children {
+        let ran = Ran::from(child.wait_with_output().unwrap());
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(report["conflicts"], json!([]));
+    }
 }

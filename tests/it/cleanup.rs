@@ -1,14 +1,18 @@
 //! `cleanup`.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use rusqlite::{Connection, TransactionBehavior};
 use serde_json::{Value, json};
 
-use super::fixture::{Ran, SCHEMA, World, free_ports, not_run, row};
+use super::fixture::{Ran, SCHEMA, World, answered, free_ports, not_run, row};
 
 const ALL: &str = "Cleaning up all orphaned allocations...\n";
 
@@ -275,4 +279,72 @@ fn a_marker_is_a_file_inside_the_apps_directory() {
     world.write("manage-ports.toml", "apps_dir = \"\"\n");
     world.line("cleanup").fails(2, &["apps_dir is empty"]);
     assert_eq!(world.rows().len(), 3);
+}
+
+#[test]
+fn a_folder_that_may_not_be_read_keeps_its_apps() {
+    let world = world();
+    let locked = world.path("generated/apps/b");
+    fs::create_dir_all(&locked).unwrap();
+    fs::set_permissions(&locked, Permissions::from_mode(0o000)).unwrap();
+    let Some(ran) = world.line_as_nobody("cleanup --json -q --include-listening") else { return };
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|err| panic!("{err}: {ran:?}"));
+    assert_eq!(report["kept"], json!([{"model": "b", "app_num": 1, "reason": "unreadable"}]));
+    assert_eq!(world.rows(), [row("a/x", 1, 5001, 8001), row("b", 1, 5005, 8005)]);
+
+    let apps = world.path("generated/apps");
+    fs::set_permissions(&apps, Permissions::from_mode(0o000)).unwrap();
+    let ran = world.line_as_nobody("cleanup --include-listening").unwrap();
+    fs::set_permissions(&apps, Permissions::from_mode(0o755)).unwrap();
+    ran.fails(5, &["generated/apps", "Permission denied", "nothing was removed"]);
+    assert_eq!(world.rows().len(), 2);
+}
+
+#[test]
+fn an_empty_apps_directory_is_one_in_which_no_app_is_left() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001)]);
+    world.apps([""; 0]);
+    world.line("cleanup --include-listening -q").ok();
+    assert_eq!(world.rows(), []);
+}
+
+#[test]
+fn sixty_allocate_while_a_cleanup_leaves_all_that_is_young() {
+    let world = World::new();
+    world.write("manage-ports.toml", "timeout = \"3m\"\n[ports]\nprobe = false\n");
+    world.database(SCHEMA, &[row("old", 1, 5001, 8001)]);
+    world.apps([""; 0]);
+    let children: Vec<_> = (1..=60).map(|n| world.start(&format!("allocate --model m --app {n} --json"))).collect();
+    let is_over = AtomicBool::new(false);
+    let answers: BTreeSet<_> = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let ran = world.line("cleanup --min-age 1h --include-listening -q");
+                assert_eq!(ran.code, Some(0), "{ran:?}");
+            }
+        });
+        let ended: Vec<Ran> = children.into_iter().map(|child| child.wait_with_output().unwrap().into()).collect();
+        is_over.store(true, Ordering::Relaxed);
+        ended.iter().map(|ran| answered(ran.ok())).collect()
+    });
+    world.line("cleanup --min-age 1h --include-listening -q").ok();
+    assert_eq!(answers.len(), 60);
+    assert_eq!(world.rows().into_iter().collect::<BTreeSet<_>>(), answers, "the old one is gone, and nothing else");
+}
+
+#[test]
+fn every_line_of_the_readmes_table_has_a_test_of_its_name() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, table) = readme.split_once("| what cleanup will never remove |").unwrap();
+    let names: Vec<String> = table
+        .lines()
+        .skip(2)
+        .map_while(|line| line.strip_prefix("| ")?.split(" |").next())
+        .map(|line| line.to_lowercase().replace(['`', ',', '-'], "").replace(' ', "_"))
+        .collect();
+    assert!(names.len() > 9, "{names:?}");
+    for name in names {
+        assert!(include_str!("cleanup.rs").contains(&format!("#[test]\nfn {name}() {{")), "no test {name}");
+    }
 }
