@@ -15,6 +15,7 @@ use crate::core::orphan::{Kept, KeptReason, Verdict, judge};
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
 use crate::host::{clock, listeners};
+use crate::output::progress::Progress;
 use crate::output::{human, json};
 
 const AFTER_HELP: &str = "\
@@ -68,7 +69,9 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         None => log::info!("Cleaning up all orphaned allocations..."),
         Some(model) => log::info!("Cleaning up orphaned allocations for model: {model}"),
     }
-    let presence = apps_dir.presence_of(&rows);
+    let progress = Progress::new("apps looked for");
+    let presence = apps_dir.presence_of(&rows, || progress.step());
+    drop(progress);
     apps_dir.ensure_unchanged().map_err(unusable)?;
 
     let look = |rows: &[&Allocation]| {

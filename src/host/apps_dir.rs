@@ -68,14 +68,19 @@ impl<'a> AppsDir<'a> {
         }
     }
 
-    /// What stands at each row's app directory.
-    pub(crate) fn presence_of(&self, rows: &[Allocation]) -> Vec<Presence> {
-        rows.iter().map(|row| self.presence(&row.app)).collect()
+    /// What stands at each row's app directory; `step` is called after each look.
+    pub(crate) fn presence_of(&self, rows: &[Allocation], step: impl Fn()) -> Vec<Presence> {
+        let look = |row: &Allocation| {
+            let presence = self.presence(&row.app);
+            step();
+            presence
+        };
+        rows.iter().map(look).collect()
     }
 
     /// Looks at everything: the rows' directories, and all others that are an app's by their name.
     pub(crate) fn view(&self, rows: &[Allocation]) -> AppsDirView {
-        let mut view = AppsDirView { presence: self.presence_of(rows), ..AppsDirView::default() };
+        let mut view = AppsDirView { presence: self.presence_of(rows, || {}), ..AppsDirView::default() };
         for (model, path) in folders(self.path, &mut view) {
             for (name, _) in folders(&path, &mut view) {
                 if let Some(app_num) = app_num(&name) {
