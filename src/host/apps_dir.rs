@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
 
 use crate::core::allocation::Allocation;
-use crate::core::app::{AppId, Presence};
+use crate::core::app::{AppId, Presence, safe_model};
 use crate::core::conflict::AppsDirView;
 use crate::host::declared;
 
@@ -80,7 +80,7 @@ impl<'a> AppsDir<'a> {
 
     /// Looks at everything: the rows' directories, and all others that are an app's by their name.
     pub(crate) fn view(&self, rows: &[Allocation]) -> AppsDirView {
-        let mut view = AppsDirView { presence: self.presence_of(rows, || {}), ..AppsDirView::default() };
+        let mut view = AppsDirView::default();
         for (model, path) in folders(self.path, &mut view) {
             for (name, _) in folders(&path, &mut view) {
                 if let Some(app_num) = app_num(&name) {
@@ -90,6 +90,10 @@ impl<'a> AppsDir<'a> {
         }
         view.found.sort();
         view.unreadable.sort();
+        // What was found need not be looked for again.
+        let is_found = |app: &AppId| view.found.binary_search(&(safe_model(&app.model), app.app_num)).is_ok();
+        let presence = |row: &Allocation| if is_found(&row.app) { Presence::Present } else { self.presence(&row.app) };
+        view.presence = rows.iter().map(presence).collect();
         view
     }
 
