@@ -17,6 +17,7 @@ use serde::Deserialize;
 use crate::cli::{ColorWhen, Format, GlobalArgs};
 use crate::core::policy::Limits;
 use crate::core::ports::PortSet;
+use crate::core::store::{Database, Server};
 use crate::core::text::Shown;
 use crate::error::{Error, Kind, Result};
 use crate::output::human::Look;
@@ -25,8 +26,8 @@ const FILE_NAME: &str = "manage-ports.toml";
 
 /// The settings of one run.
 pub(crate) struct Config {
-    /// The database file.
-    pub(crate) database: PathBuf,
+    /// The database.
+    pub(crate) database: Database,
     /// Whether nobody named the database: it may then be missing.
     pub(crate) database_is_default: bool,
     /// The apps directory.
@@ -91,8 +92,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Of kind `usage` for a bad flag and `config` for the environment and the file; of kind
-    /// `database` for a kind of database that is not supported.
+    /// Of kind `usage` for a bad flag and `config` for the environment and the file.
     pub(crate) fn resolve(flags: &GlobalArgs) -> Result<Self> {
         let named = flags.config.clone().or_else(|| variable("CONFIG").map(PathBuf::from));
         let path = named.or_else(find_file);
@@ -108,12 +108,12 @@ impl Config {
         let base = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
 
         let database = if let Some(name) = &flags.database {
-            Some(database_path(name, Path::new(""), |why| Error::usage(format!("--database: {why}")))?)
+            Some(named_database(name, Path::new(""), |why| Error::usage(format!("--database: {why}")))?)
         } else if let Some(name) = variable("DATABASE") {
             let wrong = |why| Error::msg(Kind::Config, format!("MANAGE_PORTS_DATABASE: {why}"));
-            Some(database_path(&name, Path::new(""), wrong)?)
+            Some(named_database(&name, Path::new(""), wrong)?)
         } else if let Some(name) = &file.database {
-            Some(database_path(&name.into(), &base, |why| in_file(format!("database: {why}")))?)
+            Some(named_database(&name.into(), &base, |why| in_file(format!("database: {why}")))?)
         } else {
             None
         };
@@ -143,7 +143,7 @@ impl Config {
 
         Ok(Self {
             database_is_default: database.is_none(),
-            database: database.unwrap_or_else(|| base.join("data/ports.db")),
+            database: database.unwrap_or_else(|| Database::Sqlite(base.join("data/ports.db"))),
             apps_dir: apps_dir
                 .unwrap_or_else(|| base.join(file.apps_dir.as_deref().unwrap_or(Path::new("generated/apps")))),
             apps_dir_marker: file.apps_dir_marker,
@@ -202,30 +202,32 @@ fn read_file(path: &Path) -> anyhow::Result<File> {
 }
 
 /// Reads a database's name as the platform writes it: a path, or a URL of SQLAlchemy's.
-fn database_path(name: &OsString, base: &Path, wrong: impl Fn(String) -> Error) -> Result<PathBuf> {
+fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String) -> Error) -> Result<Database> {
     let in_memory = || wrong("a database in memory keeps nothing: name a file".to_owned());
     if name.is_empty() {
         return Err(wrong("expected a path or a URL, it is empty".to_owned()));
     }
     let Some((scheme, rest)) = name.to_str().and_then(|name| name.split_once("://")) else {
-        return if name == ":memory:" { Err(in_memory()) } else { Ok(base.join(name)) };
+        return if name == ":memory:" { Err(in_memory()) } else { Ok(Database::Sqlite(base.join(name))) };
     };
     // "sqlite+pysqlite" names a Python driver as well, which is nothing to us.
     match scheme.split('+').next() {
         Some("sqlite") => {}
         Some("postgres" | "postgresql") => {
-            return Err(
-                Error::msg(Kind::Database, "PostgreSQL databases are not supported yet").hint("name a SQLite file")
-            );
+            let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+            let server = Server::parse(rest, &variable, env::home_dir().as_deref()).map_err(wrong)?;
+            return Ok(Database::Postgres(Box::new(server)));
         }
-        _ => return Err(wrong(format!("'{}' is not a kind of database: expected sqlite", Shown(scheme)))),
+        _ => {
+            return Err(wrong(format!("'{}' is not a kind of database: expected sqlite or postgresql", Shown(scheme))));
+        }
     }
     let path = rest.split('?').next().unwrap_or(rest);
     match path.strip_prefix('/') {
         None if path.is_empty() => Err(in_memory()),
         None => Err(wrong(format!("'sqlite://{}' names a host: write sqlite:///{0}", Shown(path)))),
         Some("" | ":memory:") => Err(in_memory()),
-        Some(path) => Ok(base.join(path)),
+        Some(path) => Ok(Database::Sqlite(base.join(path))),
     }
 }
 
@@ -305,7 +307,11 @@ mod tests {
     use super::*;
 
     fn path(name: &str) -> std::result::Result<PathBuf, String> {
-        database_path(&name.into(), Path::new("base"), Error::usage).map_err(|err| format!("{err:?}"))
+        match named_database(&name.into(), Path::new("base"), Error::usage) {
+            Ok(Database::Sqlite(path)) => Ok(path),
+            Ok(Database::Postgres(server)) => panic!("{name} is {server}"),
+            Err(err) => Err(format!("{err:?}")),
+        }
     }
 
     #[test]
@@ -318,8 +324,11 @@ mod tests {
         for bad in [":memory:", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/x", "mysql://h/d"] {
             assert!(path(bad).is_err(), "{bad}");
         }
-        let err = path("postgresql+psycopg2://u:secret@h/d").unwrap_err();
-        assert!(err.contains("PostgreSQL") && !err.contains("secret"), "{err}");
+        for scheme in ["postgres", "postgresql", "postgresql+psycopg2"] {
+            let named = named_database(&format!("{scheme}://u:secret@h:6000/d").into(), Path::new(""), Error::usage);
+            let Ok(Database::Postgres(server)) = named else { panic!("{scheme} is not known") };
+            assert_eq!(server.to_string(), "postgresql://u@h:6000/d");
+        }
     }
 
     #[test]

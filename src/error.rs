@@ -2,12 +2,11 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::core::store::StoreError;
+use crate::core::store::{Database, StoreError};
 use crate::core::text::{Shown, escape_json};
 
 /// The kinds of failure that a caller can tell apart, by name in JSON and by exit code.
@@ -104,32 +103,41 @@ impl Error {
         self
     }
 
-    /// What a store failed with, on the database at `path`.
+    /// What a store failed with, on this database.
     ///
     /// A refused choice is told better by whoever asked for it.
-    pub(crate) fn store(err: StoreError, path: &Path) -> Self {
-        let path = path.display().to_string();
-        let path = Shown(&path);
+    pub(crate) fn store(err: StoreError, database: &Database) -> Self {
+        let name = database.to_string();
+        let name = Shown(&name);
         match err {
-            StoreError::Busy(what) => Self::msg(Kind::Locked, format!("database {path} is locked: waiting for {what}")),
+            StoreError::Busy(what) => Self::msg(Kind::Locked, format!("database {name} is locked: waiting for {what}")),
             StoreError::Conflict(what) => {
-                Self::msg(Kind::Database, format!("database {path} does not accept the row: {what}"))
+                Self::msg(Kind::Database, format!("database {name} does not accept the row: {what}"))
                     .hint("`manage-ports check` shows what is wrong with its rows")
             }
             StoreError::Locked { waited, tries, what } => {
                 let waited = waited.as_secs_f64();
                 Self::msg(
                     Kind::Locked,
-                    format!("database {path} is still locked: waited {waited:.1} s for {what}, tried {tries} times"),
+                    format!("database {name} is still locked: waited {waited:.1} s for {what}, tried {tries} times"),
                 )
-                .hint("see who has it open with `fuser`, or allow a longer --timeout")
+                .hint(match database {
+                    Database::Sqlite(_) => "see who has it open with `fuser`, or allow a longer --timeout",
+                    Database::Postgres(_) => "see who is at work in pg_stat_activity, or allow a longer --timeout",
+                })
             }
             StoreError::Interrupted => Self::msg(Kind::Interrupted, "interrupted"),
             StoreError::Refused(_) => Self::msg(Kind::Conflict, "the ports asked for cannot be had"),
-            StoreError::Missing => Self::msg(Kind::Database, format!("database {path} does not exist or is empty"))
-                .hint("check --database, or make it with `manage-ports allocate`"),
+            StoreError::Missing => {
+                let what = match database {
+                    Database::Sqlite(_) => "does not exist or is empty",
+                    Database::Postgres(_) => "has no table port_configurations",
+                };
+                Self::msg(Kind::Database, format!("database {name} {what}"))
+                    .hint("check --database, or make it with `manage-ports allocate`")
+            }
             StoreError::Unusable { why, hint } => {
-                Self { hint: hint.map(str::to_owned), ..Self::msg(Kind::Database, format!("database {path} {why}")) }
+                Self { hint: hint.map(str::to_owned), ..Self::msg(Kind::Database, format!("database {name} {why}")) }
             }
         }
     }

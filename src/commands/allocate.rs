@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 
-use jiff::Timestamp;
+use jiff::SignedDuration;
 
 use super::{Answer, on_database, open_store_as};
 use crate::cli::Format;
@@ -84,8 +84,8 @@ pub(super) struct Request {
     pub(super) apps: Vec<AppId>,
     /// The pair that the one app is to have and no other.
     pub(super) pair: Option<PortPair>,
-    /// The moment until which they are held.
-    pub(super) until: Option<Timestamp>,
+    /// How long they are held.
+    pub(super) hold: Option<SignedDuration>,
     /// Whether to skip ports that something listens on.
     pub(super) probe: bool,
 }
@@ -109,7 +109,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         Some(path) => Some(EnvFile::open(path).map_err(|err| Error::new(Kind::Io, err))?),
         None => None,
     };
-    let outcomes = give(&Request { apps, pair, until: None, probe: config.probe && !args.no_probe }, config)?;
+    let outcomes = give(&Request { apps, pair, hold: None, probe: config.probe && !args.no_probe }, config)?;
     if let (Some(file), [Outcome { allocation, .. }]) = (env_file, outcomes.as_slice()) {
         let written = file.set(&env_variables(allocation));
         written.map_err(|err| {
@@ -131,7 +131,7 @@ pub(super) fn check_format(format: Format, apps: &[AppId]) -> Result<()> {
 
 /// Gives the apps their ports, durably.
 pub(super) fn give(request: &Request, config: &Config) -> Result<Vec<Outcome>> {
-    let Request { apps, pair, until, probe } = request;
+    let Request { apps, pair, hold, probe } = request;
     let preconfigured = match (pair, apps.first()) {
         (None, Some(app)) => preconfigured_pairs(config, &app.model)?,
         _ => HashMap::new(),
@@ -139,7 +139,7 @@ pub(super) fn give(request: &Request, config: &Config) -> Result<Vec<Outcome>> {
     let mut store = open_store_as(config, Missing::Empty)?;
     let mut is_listening = |port| *probe && listeners::is_listening(port);
     let outcomes = store
-        .allocate(apps, *until, &mut |wanting, taken| match *pair {
+        .allocate(apps, *hold, &mut |wanting, taken| match *pair {
             Some(pair) => wanting.iter().map(|_| admit(&config.limits, pair, taken, &mut is_listening)).collect(),
             None => {
                 let preferred: Vec<_> = wanting.iter().map(|app| preconfigured.get(*app).copied()).collect();

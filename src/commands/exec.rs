@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Answer> {
         let message = format!("command '{}' was not found, or is no program", program.to_string_lossy());
         return Err(Error::usage(message).hint("check its name, or the PATH"));
     }
-    let outcomes = give(&Request { apps, pair: None, until: None, probe: config.probe }, config)?;
+    let outcomes = give(&Request { apps, pair: None, hold: None, probe: config.probe }, config)?;
     let mut command = Command::new(program);
     command.args(arguments).envs(outcomes.iter().flat_map(|outcome| env_variables(&outcome.allocation)));
     // It returns only if it failed.

@@ -42,11 +42,11 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     if args.duration.is_zero() {
         return Err(Error::usage("--for: a reservation lasts longer than no time: expected one such as 30m, 2h or 1d"));
     }
-    let until = clock::now().checked_add(args.duration).map_err(|_| {
+    clock::now().checked_add(args.duration).map_err(|_| {
         let duration = args.duration.to_string();
         Error::usage(format!("--for: '{}' is too long: it ends after the year 9999", Shown(&duration)))
     })?;
-    let outcomes = give(&Request { apps, pair: None, until: Some(until), probe: config.probe }, config)?;
+    let outcomes = give(&Request { apps, pair: None, hold: Some(args.duration), probe: config.probe }, config)?;
     print(out, format, &outcomes)?;
     Ok(Answer::Yes)
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,15 +17,14 @@ use crate::cli::Format;
 use crate::config::Config;
 use crate::core::allocation::Allocation;
 use crate::core::retry::Clock;
-use crate::core::store::{self, Missing, Mode};
-use crate::core::text::Shown;
+use crate::core::store::{self, Database, Missing, Mode};
 use crate::error::{Error, Kind, Result};
 use crate::host::clock::HostClock;
 use crate::output::{human, json};
 
 const AFTER_HELP: &str = "\
-It works in a scratch database in a new folder beside the configured one, which it never touches,
-and removes the folder afterwards. Exit 1 if a promise broke.
+It works in a scratch database in a new folder beside the configured one, on PostgreSQL in a new
+schema, and removes it afterwards. The configured database is never touched. Exit 1 if a promise broke.
 
 Formats: human, json
 
@@ -64,9 +63,9 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let format = config.format(&[Format::Human, Format::Json])?;
     // From here on, Ctrl-C must not leave the scratch folder behind.
     let clock = HostClock::new().map_err(Error::from)?;
-    let scratch = Scratch::new(&config.database)
-        .map_err(|err| Error::new(Kind::Database, err).hint("a self-test needs a folder it may write, on that disk"))?;
+    let mut scratch = Scratch::new(config)?;
     let report = scratch.test(args.processes, config);
+    drop(scratch);
     if clock.is_interrupted() {
         return Err(Error::msg(Kind::Interrupted, "interrupted"));
     }
@@ -79,8 +78,9 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     Ok(if holds { Answer::Yes } else { Answer::No })
 }
 
-/// A folder on the configured database's disk, removed on drop.
+/// A database beside the configured one, and a folder for apps. Both are removed on drop.
 struct Scratch {
+    database: Box<dyn store::Scratch>,
     folder: TempDir,
     program: PathBuf,
 }
@@ -103,22 +103,20 @@ struct Answered {
 }
 
 impl Scratch {
-    fn new(database: &Path) -> anyhow::Result<Self> {
-        // A database that was not made yet may lack its folder; the next one above is on its disk.
-        let beside = database.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
-        let folder = tempfile::Builder::new()
-            .prefix(".manage-ports-selftest-")
-            .tempdir_in(beside)
-            .with_context(|| format!("no scratch folder in {}", Shown(&beside.display().to_string())))?;
+    fn new(config: &Config) -> Result<Self> {
+        let database = store::scratch(&config.database, retry(config)?).map_err(|err| {
+            Error::store(err, &config.database).hint(match config.database {
+                Database::Sqlite(_) => "a self-test needs a folder it may write, on that disk",
+                Database::Postgres(_) => "a self-test needs a role that may create schemas in the database",
+            })
+        })?;
+        let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("manage-ports.toml"), "")?;
-        Ok(Self { folder, program: std::env::current_exe().context("this program's own file is not known")? })
+        let program = std::env::current_exe().context("this program's own file is not known");
+        Ok(Self { database, folder, program: program.map_err(|err| Error::new(Kind::Io, err))? })
     }
 
-    fn database(&self) -> PathBuf {
-        self.folder.path().join("ports.db")
-    }
-
-    fn test(&self, processes: u16, config: &Config) -> Result<Report> {
+    fn test(&mut self, processes: u16, config: &Config) -> Result<Report> {
         let mut promises = Vec::new();
         let mut promise = |text: String, kept: anyhow::Result<()>| {
             promises.push((text, kept.err().map(|err| format!("{err:#}"))));
@@ -161,7 +159,7 @@ impl Scratch {
         // What cannot be measured must not hide what broke.
         let mode = self.store(config).ok().and_then(|mut store| store.mode().ok());
         let sync = self.cost_of_sync();
-        promise("4 KiB become durable".to_owned(), sync.as_ref().map(drop).map_err(|err| anyhow!("{err}")));
+        promise("4 KiB become durable".to_owned(), sync.as_ref().map(drop).map_err(|err| anyhow!("{err:#}")));
         Ok(Report {
             promises,
             per_second: f64::from(processes) / wall.as_secs_f64(),
@@ -174,9 +172,9 @@ impl Scratch {
 
     /// Starts a copy of this program for each of these command lines, all at once, and waits.
     fn at_once(&self, lines: impl IntoIterator<Item = Vec<String>>) -> Result<Vec<Ended>> {
-        let run = |line: Vec<String>| -> io::Result<Ended> {
+        let run = |mut command: Command| -> io::Result<Ended> {
             let start = Instant::now();
-            let output = self.command().args(line).stdin(Stdio::null()).output()?;
+            let output = command.stdin(Stdio::null()).output()?;
             Ok(Ended {
                 succeeded: output.status.success(),
                 stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -184,8 +182,9 @@ impl Scratch {
                 took: start.elapsed(),
             })
         };
+        let commands: Vec<_> = lines.into_iter().map(|line| self.command(line)).collect();
         let ended = thread::scope(|scope| {
-            let waits: Vec<_> = lines.into_iter().map(|line| scope.spawn(|| run(line))).collect();
+            let waits: Vec<_> = commands.into_iter().map(|command| scope.spawn(|| run(command))).collect();
             waits.into_iter().map(|wait| wait.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))).collect()
         });
         let ended: io::Result<_> = ended;
@@ -193,38 +192,38 @@ impl Scratch {
     }
 
     /// A copy of this program on the scratch database, whatever this one was told by its environment.
-    fn command(&self) -> Command {
+    fn command(&self, line: Vec<String>) -> Command {
         let folder = self.folder.path();
         let mut command = Command::new(&self.program);
-        for variable in ["DATABASE", "APPS_DIR", "CONFIG", "TIMEOUT"] {
+        for variable in ["APPS_DIR", "CONFIG", "TIMEOUT"] {
             command.env_remove(format!("MANAGE_PORTS_{variable}"));
         }
+        // In the environment, as others may read a command line and it may hold a password.
+        command.env("MANAGE_PORTS_DATABASE", self.database.database().secret_name());
         command.arg("--config").arg(folder.join("manage-ports.toml"));
-        command.arg("--database").arg(self.database()).arg("--apps-dir").arg(folder.join("apps")).arg("--quiet");
+        command.arg("--apps-dir").arg(folder.join("apps")).arg("--quiet").args(line);
         command
     }
 
     fn store(&self, config: &Config) -> Result<Box<dyn store::Store>> {
-        store::open(&self.database(), Missing::Fail, retry(config)?).map_err(|err| Error::store(err, &self.database()))
+        let database = self.database.database();
+        store::open(database, Missing::Fail, retry(config)?).map_err(|err| Error::store(err, database))
     }
 
     fn rows(&self, config: &Config) -> anyhow::Result<Vec<Allocation>> {
-        let rows = self
-            .store(config)
-            .and_then(|mut store| store.snapshot().map_err(|err| Error::store(err, &self.database())));
+        let database = self.database.database();
+        let rows = self.store(config).and_then(|mut store| store.snapshot().map_err(|err| Error::store(err, database)));
         rows.map_err(Error::into_cause)
     }
 
-    /// The median time to overwrite 4 KiB and make them durable.
-    fn cost_of_sync(&self) -> io::Result<Duration> {
-        let mut file = fs::File::create(self.folder.path().join("sync"))?;
+    /// The median time to make 4 KiB durable.
+    fn cost_of_sync(&mut self) -> anyhow::Result<Duration> {
         let mut took = Vec::new();
         for _ in 0..21 {
-            file.rewind()?;
-            file.write_all(&[0; 4096])?;
             let start = Instant::now();
-            file.sync_data()?;
+            let synced = self.database.sync();
             took.push(start.elapsed());
+            synced.map_err(|err| Error::store(err, self.database.database()).into_cause())?;
         }
         took.sort_unstable();
         Ok(took[took.len() / 2])

@@ -62,6 +62,21 @@ pub struct Allocation {
 }
 
 impl Allocation {
+    /// A row that is yet to be written, without an id, held until a moment if one is given.
+    #[must_use]
+    pub fn new(app: AppId, pair: PortPair, until: Option<Timestamp>, now: Timestamp) -> Self {
+        Self {
+            id: 0,
+            app,
+            backend_port: pair.backend.into(),
+            frontend_port: pair.frontend.into(),
+            is_available: true,
+            metadata: until.map(|until| held(Map::new(), until)),
+            created_at: Some(now),
+            updated_at: Some(now),
+        }
+    }
+
     /// The two ports, the backend's first.
     #[must_use]
     pub fn ports(&self) -> [i64; 2] {
@@ -91,13 +106,12 @@ impl Allocation {
             return Ok(false);
         }
         let metadata = self.metadata.as_deref().filter(|text| !text.trim().is_empty()).unwrap_or("null");
-        let mut metadata = match serde_json::from_str(metadata) {
+        let metadata = match serde_json::from_str(metadata) {
             Ok(Value::Object(metadata)) => metadata,
             Ok(Value::Null) => Map::new(),
             _ => return Err(ForeignMetadata(self.app.clone())),
         };
-        metadata.insert(RESERVED_UNTIL.to_owned(), until.to_string().into());
-        self.metadata = Some(Value::Object(metadata).to_string());
+        self.metadata = Some(held(metadata, until));
         Ok(true)
     }
 
@@ -118,6 +132,12 @@ impl Allocation {
             State::Allocated
         }
     }
+}
+
+/// Metadata with a reservation until a moment, as text.
+fn held(mut metadata: Map<String, Value>, until: Timestamp) -> String {
+    metadata.insert(RESERVED_UNTIL.to_owned(), until.to_string().into());
+    Value::Object(metadata).to_string()
 }
 
 /// What an allocation is at a moment.

@@ -5,7 +5,6 @@
 //! so that processes that collided once do not collide in step.
 
 use std::cell::{Cell, RefCell};
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -86,9 +85,9 @@ impl Retry {
                 done => return done,
             };
             self.tries.set(self.tries.get() + 1);
-            let left = self.timeout.saturating_sub(self.waited.get());
+            let left = self.left();
             if left.is_zero() {
-                return Err(StoreError::Locked { waited: self.waited.get(), tries: self.tries.get(), what });
+                return Err(self.locked(&what));
             }
             let drawn = pause.mul_f64(self.random.borrow_mut().f64().midpoint(1.0)).min(left);
             let level = if pause == FIRST_PAUSE { log::Level::Debug } else { log::Level::Trace };
@@ -100,31 +99,64 @@ impl Retry {
         }
     }
 
-    /// Waits for something that comes by itself, as long as the time allows.
+    /// Waits for something that comes by itself, as long as the time allows; `poll` waits for it no
+    /// longer than it is told to.
     ///
     /// # Errors
     ///
     /// [`StoreError::Locked`] when the time is over, or [`StoreError::Interrupted`].
-    pub fn wait<T>(&self, coming: &Receiver<T>, what: &str) -> Result<T, StoreError> {
-        log::debug!("waiting for {what}");
+    pub fn wait<T>(&self, what: &str, poll: impl FnMut(Duration) -> Option<T>) -> Result<T, StoreError> {
+        self.poll(what, poll, || self.clock.is_interrupted())
+    }
+
+    /// Does the same for something that is under way and must not be left in the middle: Ctrl-C does
+    /// not end the wait.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] when the time is over.
+    pub fn finish<T>(&self, what: &str, poll: impl FnMut(Duration) -> Option<T>) -> Result<T, StoreError> {
+        self.poll(what, poll, || false)
+    }
+
+    fn poll<T>(
+        &self,
+        what: &str,
+        mut poll: impl FnMut(Duration) -> Option<T>,
+        is_interrupted: impl Fn() -> bool,
+    ) -> Result<T, StoreError> {
         let start = self.clock.now();
         let already = self.waited.get();
         self.tries.set(self.tries.get() + 1);
+        let mut is_told = false;
         loop {
-            if self.clock.is_interrupted() {
+            if is_interrupted() {
                 return Err(StoreError::Interrupted);
             }
+            let left = self.left();
+            let come = poll(left.min(LONGEST_PAUSE));
             self.waited.set(already + self.clock.now().saturating_sub(start));
-            let left = self.timeout.saturating_sub(self.waited.get());
-            match coming.recv_timeout(left.min(LONGEST_PAUSE)) {
-                Ok(come) => return Ok(come),
-                Err(_) if left.is_zero() => {
-                    let (waited, tries) = (self.waited.get(), self.tries.get());
-                    return Err(StoreError::Locked { waited, tries, what: what.to_owned() });
+            match come {
+                Some(come) => return Ok(come),
+                None if left.is_zero() => return Err(self.locked(what)),
+                None if !is_told => {
+                    log::debug!("waiting for {what}");
+                    is_told = true;
                 }
-                Err(_) => {}
+                None => {}
             }
         }
+    }
+
+    /// How long may still be waited.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.timeout.saturating_sub(self.waited.get())
+    }
+
+    /// The time is over.
+    fn locked(&self, what: &str) -> StoreError {
+        StoreError::Locked { waited: self.waited.get(), tries: self.tries.get(), what: what.to_owned() }
     }
 }
 

@@ -3,11 +3,17 @@
 //! A store knows no policy. What is chosen or removed comes in as a closure that runs inside the
 //! write transaction, between reading the table and writing to it, so that nobody can come between.
 
+mod postgres;
+mod settle;
 mod sqlite;
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::fmt::{self, Display};
+use std::path::PathBuf;
 
-use jiff::Timestamp;
+use jiff::SignedDuration;
+
+pub use self::postgres::Server;
 
 use super::allocation::{Allocation, ForeignMetadata, PortPair};
 use super::app::AppId;
@@ -43,8 +49,75 @@ pub struct Outcome {
 pub struct Mode {
     /// Its journal mode, in the database's words.
     pub journal: String,
-    /// Whether our processes wait in a queue; they try again and again otherwise.
-    pub has_queue: bool,
+    /// How writers wait for each other.
+    pub waiting: Waiting,
+}
+
+/// How writers wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// In the kernel's queue for a lock file.
+    LockFile,
+    /// In the server's queue for a lock on the table.
+    TableLock,
+    /// They try again and again.
+    Retrying,
+}
+
+impl Waiting {
+    /// How they do, in words.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::LockFile => "in a queue, on a lock file",
+            Self::TableLock => "in the server's queue, on a table lock",
+            Self::Retrying => "by trying again",
+        }
+    }
+}
+
+/// Where allocations are kept.
+#[derive(Clone)]
+pub enum Database {
+    /// In a SQLite file.
+    Sqlite(PathBuf),
+    /// On a PostgreSQL server.
+    Postgres(Box<Server>),
+}
+
+impl Database {
+    /// The name by which the database can be opened again, with a password if there is one: for the
+    /// environment of a process, not for eyes.
+    #[must_use]
+    pub fn secret_name(&self) -> OsString {
+        match self {
+            Self::Sqlite(path) => path.clone().into(),
+            Self::Postgres(server) => server.secret_url().into(),
+        }
+    }
+}
+
+impl Display for Database {
+    /// Names the database, without a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "{}", path.display()),
+            Self::Postgres(server) => write!(f, "{server}"),
+        }
+    }
+}
+
+/// An empty database of the same kind and in the same place as another; it is removed on drop.
+pub trait Scratch {
+    /// Where it is.
+    fn database(&self) -> &Database;
+
+    /// Makes about 4 KiB durable there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when that cannot be done.
+    fn sync(&mut self) -> Result<(), StoreError>;
 }
 
 /// A table of allocations that other processes write too.
@@ -57,8 +130,8 @@ pub trait Store {
     fn snapshot(&mut self) -> Result<Vec<Allocation>, StoreError>;
 
     /// Gives each app its row, in the order of `apps`: the one it has, or a new one with the pair
-    /// that `choose` names. With `until`, each is held for its app until that moment. All are made
-    /// or none, and all are durable on return.
+    /// that `choose` names. With `hold`, each is held for its app for so long from the moment of the
+    /// write, however long that was waited for. All are made or none, and all are durable on return.
     ///
     /// # Errors
     ///
@@ -67,7 +140,7 @@ pub trait Store {
     fn allocate(
         &mut self,
         apps: &[AppId],
-        until: Option<Timestamp>,
+        hold: Option<SignedDuration>,
         choose: &mut Choose<'_>,
     ) -> Result<Vec<Outcome>, StoreError>;
 
@@ -110,15 +183,45 @@ pub enum Missing {
     Empty,
 }
 
-/// Opens the SQLite database at `path`.
+/// Opens a database.
 ///
 /// # Errors
 ///
 /// [`StoreError::Missing`] under [`Missing::Fail`], [`StoreError::Unusable`] for what is not a
-/// database with the table, [`StoreError::Locked`] when it stays locked.
-pub fn open(path: &Path, missing: Missing, retry: Retry) -> Result<Box<dyn Store>, StoreError> {
-    Ok(Box::new(sqlite::Sqlite::open(path, missing, retry)?))
+/// database with the table, [`StoreError::Locked`] when it stays locked. On a server, they may come
+/// with the first use.
+pub fn open(database: &Database, missing: Missing, retry: Retry) -> Result<Box<dyn Store>, StoreError> {
+    Ok(match database {
+        Database::Sqlite(path) => Box::new(sqlite::Sqlite::open(path, missing, retry)?),
+        Database::Postgres(server) => Box::new(postgres::Postgres::open(server, missing, retry)?),
+    })
 }
+
+/// Makes an empty database beside another, for trying out what would happen there.
+///
+/// # Errors
+///
+/// [`StoreError`] when there is no room for one.
+pub fn scratch(database: &Database, retry: Retry) -> Result<Box<dyn Scratch>, StoreError> {
+    Ok(match database {
+        Database::Sqlite(path) => Box::new(sqlite::Scratch::new(path)?),
+        Database::Postgres(server) => Box::new(postgres::Scratch::new(server, retry)?),
+    })
+}
+
+/// The columns of a row, in the order in which every store reads them, behind the one that names it.
+macro_rules! select {
+    ($id:literal, $rest:literal) => {
+        concat!(
+            "SELECT ",
+            $id,
+            ", model, app_num, backend_port, frontend_port, is_available, metadata_json, ",
+            "created_at, updated_at FROM port_configurations ",
+            $rest
+        )
+    };
+}
+use select;
 
 impl From<ForeignMetadata> for StoreError {
     fn from(ForeignMetadata(app): ForeignMetadata) -> Self {

@@ -157,7 +157,7 @@ pub(crate) fn selftest(out: &mut dyn Write, look: Look, report: &Report) -> io::
     }
     if let Some(mode) = &report.mode {
         writeln!(out, "  journal mode {}", mode.journal)?;
-        writeln!(out, "  waiting {}", if mode.has_queue { "in a queue, on a lock file" } else { "by trying again" })?;
+        writeln!(out, "  waiting {}", mode.waiting.describe())?;
     }
     Ok(())
 }

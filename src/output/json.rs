@@ -164,7 +164,7 @@ pub(crate) fn selftest(out: &mut dyn Write, report: &selftest::Report) -> io::Re
         p99_seconds: f64,
         sync_seconds: Option<f64>,
         journal_mode: Option<&'a str>,
-        has_queue: Option<bool>,
+        waiting: Option<&'a str>,
     }
     let promises: Vec<_> = report
         .promises
@@ -179,7 +179,7 @@ pub(crate) fn selftest(out: &mut dyn Write, report: &selftest::Report) -> io::Re
         p99_seconds: report.p99.as_secs_f64(),
         sync_seconds: report.sync.map(|sync| sync.as_secs_f64()),
         journal_mode: report.mode.as_ref().map(|mode| mode.journal.as_str()),
-        has_queue: report.mode.as_ref().map(|mode| mode.has_queue),
+        waiting: report.mode.as_ref().map(|mode| mode.waiting.describe()),
     };
     line(out, &object)
 }

@@ -16,7 +16,8 @@ pub(crate) fn start(verbosity: u8, quiet: bool, colour: bool) {
         _ => LevelFilter::Trace,
     };
     Builder::new()
-        .filter_level(level)
+        // Of this program alone: libraries talk of other things.
+        .filter_module(env!("CARGO_CRATE_NAME"), level)
         .format(move |out, record| {
             let text = record.args().to_string();
             let text = Shown(&text);

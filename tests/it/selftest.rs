@@ -43,7 +43,7 @@ fn what_the_environment_names_is_not_touched() {
 #[test]
 fn a_folder_that_cannot_be_written_is_an_error() {
     let world = World::new();
-    world.line("selftest --database /proc/ports.db").fails(3, &["no scratch folder in /proc", "hint:"]);
+    world.line("selftest --database /proc/ports.db").fails(3, &["no room for a scratch folder in /proc", "hint:"]);
     world.line("selftest --processes 0").fails(2, &["0"]);
     world.line("selftest --format csv").fails(2, &["human, json"]);
 }

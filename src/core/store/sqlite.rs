@@ -12,22 +12,25 @@
 mod durable;
 
 use std::ffi::CStr;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{
     CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
 };
 
+use tempfile::TempDir;
+
 use self::durable::{Log, Queue, Turn, create_folder, folder_of, has_log, is_on_network, sync_folder};
-use super::{Choose, Missing, Mode, Outcome, Plan, Select, Store, StoreError};
-use crate::core::allocation::{Allocation, PortPair};
+use super::settle::{Step, settled, steps};
+use super::{Choose, Database, Missing, Mode, Outcome, Plan, Select, Store, StoreError, Waiting, select};
+use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::conflict::UniqueIndex;
 use crate::core::ports::PortSet;
@@ -54,17 +57,6 @@ CREATE INDEX ix_port_configurations_is_available ON port_configurations (is_avai
 CREATE UNIQUE INDEX ix_port_configurations_frontend_port ON port_configurations (frontend_port);
 CREATE UNIQUE INDEX ix_port_configurations_backend_port ON port_configurations (backend_port);
 ";
-
-/// The columns that [`allocation`] reads, in its order.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT rowid, model, app_num, backend_port, frontend_port, is_available, metadata_json, ",
-            "created_at, updated_at FROM port_configurations ",
-            $rest
-        )
-    };
-}
 
 /// A SQLite file; without a connection while it was not made yet.
 pub(super) struct Sqlite {
@@ -184,15 +176,14 @@ impl Store for Sqlite {
     fn allocate(
         &mut self,
         apps: &[AppId],
-        until: Option<Timestamp>,
+        hold: Option<SignedDuration>,
         choose: &mut Choose<'_>,
     ) -> Result<Vec<Outcome>, StoreError> {
         if let Some(connection) = &self.connection {
             let found = self.retry.run(|| existing(&*connection.unchecked_transaction()?, apps))?;
-            let is_as_wanted = |row: &Allocation| until.is_none() || row.reserved_until() >= until;
-            if let Some(rows) = found.into_iter().map(|row| row.filter(is_as_wanted)).collect::<Option<Vec<_>>>() {
+            if let Some(outcomes) = settled(found, self.retry.timestamp(), hold) {
                 self.sync_rows_of_others()?;
-                return Ok(rows.into_iter().map(|allocation| Outcome { allocation, created: false }).collect());
+                return Ok(outcomes);
             }
         }
         let turn = if self.connection.is_some() {
@@ -205,29 +196,16 @@ impl Store for Sqlite {
         let (is_new_database, outcomes) = self.write(turn, |transaction| {
             let is_new_database = make(transaction)?;
             let found = existing(transaction, apps)?;
-            let wanting: Vec<_> =
-                apps.iter().zip(&found).filter(|(_, row)| row.is_none()).map(|(app, _)| app).collect();
-            let pairs = choose(&wanting, &taken_ports(transaction)?).map_err(StoreError::Refused)?;
             let now = self.retry.timestamp();
-            let mut pairs = pairs.into_iter();
-            let mut outcomes = Vec::with_capacity(apps.len());
-            for (app, row) in apps.iter().zip(found) {
-                let created = row.is_none();
-                let allocation = match (row, until) {
-                    (Some(mut row), Some(until)) => {
-                        if row.hold(until)? {
-                            update_metadata(transaction, &mut row, now)?;
-                        }
-                        row
-                    }
-                    (Some(row), None) => row,
-                    (None, _) => match pairs.next() {
-                        Some(pair) => insert(transaction, app, pair, until, now)?,
-                        None => continue,
-                    },
-                };
-                outcomes.push(Outcome { allocation, created });
+            let mut steps = steps(apps, found, now, hold, &taken_ports(transaction)?, choose)?;
+            for step in &mut steps {
+                match step {
+                    Step::Keep(_) => {}
+                    Step::Hold(row) => update_metadata(transaction, row)?,
+                    Step::Insert(row) => row.id = insert(transaction, row)?,
+                }
             }
+            let outcomes: Vec<_> = steps.into_iter().map(Step::into_outcome).collect();
             Ok((is_new_database, outcomes))
         })?;
         self.announce(is_new_database);
@@ -253,9 +231,11 @@ impl Store for Sqlite {
             }
             let is_new_database = make(transaction)?;
             let now = self.retry.timestamp();
-            let added: Result<_, _> =
-                rows.iter().map(|(app, pair)| insert(transaction, app, *pair, None, now)).collect();
-            Ok((is_new_database, added?))
+            let mut added: Vec<_> = rows.into_iter().map(|(app, pair)| Allocation::new(app, pair, None, now)).collect();
+            for row in &mut added {
+                row.id = insert(transaction, row)?;
+            }
+            Ok((is_new_database, added))
         })?;
         self.announce(is_new_database);
         self.sync_rows_of_others()?;
@@ -282,7 +262,8 @@ impl Store for Sqlite {
     fn mode(&mut self) -> Result<Mode, StoreError> {
         let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
         let journal = self.retry.run(|| journal_mode(connection))?;
-        Ok(Mode { journal, has_queue: Queue::open(&real_path(&self.path)).is_kept() })
+        let has_queue = Queue::open(&real_path(&self.path)).is_kept();
+        Ok(Mode { journal, waiting: if has_queue { Waiting::LockFile } else { Waiting::Retrying } })
     }
 
     fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError> {
@@ -296,6 +277,38 @@ impl Store for Sqlite {
             Ok(indexes.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
         })?;
         Ok(UniqueIndex::ALL.into_iter().filter(|index| !present.contains(&index.columns().join(","))).collect())
+    }
+}
+
+/// A folder on a database's disk with a database that was not made yet.
+pub(super) struct Scratch {
+    folder: TempDir,
+    database: Database,
+}
+
+impl Scratch {
+    /// Makes the folder beside the database at `path`.
+    pub(super) fn new(path: &Path) -> Result<Self, StoreError> {
+        // A database that was not made yet may lack its folder; the next one above is on its disk.
+        let beside = path.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+        let folder = tempfile::Builder::new()
+            .prefix(".manage-ports-selftest-")
+            .tempdir_in(beside)
+            .map_err(|err| unusable(format!("has no room for a scratch folder in {}: {err}", beside.display())))?;
+        Ok(Self { database: Database::Sqlite(folder.path().join("ports.db")), folder })
+    }
+}
+
+impl super::Scratch for Scratch {
+    fn database(&self) -> &Database {
+        &self.database
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let mut file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(self.folder.path().join("sync"))?;
+        file.write_all(&[0; 4096])?;
+        Ok(file.sync_data()?)
     }
 }
 
@@ -407,13 +420,13 @@ const COLUMNS: [&CStr; 8] = [
 ];
 
 fn all_rows(connection: &Connection) -> Result<Vec<Allocation>, StoreError> {
-    let mut rows = prepare(connection, select!(""))?;
+    let mut rows = prepare(connection, select!("rowid", ""))?;
     Ok(rows.query_map([], allocation)?.collect::<Result<_, _>>()?)
 }
 
 /// The row of each app, where it has one; the oldest where it has several.
 fn existing(connection: &Connection, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, StoreError> {
-    let mut row = prepare(connection, select!("WHERE model = ?1 AND app_num = ?2 ORDER BY rowid LIMIT 1"))?;
+    let mut row = prepare(connection, select!("rowid", "WHERE model = ?1 AND app_num = ?2 ORDER BY rowid LIMIT 1"))?;
     apps.iter().map(|app| Ok(row.query_row(params![app.model, app.app_num], allocation).optional()?)).collect()
 }
 
@@ -431,44 +444,27 @@ fn taken_ports(connection: &Connection) -> Result<PortSet, StoreError> {
     Ok(taken)
 }
 
-fn insert(
-    connection: &Connection,
-    app: &AppId,
-    pair: PortPair,
-    until: Option<Timestamp>,
-    now: Timestamp,
-) -> Result<Allocation, StoreError> {
-    let mut row = Allocation {
-        id: 0,
-        app: app.clone(),
-        backend_port: pair.backend.into(),
-        frontend_port: pair.frontend.into(),
-        is_available: true,
-        metadata: None,
-        created_at: Some(now),
-        updated_at: Some(now),
-    };
-    if let Some(until) = until {
-        row.hold(until)?;
-    }
+/// Writes a new row and returns its id.
+fn insert(connection: &Connection, row: &Allocation) -> Result<i64, StoreError> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO port_configurations
          (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?6)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
-    let time = timestamp_text(now);
-    if insert.execute(params![app.model, app.app_num, pair.frontend, pair.backend, row.metadata, time])? != 1 {
+    let [created_at, updated_at] = [row.created_at, row.updated_at].map(|time| time.map(timestamp_text));
+    let Allocation { app: AppId { model, app_num }, backend_port, frontend_port, is_available, metadata, .. } = row;
+    let values = params![model, app_num, frontend_port, backend_port, is_available, metadata, created_at, updated_at];
+    if insert.execute(values)? != 1 {
         return Err(unusable("did not keep a new row: it has a trigger or a rule of its own"));
     }
-    row.id = connection.last_insert_rowid();
-    Ok(row)
+    Ok(connection.last_insert_rowid())
 }
 
 /// Writes a row's metadata, and when that was.
-fn update_metadata(connection: &Connection, row: &mut Allocation, now: Timestamp) -> Result<(), StoreError> {
-    row.updated_at = Some(now);
+fn update_metadata(connection: &Connection, row: &Allocation) -> Result<(), StoreError> {
     let sql = "UPDATE port_configurations SET metadata_json = ?2, updated_at = ?3 WHERE rowid = ?1";
-    if connection.prepare_cached(sql)?.execute(params![row.id, row.metadata, timestamp_text(now)])? != 1 {
+    let values = params![row.id, row.metadata, row.updated_at.map(timestamp_text)];
+    if connection.prepare_cached(sql)?.execute(values)? != 1 {
         return Err(unusable("did not change a row: it has a trigger or a rule of its own"));
     }
     Ok(())

@@ -146,7 +146,7 @@ impl Queue {
         if let Err(err) = thread::Builder::new().spawn(wait) {
             return Ok(Turn::without(&err));
         }
-        match retry.wait(&turn, "its turn among other processes") {
+        match retry.wait("its turn among other processes", |pause| turn.recv_timeout(pause).ok()) {
             Ok(Ok(file)) => Ok(Turn(Some(file))),
             Ok(Err(err)) => Ok(Turn::without(&err)),
             Err(StoreError::Locked { .. }) => Ok(Turn(None)),

@@ -1,0 +1,477 @@
+//! The table on a PostgreSQL server, for many machines.
+//!
+//! - *Choosing and inserting happen under a lock on the table.* A transaction takes
+//!   `SHARE ROW EXCLUSIVE`, which keeps out itself and every other writer, the platform's inserts
+//!   among them, and no reader. Nothing weaker does: an advisory lock and an optimistic insert do not
+//!   see the platform give out a port as the other role, which no index forbids, and serialisable
+//!   transactions see it only if the platform's are serialisable, too. Nor are they faster, see
+//!   `cargo bench`: what a call costs is its connection.
+//! - *The queue is the server's*, and fair. `lock_timeout` and `statement_timeout` bound the wait by
+//!   what is left of `--timeout`, and `idle_in_transaction_session_timeout` the lock of a process that
+//!   was stopped or cut off while it held it.
+//! - *One allocation is three round trips:* the look for a row that is there, which takes no lock; the
+//!   transaction's begin, its lock and all that it reads; what it writes and its commit. What goes in
+//!   one trip is sent together and answered in order.
+//! - *An answer is durable.* A commit returns once it is on the server's disk, and on its synchronous
+//!   standbys; a setting of `synchronous_commit = off` is overruled. Others' rows are seen only after
+//!   that, unless the server runs with `off`: then an answer about a row that was there follows a
+//!   commit of its own, which takes all before it to the disk
+//!   (<https://www.postgresql.org/docs/current/wal-async-commit.html>).
+//! - *A commit whose outcome is unknown is looked up.* A connection may be lost between a commit and its
+//!   confirmation. Each transaction knows its id, and the server what became of it
+//!   (`txid_status`, <https://www.postgresql.org/docs/current/functions-info.html>).
+//! - *Whatever is safe to repeat is repeated*, under the deadline of [`Retry`]: a server that starts or
+//!   has no connection free, a connection lost before the commit, a deadlock, a constraint that
+//!   somebody who does not lock was quicker to meet.
+//!
+//! A transaction and its settings never outlive one another, and nothing is prepared by name, so a
+//! pooler may hand out its connections transaction by transaction.
+
+mod error;
+mod link;
+mod server;
+mod tls;
+mod values;
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt;
+use futures_util::future::{OptionFuture, try_join, try_join3, try_join4};
+use jiff::{SignedDuration, Timestamp};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Row};
+
+use self::error::unusable;
+use self::link::{Failure, LOST, Link};
+pub use self::server::Server;
+use self::values::{Integer, Moment};
+use super::settle::{Step, settled, steps};
+use super::{Choose, Database, Missing, Mode, Outcome, Plan, Select, Store, StoreError, Waiting, select};
+use crate::core::allocation::Allocation;
+use crate::core::app::AppId;
+use crate::core::conflict::UniqueIndex;
+use crate::core::ports::PortSet;
+use crate::core::retry::Retry;
+
+/// The platform's table and indexes, to the letter.
+const SCHEMA: &str = "\
+CREATE TABLE port_configurations (
+\tid SERIAL NOT NULL, 
+\tmodel VARCHAR(200) NOT NULL, 
+\tapp_num INTEGER NOT NULL, 
+\tfrontend_port INTEGER NOT NULL, 
+\tbackend_port INTEGER NOT NULL, 
+\tis_available BOOLEAN, 
+\tmetadata_json TEXT, 
+\tcreated_at TIMESTAMP WITH TIME ZONE, 
+\tupdated_at TIMESTAMP WITH TIME ZONE, 
+\tPRIMARY KEY (id), 
+\tCONSTRAINT unique_model_app UNIQUE (model, app_num)
+);
+CREATE INDEX ix_port_configurations_is_available ON port_configurations (is_available);
+CREATE INDEX ix_port_configurations_model ON port_configurations (model);
+CREATE INDEX ix_port_configurations_app_num ON port_configurations (app_num);
+CREATE UNIQUE INDEX ix_port_configurations_backend_port ON port_configurations (backend_port);
+CREATE UNIQUE INDEX ix_port_configurations_frontend_port ON port_configurations (frontend_port);
+";
+
+/// The advisory lock under which the table is made: "ports" in ASCII, a number that nobody else has.
+const MAKING: i64 = 0x70_6f72_7473;
+
+/// The table on a server.
+pub(super) struct Postgres {
+    link: Link,
+    retry: Retry,
+    missing: Missing,
+}
+
+/// What a transaction writes.
+#[derive(Default)]
+struct Writes {
+    insert: Vec<Allocation>,
+    update: Vec<Allocation>,
+    /// Ids.
+    delete: Vec<i64>,
+}
+
+/// A transaction that holds its lock.
+struct Begun<R> {
+    /// Its number, by which it can be asked for later.
+    id: i64,
+    /// What it read.
+    read: R,
+    /// Whether it made the table.
+    made_table: bool,
+}
+
+impl Postgres {
+    pub(super) fn open(server: &Server, missing: Missing, retry: Retry) -> Result<Self, StoreError> {
+        Ok(Self { link: Link::new(server.clone())?, retry, missing })
+    }
+
+    /// Asks something that may be asked again.
+    fn ask<T>(&mut self, question: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
+        let Self { link, retry, .. } = self;
+        retry.run(|| Ok(link.ask(retry, &question)?))
+    }
+
+    /// Asks something of the table; without a table, there is nothing to be told.
+    fn ask_table<T: Default>(&mut self, question: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
+        match (self.ask(question), self.missing) {
+            (Err(StoreError::Missing), Missing::Empty) => Ok(T::default()),
+            (answer, _) => answer,
+        }
+    }
+
+    /// Locks the table, reads, decides and writes, and returns what was decided with the ids of new
+    /// rows, in no order. With `makes_table`, the table is made first where there is none.
+    fn write<R, T>(
+        &mut self,
+        makes_table: bool,
+        read: impl AsyncFn(&Client) -> Result<R, Error>,
+        mut decide: impl FnMut(R, Timestamp) -> Result<(T, Writes), StoreError>,
+    ) -> Result<(T, HashMap<AppId, i64>), StoreError> {
+        let Self { link, retry, .. } = self;
+        let (value, ids, made_table) = retry.run(|| {
+            let left = retry.left();
+            let begun = link.ask(retry, async |client| begin(client, left, makes_table, &read).await);
+            let decided = begun.map_err(StoreError::from).and_then(|begun| {
+                let (value, writes) = decide(begun.read, retry.timestamp())?;
+                Ok((begun.id, begun.made_table, value, writes))
+            });
+            let (id, made_table, value, writes) = decided.inspect_err(|_| link.roll_back())?;
+            let new: Vec<_> = writes.insert.iter().map(|row| row.app.clone()).collect();
+            let ids = match link.finish(retry, async |client| writes.commit(client).await) {
+                Ok(ids) => ids,
+                Err(Failure::Store(err)) => {
+                    link.roll_back();
+                    return Err(err);
+                }
+                Err(Failure::Lost) => {
+                    log::debug!("the connection was lost in a commit, looking up what became of it");
+                    if !retry.run(|| link.has_committed(retry, id))? {
+                        return Err(LOST);
+                    }
+                    let rows = retry.run(|| Ok(link.ask(retry, async |client| existing(client, &new).await)?))?;
+                    rows.into_iter().flatten().map(|row| (row.app, row.id)).collect()
+                }
+            };
+            if ids.len() != new.len() {
+                return Err(unusable("did not keep a new row: it has a trigger or a rule of its own"));
+            }
+            Ok((value, ids, made_table))
+        })?;
+        if made_table {
+            log::info!("Created table port_configurations in {}", self.link.server);
+        }
+        Ok((value, ids))
+    }
+
+    /// Makes all rows that can be seen durable, where the server lets writers not wait for that.
+    fn sync_rows_of_others(&mut self) -> Result<(), StoreError> {
+        let is_on = self.ask(async |client| {
+            let row = client.query_typed_one("SELECT current_setting('synchronous_commit') <> 'off'", &[]).await?;
+            row.try_get(0)
+        })?;
+        if is_on { Ok(()) } else { self.ask(sync) }
+    }
+}
+
+impl Store for Postgres {
+    fn snapshot(&mut self) -> Result<Vec<Allocation>, StoreError> {
+        let mut rows = self.ask_table(all_rows)?;
+        rows.sort_by(|a, b| (&a.app, a.id).cmp(&(&b.app, b.id)));
+        Ok(rows)
+    }
+
+    fn allocate(
+        &mut self,
+        apps: &[AppId],
+        hold: Option<SignedDuration>,
+        choose: &mut Choose<'_>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let makes_table = match self.ask(async |client| existing(client, apps).await) {
+            Ok(found) => {
+                if let Some(outcomes) = settled(found, self.retry.timestamp(), hold) {
+                    self.sync_rows_of_others()?;
+                    return Ok(outcomes);
+                }
+                false
+            }
+            Err(StoreError::Missing) => true,
+            Err(other) => return Err(other),
+        };
+        let read = async |client: &Client| {
+            let (found, ports) = try_join(existing(client, apps), taken_ports(client)).await?;
+            Ok((found, ports))
+        };
+        let (mut outcomes, ids) = self.write(makes_table, read, |(found, taken), now| {
+            let steps = steps(apps, found, now, hold, &taken, choose)?;
+            let mut writes = Writes::default();
+            for step in &steps {
+                match step {
+                    Step::Keep(_) => {}
+                    Step::Hold(row) => writes.update.push(row.clone()),
+                    Step::Insert(row) => writes.insert.push(row.clone()),
+                }
+            }
+            Ok((steps.into_iter().map(Step::into_outcome).collect::<Vec<_>>(), writes))
+        })?;
+        identify(outcomes.iter_mut().filter(|outcome| outcome.created).map(|outcome| &mut outcome.allocation), &ids);
+        if outcomes.iter().any(|outcome| !outcome.created) {
+            self.sync_rows_of_others()?;
+        }
+        Ok(outcomes)
+    }
+
+    fn add(&mut self, plan: &mut Plan<'_>) -> Result<Vec<Allocation>, StoreError> {
+        let has_table = self.ask(has_table)?;
+        if !has_table && plan(&[]).is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut added, ids) = self.write(!has_table, all_rows, |rows, now| {
+            let new = plan(&rows).into_iter().map(|(app, pair)| Allocation::new(app, pair, None, now));
+            let new: Vec<_> = new.collect();
+            Ok((new.clone(), Writes { insert: new, ..Writes::default() }))
+        })?;
+        identify(added.iter_mut(), &ids);
+        self.sync_rows_of_others()?;
+        Ok(added)
+    }
+
+    fn remove(&mut self, select: &mut Select<'_>) -> Result<Vec<Allocation>, StoreError> {
+        let removed = self.write(false, all_rows, |rows, _| {
+            let selected = select(rows);
+            let delete = selected.iter().map(|row| row.id).collect();
+            Ok((selected, Writes { delete, ..Writes::default() }))
+        });
+        match (removed, self.missing) {
+            (Ok((removed, _)), _) => Ok(removed),
+            (Err(StoreError::Missing), Missing::Empty) => Ok(Vec::new()),
+            (Err(other), _) => Err(other),
+        }
+    }
+
+    fn mode(&mut self) -> Result<Mode, StoreError> {
+        let journal = self.ask(async |client| {
+            let sql = "SELECT format('write-ahead log of the server, fsync %s, synchronous_commit %s',
+                       current_setting('fsync'), current_setting('synchronous_commit'))";
+            client.query_typed_one(sql, &[]).await?.try_get(0)
+        })?;
+        Ok(Mode { journal, waiting: Waiting::TableLock })
+    }
+
+    fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError> {
+        let sql = "SELECT string_agg(columns.attname, ',' ORDER BY columns.attname)
+             FROM pg_index AS indexes JOIN pg_attribute AS columns ON columns.attrelid = indexes.indrelid
+              AND columns.attnum = ANY ((indexes.indkey::int2[])[0:indexes.indnkeyatts - 1])
+             WHERE indexes.indrelid = 'port_configurations'::regclass AND indexes.indisunique AND indexes.indisvalid
+              AND indexes.indpred IS NULL AND indexes.indexprs IS NULL GROUP BY indexes.indexrelid";
+        let present: Option<Vec<String>> = self.ask_table(async |client| {
+            let indexes = client.query_typed(sql, &[]).await?;
+            indexes.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map(Some)
+        })?;
+        let Some(present) = present else { return Ok(Vec::new()) };
+        Ok(UniqueIndex::ALL.into_iter().filter(|index| !present.contains(&index.columns().join(","))).collect())
+    }
+}
+
+/// Begins a transaction, locks the table and reads.
+async fn begin<R>(
+    client: &Client,
+    left: Duration,
+    makes_table: bool,
+    read: impl AsyncFn(&Client) -> Result<R, Error>,
+) -> Result<Begun<R>, Error> {
+    // Zero would be no limit.
+    let limit = left.as_millis().clamp(1, i32::MAX as u128);
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+         SET LOCAL lock_timeout = {limit};
+         SET LOCAL statement_timeout = {limit};
+         SET LOCAL idle_in_transaction_session_timeout = {limit};
+         SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+    );
+    let lock = "LOCK TABLE port_configurations IN SHARE ROW EXCLUSIVE MODE";
+    let made_table = makes_table && {
+        client.batch_execute(&format!("{begin}; SELECT pg_advisory_xact_lock({MAKING})")).await?;
+        let is_missing = !has_table(client).await?;
+        if is_missing {
+            client.batch_execute(SCHEMA).await?;
+        }
+        is_missing
+    };
+    let lock = if makes_table { lock.to_owned() } else { format!("{begin}; {lock}") };
+    let ((), id, read) =
+        try_join3(client.batch_execute(&lock), client.query_typed_one("SELECT txid_current()", &[]), read(client))
+            .await?;
+    Ok(Begun { id: id.try_get(0)?, read, made_table })
+}
+
+impl Writes {
+    /// Writes and commits, and returns the ids of new rows.
+    async fn commit(&self, client: &Client) -> Result<HashMap<AppId, i64>, Error> {
+        let insert = (!self.insert.is_empty()).then(|| insert(client, &self.insert));
+        let update = (!self.update.is_empty()).then(|| update_metadata(client, &self.update));
+        let delete = (!self.delete.is_empty()).then(|| delete(client, &self.delete));
+        let (ids, ..) = try_join4(
+            OptionFuture::from(insert).map(Option::transpose),
+            OptionFuture::from(update).map(Option::transpose),
+            OptionFuture::from(delete).map(Option::transpose),
+            client.batch_execute("COMMIT"),
+        )
+        .await?;
+        Ok(ids.unwrap_or_default())
+    }
+}
+
+/// Whether the search path leads to the table.
+async fn has_table(client: &Client) -> Result<bool, Error> {
+    let sql = "SELECT to_regclass('port_configurations') IS NOT NULL";
+    client.query_typed_one(sql, &[]).await?.try_get(0)
+}
+
+/// All rows, the oldest first.
+async fn all_rows(client: &Client) -> Result<Vec<Allocation>, Error> {
+    client.query_typed(select!("id", "ORDER BY id"), &[]).await?.iter().map(allocation).collect()
+}
+
+/// The row of each app, where it has one; the oldest where it has several.
+async fn existing(client: &Client, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, Error> {
+    let mut models: Vec<_> = apps.iter().map(|app| app.model.as_str()).collect();
+    models.dedup();
+    let app_nums: Vec<_> = apps.iter().map(|app| app.app_num).collect();
+    // More than is asked for where there are several models: an index finds it, and a pair is looked up here.
+    let sql = select!("id", "WHERE model = ANY ($1) AND app_num = ANY ($2) ORDER BY id DESC");
+    let rows = client.query_typed(sql, &[(&models, Type::TEXT_ARRAY), (&app_nums, Type::INT8_ARRAY)]).await?;
+    let rows = rows.iter().map(allocation).map(|row| row.map(|row| (row.app.clone(), row)));
+    let mut rows: HashMap<_, _> = rows.collect::<Result<_, _>>()?;
+    Ok(apps.iter().map(|app| rows.remove(app)).collect())
+}
+
+/// Every port of either column; what is no port cannot be handed out and is passed over.
+async fn taken_ports(client: &Client) -> Result<PortSet, Error> {
+    let rows = client.query_typed("SELECT backend_port, frontend_port FROM port_configurations", &[]).await?;
+    let mut taken = PortSet::new();
+    for row in rows {
+        for column in 0..2 {
+            taken.extend(u16::try_from(row.try_get::<_, Integer>(column)?.0).ok());
+        }
+    }
+    Ok(taken)
+}
+
+/// Writes new rows and returns their ids.
+async fn insert(client: &Client, rows: &[Allocation]) -> Result<HashMap<AppId, i64>, Error> {
+    let models: Vec<_> = rows.iter().map(|row| row.app.model.as_str()).collect();
+    let [app_nums, backend_ports, frontend_ports] =
+        [|row: &Allocation| row.app.app_num, |row: &Allocation| row.backend_port, |row: &Allocation| row.frontend_port]
+            .map(|column| rows.iter().map(column).collect::<Vec<_>>());
+    let metadata: Vec<_> = rows.iter().map(|row| row.metadata.as_deref()).collect();
+    let now = rows.first().and_then(|row| row.created_at).and_then(|time| SystemTime::try_from(time).ok());
+    let sql = "INSERT INTO port_configurations
+         (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
+         SELECT model, app_num, frontend_port, backend_port, true, metadata_json, $6, $6
+         FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
+          AS new (model, app_num, frontend_port, backend_port, metadata_json)
+         RETURNING id, model, app_num";
+    let values: [(&(dyn ToSql + Sync), Type); 6] = [
+        (&models, Type::TEXT_ARRAY),
+        (&app_nums, Type::INT8_ARRAY),
+        (&frontend_ports, Type::INT8_ARRAY),
+        (&backend_ports, Type::INT8_ARRAY),
+        (&metadata, Type::TEXT_ARRAY),
+        (&now, Type::TIMESTAMPTZ),
+    ];
+    let rows = client.query_typed(sql, &values).await?;
+    let app = |row: &Row| Ok(AppId::new(row.try_get::<_, String>(1)?, row.try_get::<_, Integer>(2)?.0));
+    rows.iter().map(|row| Ok((app(row)?, row.try_get::<_, Integer>(0)?.0))).collect()
+}
+
+/// Writes rows' metadata, and when that was.
+async fn update_metadata(client: &Client, rows: &[Allocation]) -> Result<(), Error> {
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    let metadata: Vec<_> = rows.iter().map(|row| row.metadata.as_deref()).collect();
+    let now = rows.first().and_then(|row| row.updated_at).and_then(|time| SystemTime::try_from(time).ok());
+    let sql = "UPDATE port_configurations AS rows SET metadata_json = new.metadata, updated_at = $3
+         FROM unnest($1::bigint[], $2::text[]) AS new (id, metadata) WHERE rows.id = new.id";
+    let values: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&ids, Type::INT8_ARRAY), (&metadata, Type::TEXT_ARRAY), (&now, Type::TIMESTAMPTZ)];
+    client.execute_typed(sql, &values).await.map(drop)
+}
+
+async fn delete(client: &Client, ids: &[i64]) -> Result<(), Error> {
+    let sql = "DELETE FROM port_configurations WHERE id = ANY ($1)";
+    client.execute_typed(sql, &[(&ids, Type::INT8_ARRAY)]).await.map(drop)
+}
+
+/// Commits something of its own, with which all commits before it become durable.
+async fn sync(client: &Client) -> Result<(), Error> {
+    client
+        .batch_execute(
+            "BEGIN; SET LOCAL synchronous_commit = on;
+             SELECT pg_logical_emit_message(true, 'manage-ports', ''); COMMIT",
+        )
+        .await
+}
+
+/// Gives new rows the ids that the server gave them.
+fn identify<'a>(rows: impl Iterator<Item = &'a mut Allocation>, ids: &HashMap<AppId, i64>) {
+    for row in rows {
+        row.id = ids.get(&row.app).copied().unwrap_or_default();
+    }
+}
+
+fn allocation(row: &Row) -> Result<Allocation, Error> {
+    let time = |column| row.try_get::<_, Moment>(column).map(|Moment(time)| time);
+    Ok(Allocation {
+        id: row.try_get::<_, Integer>(0)?.0,
+        app: AppId::new(row.try_get::<_, String>(1)?, row.try_get::<_, Integer>(2)?.0),
+        backend_port: row.try_get::<_, Integer>(3)?.0,
+        frontend_port: row.try_get::<_, Integer>(4)?.0,
+        is_available: row.try_get::<_, Option<bool>>(5)?.unwrap_or_default(),
+        metadata: row.try_get(6)?,
+        created_at: time(7)?,
+        updated_at: time(8)?,
+    })
+}
+
+/// A schema of its own on the same server, in which a table can be made.
+pub(super) struct Scratch {
+    admin: Postgres,
+    schema: String,
+    database: Database,
+}
+
+impl Scratch {
+    /// Makes the schema.
+    pub(super) fn new(server: &Server, retry: Retry) -> Result<Self, StoreError> {
+        let schema = format!("manage_ports_selftest_{:016x}", fastrand::u64(..));
+        let database = Database::Postgres(Box::new(server.with_search_path(&schema).map_err(unusable)?));
+        let mut admin = Postgres::open(server, Missing::Empty, retry)?;
+        admin.ask(async |client| client.batch_execute(&format!("CREATE SCHEMA {schema}")).await)?;
+        Ok(Self { admin, schema, database })
+    }
+}
+
+impl super::Scratch for Scratch {
+    fn database(&self) -> &Database {
+        &self.database
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.admin.ask(sync)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let sql = format!("DROP SCHEMA {} CASCADE", self.schema);
+        // After Ctrl-C, too.
+        let dropped = self.admin.link.finish(&self.admin.retry, async |client| client.batch_execute(&sql).await);
+        if dropped.is_err() {
+            log::warn!("the scratch schema {} is left in {}", self.schema, self.admin.link.server);
+        }
+    }
+}

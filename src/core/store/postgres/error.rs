@@ -1,0 +1,74 @@
+//! What a server's errors mean: which are waited out, and what is said of the others.
+
+use std::error::Error as _;
+use std::io;
+
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+use super::link::OTHERS;
+use crate::core::store::StoreError;
+
+/// Whether the connection is gone, by the codes of class 08 and those with which a server ends one
+/// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+pub(super) fn is_lost(err: &Error) -> bool {
+    const ENDS: [SqlState; 5] = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        SqlState::IDLE_SESSION_TIMEOUT,
+    ];
+    match err.code() {
+        Some(code) => ENDS.contains(code) || code.code().starts_with("08"),
+        None => err.is_closed() || err.source().is_some_and(|source| source.is::<io::Error>()),
+    }
+}
+
+/// An error with all of its causes; none of them names a password.
+pub(super) fn in_full(err: &Error) -> String {
+    let causes = std::iter::successors(err.source(), |&cause| cause.source());
+    causes.fold(err.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+impl From<Error> for StoreError {
+    fn from(err: Error) -> Self {
+        let Some(db) = err.as_db_error() else { return unusable(format!("cannot be used: {}", in_full(&err))) };
+        let message = db.message();
+        let (why, hint) = match *db.code() {
+            SqlState::T_R_SERIALIZATION_FAILURE
+            | SqlState::T_R_DEADLOCK_DETECTED
+            | SqlState::LOCK_NOT_AVAILABLE
+            | SqlState::QUERY_CANCELED => return Self::Busy(OTHERS),
+            SqlState::TOO_MANY_CONNECTIONS => return Self::Busy("a free connection of the server"),
+            // Somebody made the table meanwhile.
+            SqlState::DUPLICATE_TABLE => return Self::Conflict(message.to_owned()),
+            ref code if code.code().starts_with("23") => return Self::Conflict(message.to_owned()),
+            SqlState::UNDEFINED_TABLE => return Self::Missing,
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION | SqlState::INVALID_PASSWORD => (
+                format!("refuses the connection: {message}"),
+                Some("check the user; a password is taken from PGPASSWORD, ~/.pgpass or the URL"),
+            ),
+            SqlState::INVALID_CATALOG_NAME => {
+                (format!("is not there: {message}"), Some("check the name, or make it with `createdb`"))
+            }
+            SqlState::INSUFFICIENT_PRIVILEGE => {
+                (format!("does not allow this: {message}"), Some("README.md lists what the role needs"))
+            }
+            SqlState::READ_ONLY_SQL_TRANSACTION => (
+                format!("is read-only: {message}"),
+                Some("with several hosts, target_session_attrs=read-write finds the one that can be written"),
+            ),
+            SqlState::UNDEFINED_COLUMN => {
+                (format!("has a table port_configurations that is not the platform's: {message}"), None)
+            }
+            SqlState::DISK_FULL => ("cannot be written: its disk is full".to_owned(), None),
+            _ => (format!("cannot be used: {message}"), None),
+        };
+        Self::Unusable { why, hint }
+    }
+}
+
+pub(super) fn unusable(why: impl Into<String>) -> StoreError {
+    StoreError::Unusable { why: why.into(), hint: None }
+}

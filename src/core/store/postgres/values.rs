@@ -1,0 +1,39 @@
+//! Values as they come from a server.
+
+use std::error::Error;
+
+use jiff::Timestamp;
+use tokio_postgres::types::{FromSql, Type, accepts};
+
+/// A number of any width; somebody else may have made the table.
+pub(super) struct Integer(pub(super) i64);
+
+impl<'a> FromSql<'a> for Integer {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(match *kind {
+            Type::INT2 => i16::from_sql(kind, raw)?.into(),
+            Type::INT4 => i32::from_sql(kind, raw)?.into(),
+            _ => i64::from_sql(kind, raw)?,
+        }))
+    }
+
+    accepts!(INT2, INT4, INT8);
+}
+
+/// A time, where there is one that can be told: a server also knows infinity.
+pub(super) struct Moment(pub(super) Option<Timestamp>);
+
+impl<'a> FromSql<'a> for Moment {
+    /// Times are sent as microseconds since the year 2000, in UTC.
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        const YEAR_2000: i64 = 946_684_800_000_000;
+        let since_1970 = i64::from_sql(&Type::INT8, raw)?.checked_add(YEAR_2000);
+        Ok(Self(since_1970.and_then(|microseconds| Timestamp::from_microsecond(microseconds).ok())))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(None))
+    }
+
+    accepts!(TIMESTAMP, TIMESTAMPTZ);
+}
