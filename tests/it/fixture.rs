@@ -11,6 +11,8 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::server;
+
 /// The platform's schema as it creates it in SQLite.
 pub const SCHEMA: &str = "\
 CREATE TABLE port_configurations (
@@ -57,11 +59,22 @@ pub type Row = (String, i64, i64, i64);
 /// A folder of its own, in which the binary runs without any environment but what a test gives it.
 pub struct World {
     folder: TempDir,
+    server: Option<server::Database>,
 }
 
 impl World {
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), server: None }
+    }
+
+    /// A world whose default database is on this server, and empty.
+    pub fn on(server: &'static server::Server) -> Self {
+        Self { server: Some(server.database()), ..Self::new() }
+    }
+
+    /// The world's database on a server.
+    pub fn server(&self) -> &server::Database {
+        self.server.as_ref().unwrap()
     }
 
     /// A world whose default database is one of the platform's with 750 apps of 25 models.
@@ -118,18 +131,28 @@ impl World {
 
     /// Runs SQL on the default database.
     pub fn sql(&self, sql: &str) {
-        Connection::open(self.default_database()).unwrap().execute_batch(sql).unwrap();
+        match &self.server {
+            Some(server) => drop(server.sql(sql)),
+            None => Connection::open(self.default_database()).unwrap().execute_batch(sql).unwrap(),
+        }
     }
 
     /// The rows of the default database, in the order of their making.
     pub fn rows(&self) -> Vec<Row> {
-        rows_of(&self.default_database())
+        let Some(server) = &self.server else { return rows_of(&self.default_database()) };
+        let rows = server.sql(ROWS);
+        let rows = rows.lines().map(|line| line.split('|').collect::<Vec<_>>());
+        let number = |text: &str| text.parse().unwrap();
+        rows.map(|row| (row[0].to_owned(), number(row[1]), number(row[2]), number(row[3]))).collect()
     }
 
     /// The binary, about to run in the world's folder.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_manage-ports"));
         command.current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
+        if let Some(server) = &self.server {
+            command.env("MANAGE_PORTS_DATABASE", server.url());
+        }
         command
     }
 
@@ -230,12 +253,13 @@ impl From<Output> for Ran {
     }
 }
 
+const ROWS: &str = "SELECT model, app_num, backend_port, frontend_port FROM port_configurations ORDER BY id";
+
 /// The rows of a database, in the order of their making.
 pub fn rows_of(database: &Path) -> Vec<Row> {
     let connection = Connection::open(database).unwrap();
     connection.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
-    let sql = "SELECT model, app_num, backend_port, frontend_port FROM port_configurations ORDER BY id";
-    let mut rows = connection.prepare(sql).unwrap();
+    let mut rows = connection.prepare(ROWS).unwrap();
     let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).unwrap();
     rows.map(Result::unwrap).collect()
 }

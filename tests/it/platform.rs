@@ -160,15 +160,22 @@ with create_engine("sqlite:///" + sys.argv[1]).connect() as connection:
 
 /// A Python with SQLAlchemy, installed from PyPI for the tests; `None`, and a line that says so,
 /// where that cannot be had outside CI.
-fn python_with_sqlalchemy() -> Option<PathBuf> {
+pub fn python_with_sqlalchemy() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sqlalchemy");
     let python = folder.join("bin/python");
     let runs =
         |command: &mut Command| command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success());
-    let has_it = || runs(Command::new(&python).args(["-c", "import sqlalchemy"]));
+    let has_it = || runs(Command::new(&python).args(["-c", "import psycopg2, sqlalchemy"]));
     let install = || {
         runs(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
-            && runs(Command::new(&python).args(["-m", "pip", "install", "--quiet", "sqlalchemy==2.0.44"]))
+            && runs(Command::new(&python).args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "sqlalchemy==2.0.44",
+                "psycopg2-binary==2.9.11",
+            ]))
             && has_it()
     };
     if has_it() || install() {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::fixture::{Ran, Row, SCHEMA, World, answered, row, rows_of};
 
 /// What this machine listens on must not decide a test, nor a disk that stalls for half a minute.
-const CONFIG: &str = "timeout = \"3m\"\n[ports]\nprobe = false\n";
+pub const CONFIG: &str = "timeout = \"3m\"\n[ports]\nprobe = false\n";
 
 fn world() -> World {
     let world = World::new();
@@ -21,18 +21,24 @@ fn world() -> World {
     world
 }
 
-fn finish(child: Child) -> Ran {
+pub fn finish(child: Child) -> Ran {
     child.wait_with_output().unwrap().into()
 }
 
-/// Checks what must hold of every database at any time.
+/// Checks what must hold of the rows of every database at any time.
 #[track_caller]
-fn assert_sound(database: &Path) -> Vec<Row> {
-    let rows = rows_of(database);
+pub fn assert_distinct(rows: &[Row]) {
     let ports: BTreeSet<_> = rows.iter().flat_map(|(_, _, backend, frontend)| [backend, frontend]).collect();
     assert_eq!(ports.len(), 2 * rows.len(), "a port stands twice");
     let apps: BTreeSet<_> = rows.iter().map(|(model, app_num, ..)| (model, app_num)).collect();
     assert_eq!(apps.len(), rows.len(), "an app stands twice");
+}
+
+/// Checks likewise of every SQLite database, and that it is whole.
+#[track_caller]
+fn assert_sound(database: &Path) -> Vec<Row> {
+    let rows = rows_of(database);
+    assert_distinct(&rows);
     let connection = Connection::open(database).unwrap();
     let integrity: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(integrity, "ok");
@@ -40,14 +46,14 @@ fn assert_sound(database: &Path) -> Vec<Row> {
 }
 
 /// The first slots that browsers open.
-fn lowest_slots(count: usize) -> BTreeSet<(i64, i64)> {
+pub fn lowest_slots(count: usize) -> BTreeSet<(i64, i64)> {
     let slots = (0u16..).map(|k| (5001 + 2 * k, 8001 + 2 * k));
     let allowed = slots.filter(|(backend, frontend)| !is_browser_blocked(*backend) && !is_browser_blocked(*frontend));
     allowed.take(count).map(|(backend, frontend)| (backend.into(), frontend.into())).collect()
 }
 
 /// Whether an answer of `allocate --json` says that it made its row.
-fn is_created(line: &str) -> bool {
+pub fn is_created(line: &str) -> bool {
     serde_json::from_str::<Value>(line).unwrap()["created"].as_bool().unwrap()
 }
 
