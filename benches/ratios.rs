@@ -24,25 +24,24 @@
 //!   `--seccomp-bpf` keeps it out of all other system calls.
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
-use std::collections::BTreeMap;
+mod measure;
+
 use std::env;
-use std::error::Error;
-use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Barrier;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use self::measure::{
+    AT_ONCE, Result, Samples, Table, at_once, in_turn, milliseconds, note, note_storm, program, succeed,
+};
 
 /// What is measured, against what, and the ratio to reach where there is one.
-const TABLE: &[(&str, &str, Option<f64>)] = &[
+const TABLE: &Table = &[
     ("allocate, no rows", "floor", Some(2.3)),
     ("allocate, 1,000 rows", "floor", Some(2.5)),
     ("allocate, 10,000 rows", "floor", Some(3.8)),
@@ -94,7 +93,6 @@ const SINGLE_ROUNDS: usize = 101;
 const LEAN: &str = "--disable-autoclean --skip-occupancy-check";
 const SLOW: &str =
     "-f --seccomp-bpf -qq -o /dev/null -e trace=fsync,fdatasync -e inject=fsync,fdatasync:delay_exit=5000";
-const AT_ONCE: &str = "at-once";
 const ONE_SYNC_AT_A_TIME: &str = "one-sync-at-a-time";
 
 /// A call that is timed alone.
@@ -120,9 +118,6 @@ enum Caller {
     OneByOne,
 }
 
-/// What was measured, by name: milliseconds, but for failures.
-type Samples = BTreeMap<String, Vec<f64>>;
-
 fn main() -> Result<()> {
     let args: Vec<_> = env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -145,7 +140,9 @@ fn bench() -> Result<()> {
     for storms in STORMS {
         bench.storms(storms, &mut samples)?;
     }
-    print(&samples)?;
+    measure::print(TABLE, &samples, missing)?;
+    let storms: Vec<_> = STORMS.iter().map(|(count, rounds, _)| format!("{rounds} of {count} at once")).collect();
+    println!("rounds: {SINGLE_ROUNDS} of each single call, {}", storms.join(", "));
     for name in ["empty.db", "platform.db"] {
         let mode: String =
             Connection::open(bench.path(name))?.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
@@ -257,20 +254,7 @@ impl Bench {
                 let storm = self.storm(*caller, *count)?.map(|mut storm| storm.output()).transpose()?;
                 fs::remove_dir_all(self.path("storm"))?;
                 let Some(storm) = storm else { continue };
-                let runs = String::from_utf8(storm.stdout)?.lines().map(Run::parse).collect::<Result<Vec<_>>>()?;
-                if runs.len() != *count {
-                    return Err(format!("{name}: {} callers", runs.len()).into());
-                }
-                let first = runs.iter().map(|run| run.start).fold(f64::INFINITY, f64::min);
-                let ends: Vec<_> = runs.iter().map(|run| run.end - first).collect();
-                let times: Vec<_> = runs.iter().map(|run| run.end - run.start).collect();
-                note(samples, name, quantile(&ends, 1.0));
-                note(samples, &format!("{name}, fair queue"), 2.0 * quantile(&ends, 0.5));
-                note(samples, &format!("{name}, p99"), quantile(&times, 0.99));
-                for run in runs {
-                    note(samples, &format!("{name}, callers"), 1.0);
-                    note(samples, &format!("{name}, failures"), run.failures);
-                }
+                note_storm(samples, name, *count, storm)?;
             }
         }
         Ok(())
@@ -307,112 +291,8 @@ impl Bench {
     }
 }
 
-/// A process of a storm: the milliseconds when it started and exited, and whether it failed.
-struct Run {
-    start: f64,
-    end: f64,
-    failures: f64,
-}
-
-impl Run {
-    fn parse(line: &str) -> Result<Self> {
-        match line.split(' ').map(str::parse).collect::<std::result::Result<Vec<_>, _>>()?[..] {
-            [start, end, failures] => Ok(Self { start, end, failures }),
-            _ => Err(format!("not a run: {line}").into()),
-        }
-    }
-}
-
-/// Starts a process for each app together, `{app}` in its arguments being the app, and prints each as a [`Run`].
-fn at_once(count: usize, path: &str, args: &[&str]) -> Result<()> {
-    let (began, barrier) = (Instant::now(), Barrier::new(count));
-    let run = |app: usize| -> Result<()> {
-        let mut command = program(path, "", &[]);
-        command.args(args.iter().map(|arg| arg.replace("{app}", &app.to_string())));
-        barrier.wait();
-        let start = milliseconds(began.elapsed());
-        let status = command.status()?;
-        let end = milliseconds(began.elapsed());
-        println!("{start} {end} {}", u8::from(!status.success()));
-        Ok(())
-    };
-    thread::scope(|scope| {
-        let threads: Vec<_> = (1..=count).map(|app| scope.spawn(move || run(app))).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a thread died")?)
-    })
-}
-
-/// Everyone once, beginning with another one each round and going back every second time round.
-fn in_turn<T>(all: &[T], round: usize) -> impl Iterator<Item = &T> {
-    let count = all.len();
-    let goes_back = (round / count) % 2 == 1;
-    (0..count).map(move |turn| &all[(round + if goes_back { count - turn } else { turn }) % count])
-}
-
-/// A process without environment, input and output; nothing here keeps it from `posix_spawn`.
-fn program(path: impl AsRef<OsStr>, args: &str, paths: &[&Path]) -> Command {
-    let mut command = Command::new(path);
-    command.env_clear().args(args.split_whitespace()).args(paths);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let status = command.status().map_err(|err| format!("{command:?}: {err}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}").into()) }
-}
-
 fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
-}
-
-fn note(samples: &mut Samples, name: &str, value: f64) {
-    samples.entry(name.to_owned()).or_default().push(value);
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
-}
-
-/// The value that this share of the values does not exceed, by the nearest rank.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    let rank = (values.len() as f64 * share).ceil() as usize;
-    values[rank.max(1) - 1]
-}
-
-fn print(samples: &Samples) -> Result<()> {
-    println!("{:<31}{:<36}{:>9}{:>9}{:>7}{:>7}", "what", "against", "ms", "ms", "ratio", "reach");
-    for &(what, against, reach) in TABLE {
-        print!("{what:<31}{against:<36}");
-        let (Some(measured), Some(other)) = (figure(samples, what), figure(samples, against)) else {
-            println!("  {} is not on the PATH", missing(&[what, against]));
-            continue;
-        };
-        let ratio = measured / other;
-        print!("{measured:>9.2}{other:>9.2}{ratio:>7.2}");
-        match reach {
-            Some(reach) => println!("{reach:>7.2}  {}", if ratio <= reach { "reached" } else { "missed" }),
-            None => println!("{:>7}", "-"),
-        }
-    }
-    println!();
-    for (name, failures) in samples.iter().filter(|(name, _)| name.ends_with("failures")) {
-        println!("{name}: {} of {} callers", failures.iter().sum::<f64>(), failures.len());
-    }
-    let storms: Vec<_> = STORMS.iter().map(|(count, rounds, _)| format!("{rounds} of {count} at once")).collect();
-    println!("rounds: {SINGLE_ROUNDS} of each single call, {}", storms.join(", "));
-    println!("cores: {}", thread::available_parallelism()?);
-    Ok(())
-}
-
-/// The median, or how many there were of all callers and failures.
-fn figure(samples: &Samples, name: &str) -> Option<f64> {
-    let values = samples.get(name)?;
-    let is_count = name.ends_with("callers") || name.ends_with("failures");
-    Some(if is_count { values.iter().sum() } else { quantile(values, 0.5) })
 }
 
 /// Which program a row without samples would have needed.

@@ -52,7 +52,7 @@ pub(crate) struct Cli {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// The database: a path, or a URL such as sqlite:///ports.db [env: MANAGE_PORTS_DATABASE]
+    /// The database: a path, or a URL such as postgresql://user@host/ports [env: MANAGE_PORTS_DATABASE]
     #[arg(long, global = true, value_name = "PATH or URL", value_hint = ValueHint::FilePath)]
     pub(crate) database: Option<OsString>,
 

@@ -37,7 +37,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
-use futures_util::future::{OptionFuture, try_join, try_join3, try_join4};
+use futures_util::future::{OptionFuture, try_join_all, try_join3, try_join4};
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
@@ -78,6 +78,15 @@ CREATE UNIQUE INDEX ix_port_configurations_frontend_port ON port_configurations 
 
 /// The advisory lock under which the table is made: "ports" in ASCII, a number that nobody else has.
 const MAKING: i64 = 0x70_6f72_7473;
+
+/// The transaction's id. Its commit waits for the disk, even where the server lets others not wait.
+const ID_OF_A_DURABLE_TRANSACTION: &str = "\
+SELECT txid_current(), set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+ WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)";
+
+/// The most rows that one statement writes, each with five parameters: a statement has 65,535
+/// (<https://www.postgresql.org/docs/current/limits.html>).
+const ROWS_MAX: usize = 10_000;
 
 /// The table on a server.
 pub(super) struct Postgres {
@@ -203,8 +212,10 @@ impl Store for Postgres {
             Err(other) => return Err(other),
         };
         let read = async |client: &Client| {
-            let (found, ports) = try_join(existing(client, apps), taken_ports(client)).await?;
-            Ok((found, ports))
+            let (taken, has_row) = taken_ports(client, apps).await?;
+            // Hardly ever: somebody was quicker, or a row is to be held for longer.
+            let found = if has_row { existing(client, apps).await? } else { vec![None; apps.len()] };
+            Ok((found, taken))
         };
         let (mut outcomes, ids) = self.write(makes_table, read, |(found, taken), now| {
             let steps = steps(apps, found, now, hold, &taken, choose)?;
@@ -290,8 +301,7 @@ async fn begin<R>(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
          SET LOCAL lock_timeout = {limit};
          SET LOCAL statement_timeout = {limit};
-         SET LOCAL idle_in_transaction_session_timeout = {limit};
-         SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+         SET LOCAL idle_in_transaction_session_timeout = {limit}"
     );
     let lock = "LOCK TABLE port_configurations IN SHARE ROW EXCLUSIVE MODE";
     let made_table = makes_table && {
@@ -304,7 +314,7 @@ async fn begin<R>(
     };
     let lock = if makes_table { lock.to_owned() } else { format!("{begin}; {lock}") };
     let ((), id, read) =
-        try_join3(client.batch_execute(&lock), client.query_typed_one("SELECT txid_current()", &[]), read(client))
+        try_join3(client.batch_execute(&lock), client.query_typed_one(ID_OF_A_DURABLE_TRANSACTION, &[]), read(client))
             .await?;
     Ok(Begun { id: id.try_get(0)?, read, made_table })
 }
@@ -312,17 +322,17 @@ async fn begin<R>(
 impl Writes {
     /// Writes and commits, and returns the ids of new rows.
     async fn commit(&self, client: &Client) -> Result<HashMap<AppId, i64>, Error> {
-        let insert = (!self.insert.is_empty()).then(|| insert(client, &self.insert));
+        let insert = try_join_all(self.insert.chunks(ROWS_MAX).map(|rows| insert(client, rows)));
         let update = (!self.update.is_empty()).then(|| update_metadata(client, &self.update));
         let delete = (!self.delete.is_empty()).then(|| delete(client, &self.delete));
         let (ids, ..) = try_join4(
-            OptionFuture::from(insert).map(Option::transpose),
+            insert,
             OptionFuture::from(update).map(Option::transpose),
             OptionFuture::from(delete).map(Option::transpose),
             client.batch_execute("COMMIT"),
         )
         .await?;
-        Ok(ids.unwrap_or_default())
+        Ok(ids.into_iter().flatten().collect())
     }
 }
 
@@ -339,10 +349,7 @@ async fn all_rows(client: &Client) -> Result<Vec<Allocation>, Error> {
 
 /// The row of each app, where it has one; the oldest where it has several.
 async fn existing(client: &Client, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, Error> {
-    let mut models: Vec<_> = apps.iter().map(|app| app.model.as_str()).collect();
-    models.dedup();
-    let app_nums: Vec<_> = apps.iter().map(|app| app.app_num).collect();
-    // More than is asked for where there are several models: an index finds it, and a pair is looked up here.
+    let (models, app_nums) = models_and_nums(apps);
     let sql = select!("id", "WHERE model = ANY ($1) AND app_num = ANY ($2) ORDER BY id DESC");
     let rows = client.query_typed(sql, &[(&models, Type::TEXT_ARRAY), (&app_nums, Type::INT8_ARRAY)]).await?;
     let rows = rows.iter().map(allocation).map(|row| row.map(|row| (row.app.clone(), row)));
@@ -350,41 +357,61 @@ async fn existing(client: &Client, apps: &[AppId]) -> Result<Vec<Option<Allocati
     Ok(apps.iter().map(|app| rows.remove(app)).collect())
 }
 
-/// Every port of either column; what is no port cannot be handed out and is passed over.
-async fn taken_ports(client: &Client) -> Result<PortSet, Error> {
-    let rows = client.query_typed("SELECT backend_port, frontend_port FROM port_configurations", &[]).await?;
+/// Every port of either column, and whether one of the apps has a row. What is no port cannot be
+/// handed out and is passed over.
+async fn taken_ports(client: &Client, apps: &[AppId]) -> Result<(PortSet, bool), Error> {
+    let (models, app_nums) = models_and_nums(apps);
+    let sql = "SELECT backend_port, frontend_port, model = ANY ($1) AND app_num = ANY ($2) FROM port_configurations";
+    let rows = client.query_typed(sql, &[(&models, Type::TEXT_ARRAY), (&app_nums, Type::INT8_ARRAY)]).await?;
     let mut taken = PortSet::new();
+    let mut has_row = false;
     for row in rows {
         for column in 0..2 {
             taken.extend(u16::try_from(row.try_get::<_, Integer>(column)?.0).ok());
         }
+        has_row |= row.try_get::<_, bool>(2)?;
     }
-    Ok(taken)
+    Ok((taken, has_row))
 }
 
-/// Writes new rows and returns their ids.
-async fn insert(client: &Client, rows: &[Allocation]) -> Result<HashMap<AppId, i64>, Error> {
-    let models: Vec<_> = rows.iter().map(|row| row.app.model.as_str()).collect();
-    let [app_nums, backend_ports, frontend_ports] =
-        [|row: &Allocation| row.app.app_num, |row: &Allocation| row.backend_port, |row: &Allocation| row.frontend_port]
-            .map(|column| rows.iter().map(column).collect::<Vec<_>>());
-    let metadata: Vec<_> = rows.iter().map(|row| row.metadata.as_deref()).collect();
+/// What finds the rows of apps, and others where there are several models: an index is used, and who
+/// is asked for is looked up afterwards.
+fn models_and_nums(apps: &[AppId]) -> (Vec<&str>, Vec<i64>) {
+    let mut models: Vec<_> = apps.iter().map(|app| app.model.as_str()).collect();
+    models.dedup();
+    (models, apps.iter().map(|app| app.app_num).collect())
+}
+
+/// Writes new rows, at most [`ROWS_MAX`], and returns their ids.
+async fn insert(client: &Client, rows: &[Allocation]) -> Result<Vec<(AppId, i64)>, Error> {
     let now = rows.first().and_then(|row| row.created_at).and_then(|time| SystemTime::try_from(time).ok());
-    let sql = "INSERT INTO port_configurations
+    // A list of values costs a third of what arrays do, as a server must plan it anew each time.
+    let list: Vec<_> = (0..rows.len())
+        .map(|row| {
+            format!(
+                "(${}, ${}, ${}, ${}, true, ${}, $1, $1)",
+                5 * row + 2,
+                5 * row + 3,
+                5 * row + 4,
+                5 * row + 5,
+                5 * row + 6
+            )
+        })
+        .collect();
+    let sql = format!(
+        "INSERT INTO port_configurations
          (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
-         SELECT model, app_num, frontend_port, backend_port, true, metadata_json, $6, $6
-         FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
-          AS new (model, app_num, frontend_port, backend_port, metadata_json)
-         RETURNING id, model, app_num";
-    let values: [(&(dyn ToSql + Sync), Type); 6] = [
-        (&models, Type::TEXT_ARRAY),
-        (&app_nums, Type::INT8_ARRAY),
-        (&frontend_ports, Type::INT8_ARRAY),
-        (&backend_ports, Type::INT8_ARRAY),
-        (&metadata, Type::TEXT_ARRAY),
-        (&now, Type::TIMESTAMPTZ),
-    ];
-    let rows = client.query_typed(sql, &values).await?;
+         VALUES {} RETURNING id, model, app_num",
+        list.join(", ")
+    );
+    let mut values: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&now, Type::TIMESTAMPTZ)];
+    for row in rows {
+        values.push((&row.app.model, Type::TEXT));
+        values
+            .extend([&row.app.app_num, &row.frontend_port, &row.backend_port].map(|number| (number as _, Type::INT8)));
+        values.push((&row.metadata, Type::TEXT));
+    }
+    let rows = client.query_typed(&sql, &values).await?;
     let app = |row: &Row| Ok(AppId::new(row.try_get::<_, String>(1)?, row.try_get::<_, Integer>(2)?.0));
     rows.iter().map(|row| Ok((app(row)?, row.try_get::<_, Integer>(0)?.0))).collect()
 }

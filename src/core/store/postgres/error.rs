@@ -1,28 +1,33 @@
 //! What a server's errors mean: which are waited out, and what is said of the others.
 
 use std::error::Error as _;
-use std::io;
+use std::io::{self, ErrorKind};
 
 use tokio_postgres::Error;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 
 use super::link::OTHERS;
 use crate::core::store::StoreError;
 
-/// Whether the connection is gone, by the codes of class 08 and those with which a server ends one
-/// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+/// Whether the connection ended with this error, so that what it was asked is not known to be done or
+/// not: of errors that a server tells, those are fatal
+/// (<https://www.postgresql.org/docs/current/runtime-config-logging.html#RUNTIME-CONFIG-SEVERITY-LEVELS>).
 pub(super) fn is_lost(err: &Error) -> bool {
-    const ENDS: [SqlState; 5] = [
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
-        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-        SqlState::IDLE_SESSION_TIMEOUT,
-    ];
-    match err.code() {
-        Some(code) => ENDS.contains(code) || code.code().starts_with("08"),
-        None => err.is_closed() || err.source().is_some_and(|source| source.is::<io::Error>()),
+    match err.as_db_error() {
+        Some(db) => matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic)),
+        None => {
+            let io = err.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+            // What cannot be sent or understood is an error of input and output as well.
+            err.is_closed() || io.is_some_and(|kind| !matches!(kind, ErrorKind::InvalidInput | ErrorKind::InvalidData))
+        }
     }
+}
+
+/// Whether a server that refuses a connection may take it soon: it starts, or ends to start again
+/// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+pub(super) fn is_passing(err: &Error) -> bool {
+    const PASSING: [SqlState; 3] = [SqlState::CANNOT_CONNECT_NOW, SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN];
+    err.code().map_or_else(|| err.is_closed(), |code| PASSING.contains(code))
 }
 
 /// An error with all of its causes; none of them names a password.

@@ -13,7 +13,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
-use super::error::{in_full, is_lost, unusable};
+use super::error::{in_full, is_lost, is_passing, unusable};
 use super::server::Server;
 use crate::core::retry::Retry;
 use crate::core::store::StoreError;
@@ -25,7 +25,7 @@ pub(super) const OTHERS: &str = "other writers to finish";
 pub(super) const LOST: StoreError = StoreError::Busy("the server to answer again");
 
 /// The time that a server has for an answer, whatever is left of the time for waiting.
-const LEAST: Duration = Duration::from_millis(100);
+const LEAST: Duration = Duration::from_secs(1);
 
 /// A connection, made when it is needed and made again when it was lost.
 pub(super) struct Link {
@@ -118,7 +118,7 @@ impl Link {
                     why: format!("cannot be reached: {}", in_full(&err)),
                     hint: Some("see that the server runs, and that its host and port are right"),
                 },
-                None if is_lost(&err) => StoreError::Busy("the server to accept connections"),
+                None if is_passing(&err) => StoreError::Busy("the server to accept connections"),
                 None if err.code().is_none() && self.server.config.get_password().is_none() => StoreError::Unusable {
                     why: format!("cannot be used: {}", in_full(&err)),
                     hint: Some("a password is taken from PGPASSWORD, ~/.pgpass or the URL"),
