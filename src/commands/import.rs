@@ -8,7 +8,7 @@ use super::{Answer, on_database, open_store_as};
 use crate::cli::Format;
 use crate::config::Config;
 use crate::core::allocation::Allocation;
-use crate::core::app::{AppId, check_model, safe_model};
+use crate::core::app::{AppId, check_directory, safe_model};
 use crate::core::import::{Entry, Import, plan};
 use crate::core::ports::is_browser_blocked;
 use crate::core::store::Missing;
@@ -137,11 +137,13 @@ fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Vec<Entry>,
             }
             // It has its ports; what its files say is for `check` to judge.
             (Some(_), _) => {}
-            (None, Ok(pair)) => match check_model(&app.model) {
-                Ok(()) => entries.push((app, pair)),
-                Err(why) => skipped.push((app, why)),
-            },
-            (None, Err(why)) => skipped.push((app, why)),
+            (None, pair) => {
+                let named = check_directory(&app.model, app_num);
+                match named.map_err(|why| format!("its directory is no app's: {why}")).and(pair) {
+                    Ok(pair) => entries.push((app, pair)),
+                    Err(why) => skipped.push((app, why)),
+                }
+            }
         }
     }
     Ok((entries, skipped))

@@ -93,6 +93,23 @@ pub fn check_model(name: &str) -> Result<(), String> {
     Err(format!("'{}' is not a model: {broken}", Shown(name)))
 }
 
+/// Checks that a directory of the apps directory could be an app's, by the name of the folder that it
+/// stands in and its number.
+///
+/// # Errors
+///
+/// In words, when no app that may be allocated has this directory.
+pub fn check_directory(model: &str, app_num: i64) -> Result<(), String> {
+    let safe = safe_model(model);
+    if safe != model {
+        return Err(format!("a model of this name has the folder {safe}"));
+    }
+    if !(1..=APP_NUM_MAX.into()).contains(&app_num) {
+        return Err(format!("app numbers go from 1 to {APP_NUM_MAX}"));
+    }
+    check_model(model)
+}
+
 /// Reads app numbers as a command line gives them: `3`, `1-50`, `1,3,5-9`, in any number of lists.
 ///
 /// Each number is kept once, where it stood first.
@@ -184,6 +201,23 @@ mod tests {
             assert_eq!(safe_model(model), safe);
         }
         assert_eq!(AppId::new("a/b", 3).directory(), "a_b/app3");
+    }
+
+    #[test]
+    fn a_directory_is_an_apps_if_the_app_may_be_allocated() {
+        for (model, app_num) in [("a_b", 1), ("模型-4.1", APP_NUM_MAX.into())] {
+            assert_eq!(check_directory(model, app_num), Ok(()), "{model}");
+        }
+        for (model, app_num, why) in [
+            ("a:b", 1, "the folder a_b"),
+            ("my model", 1, "the folder my_model"),
+            ("a\u{fffd}", 1, "the folder a_"),
+            ("a", 2_147_483_648, "from 1 to 2147483647"),
+            (&"a".repeat(201), 1, "it has 201"),
+        ] {
+            let reason = check_directory(model, app_num).unwrap_err();
+            assert!(reason.contains(why), "{model}: {reason}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use jiff::Timestamp;
 
 use super::allocation::{Allocation, State};
-use super::app::{AppId, Presence, safe_model};
+use super::app::{AppId, Presence, check_directory, safe_model};
 use super::declared::Declared;
 use super::listener::Listeners;
 use super::ports::is_browser_blocked;
@@ -40,7 +40,8 @@ pub struct Snapshot<'a> {
 pub struct AppsDirView {
     /// What stands at each row's app directory, in the order of the rows.
     pub presence: Vec<Presence>,
-    /// Every app directory found, as the name of its model's directory and its number.
+    /// Every directory found that is named as an app's, by the name of the folder it stands in and its
+    /// number.
     pub found: Vec<(String, i64)>,
     /// What the files in each of them declare, in the same order.
     pub declared: Vec<Declared>,
@@ -99,6 +100,8 @@ pub enum Kind {
     OrphanListening,
     /// A directory without a row.
     UnallocatedApp,
+    /// A directory that no app could have, although its name begins like one.
+    MisnamedDirectory,
     /// A port that browsers refuse to open.
     BrowserBlockedPort,
     /// A port that the system may give to any outgoing connection.
@@ -127,6 +130,7 @@ impl Kind {
             Self::Orphaned => "orphaned",
             Self::OrphanListening => "orphan_listening",
             Self::UnallocatedApp => "unallocated_app",
+            Self::MisnamedDirectory => "misnamed_directory",
             Self::BrowserBlockedPort => "browser_blocked_port",
             Self::EphemeralPort => "ephemeral_port",
             Self::ExpiredReservation => "expired_reservation",
@@ -155,6 +159,7 @@ impl Kind {
             Self::Orphaned => "`cleanup` removes the allocation",
             Self::OrphanListening => "stop the process if it is the old app's: `cleanup` keeps the ports until then",
             Self::UnallocatedApp => "`allocate` gives it one, `import --from-apps` the ports in its files",
+            Self::MisnamedDirectory => "give it the name of an app's directory, or move it elsewhere",
             Self::BrowserBlockedPort => "release the app and allocate anew, or set allow_browser_blocked",
             Self::EphemeralPort => "release the app and allocate anew below the range",
             Self::ExpiredReservation => "reserve it again, or let `cleanup` remove it if its app is gone",
@@ -341,8 +346,11 @@ fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings: &mut Vec<F
         snapshot.rows.iter().map(|row| (safe_model(&row.app.model), row.app.app_num)).collect();
     for (model, app_num) in view.found.iter().filter(|found| !allocated.contains(*found)) {
         let app = AppId::new(model, *app_num);
-        let message = format!("Directory {app} has no allocation");
-        findings.push(Finding { kind: Kind::UnallocatedApp, message, ports: Vec::new(), apps: vec![app], file: None });
+        let (kind, message, apps) = match check_directory(model, *app_num) {
+            Ok(()) => (Kind::UnallocatedApp, format!("Directory {app} has no allocation"), vec![app]),
+            Err(why) => (Kind::MisnamedDirectory, format!("Directory {app} is no app's: {}", Shown(&why)), Vec::new()),
+        };
+        findings.push(Finding { kind, message, ports: Vec::new(), apps, file: None });
     }
     for (path, why) in &view.unreadable {
         let message = format!("{} could not be read: {}", Shown(path), Shown(why));
@@ -446,8 +454,8 @@ mod tests {
                 Presence::Absent,
                 Presence::Absent,
             ],
-            found: vec![("a".into(), 1), ("a".into(), 2), ("z\u{1b}".into(), 1)],
-            declared: vec![Declared::default(); 3],
+            found: vec![("a".into(), 1), ("a".into(), 2), ("z".into(), 1 << 31), ("z\u{1b}".into(), 1)],
+            declared: vec![Declared::default(); 4],
             unreadable: vec![("apps/y".into(), "no".into())],
         };
         let found = Snapshot {
@@ -467,7 +475,9 @@ mod tests {
                 "orphan_listening: Port 5005 of e/app1, whose directory is gone, is listened on by python3 (pid 2)"
                     .into(),
                 "unallocated_app: Directory a/app2 has no allocation".into(),
-                "unallocated_app: Directory z\\u{1b}/app1 has no allocation".into(),
+                "misnamed_directory: Directory z/app2147483648 is no app's: app numbers go from 1 to 2147483647".into(),
+                "misnamed_directory: Directory z\\u{1b}/app1 is no app's: a model of this name has the folder z_"
+                    .into(),
                 "browser_blocked_port: Backend port 5060 of a/app1 is one that browsers refuse to open".into(),
                 format!("ephemeral_port: Backend port 32768 of c/app1 {range}"),
                 format!("ephemeral_port: Frontend port 60999 of c/app1 {range}"),

@@ -97,15 +97,18 @@ impl<'a> AppsDir<'a> {
         view
     }
 
-    /// Looks at everything, and reads what the files in each app's directory declare.
+    /// Looks at everything, and reads what the files in each app's directory declare. A directory that
+    /// is no app's by the name of its model's folder declares nothing.
     ///
     /// `step` is called after each app, from any thread.
     pub(crate) fn view_with_declared(&self, rows: &[Allocation], step: impl Fn() + Sync) -> AppsDirView {
         let mut view = self.view(rows);
         view.declared = in_parallel(&view.found, |(model, app_num)| {
-            let declared = declared::read(&self.directory(&AppId::new(model, *app_num)));
+            // The path of such a name would be that of another folder.
+            let is_models = safe_model(model) == *model;
+            let declared = is_models.then(|| declared::read(&self.directory(&AppId::new(model, *app_num))));
             step();
-            declared
+            declared.unwrap_or_default()
         });
         view
     }

@@ -1,8 +1,10 @@
 //! `check`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -210,6 +212,38 @@ fn what_cannot_be_read_is_a_warning_and_what_can_is_judged() {
     assert_eq!(warnings[0], ".env of m/app1 could not be read: is not a regular file");
     assert!(warnings[1].starts_with(".env of m/app2 could not be read: "), "{warnings:?}");
     assert!(warnings[2].starts_with("docker-compose.yaml of n/x/app1 could not be read: "), "{warnings:?}");
+}
+
+#[test]
+fn a_directory_that_no_app_could_have_is_named_and_no_other_is_read_for_it() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("a b", 1, 5001, 8001), row("c", 1, 5003, 8003)]);
+    // Another app's ports, and more than one folder whose name is made the same.
+    world.write("generated/apps/a_b/app1/.env", "BACKEND_PORT=5003\n");
+    world.write("generated/apps/c/app1/.env", "BACKEND_PORT=5003\n");
+    for folder in ["a b/app1", "a:b/app1", "my model/app3", "c/app2147483648"] {
+        world.write(&format!("generated/apps/{folder}/.env"), "SECRET=1\n");
+    }
+    fs::create_dir_all(world.path(OsStr::from_bytes(b"generated/apps/a\xffb/app1"))).unwrap();
+    let check = world.line("check");
+    let lines: Vec<_> = check.stdout.lines().collect();
+    let advice = "give it the name of an app's directory, or move it elsewhere";
+    let set = "as `allocate";
+    assert_eq!((check.code, lines.len()), (Some(1), 9), "{check:?}");
+    assert!(lines[1].starts_with("  - .env of a b/app1 names backend port 5003, its allocation 5001; "), "{check:?}");
+    assert!(lines[2].starts_with("  - .env of a b/app1 names backend port 5003, which is allocated to c/app1; "));
+    assert!(lines[1].contains(set) && lines[2].contains(set));
+    assert_eq!(
+        lines[3..],
+        [
+            "! 5 warning(s):".to_owned(),
+            format!("  - Directory a b/app1 is no app's: a model of this name has the folder a_b; {advice}"),
+            format!("  - Directory a:b/app1 is no app's: a model of this name has the folder a_b; {advice}"),
+            format!("  - Directory a\u{fffd}b/app1 is no app's: a model of this name has the folder a_b; {advice}"),
+            format!("  - Directory c/app2147483648 is no app's: app numbers go from 1 to 2147483647; {advice}"),
+            format!("  - Directory my model/app3 is no app's: a model of this name has the folder my_model; {advice}"),
+        ]
+    );
 }
 
 #[test]

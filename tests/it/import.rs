@@ -202,6 +202,24 @@ fn apps_that_have_an_allocation_keep_it_and_the_others_are_all_or_none() {
     world.run(["import", "--from-apps", "--apps-dir", "nowhere"]).fails(5, &["nowhere", "nothing was imported"]);
 }
 
+#[test]
+fn a_directory_that_no_app_could_have_is_skipped_and_no_other_is_read_for_it() {
+    let world = World::new();
+    declare(&world, &[row("a_b", 1, 5001, 8001), row("c", 1, 5003, 8003), row("c", 2_147_483_648, 5005, 8005)]);
+    world.apps(["a:b/app1"]);
+    declare(&world, &[row("my model", 1, 5007, 8007)]);
+    let ran = world.line("import --from-apps");
+    assert_eq!(ran.stdout, "✓ Imported 2 allocation(s), 0 existing, 3 skipped\n", "{ran:?}");
+    for warning in [
+        "a:b/app1 is skipped: its directory is no app's: a model of this name has the folder a_b\n",
+        "c/app2147483648 is skipped: its directory is no app's: app numbers go from 1 to 2147483647\n",
+        "my model/app1 is skipped: its directory is no app's: a model of this name has the folder my_model\n",
+    ] {
+        assert!(ran.stderr.contains(&format!("warning: {warning}")), "{warning} in {ran:?}");
+    }
+    assert_eq!(world.rows(), [row("a_b", 1, 5001, 8001), row("c", 1, 5003, 8003)]);
+}
+
 /// Every way in which an app's files say what ports it uses, or fail to.
 #[test]
 fn every_form_is_adopted_or_named_in_a_warning() {
