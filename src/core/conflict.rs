@@ -176,7 +176,7 @@ pub struct Finding {
     pub kind: Kind,
     /// What was found, in one line that is safe to show.
     pub message: String,
-    /// The ports concerned, rising.
+    /// The ports concerned, rising; of many that a file names, the first.
     pub ports: Vec<i64>,
     /// The apps concerned.
     pub apps: Vec<AppId>,

@@ -3,10 +3,11 @@
 //! An app may be served on other ports than it was given, because somebody edited its files. Only
 //! what all files agree on is a pair that could be taken over.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
+use std::ops::RangeInclusive;
 
 use super::allocation::PortPair;
+use super::text::listed;
 
 /// Which half of an app listens on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,30 +38,32 @@ impl Display for Role {
     }
 }
 
-/// A port that one file names, from 1 to 65535.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DeclaredPort {
-    /// Whose port it is.
+/// Ports that one file names in a row, from 1 to 65535.
+///
+/// A line may name all there are, so they stay a range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredPorts {
+    /// Whose ports they are.
     pub role: Role,
-    /// The port on this machine.
-    pub port: u16,
+    /// The ports on this machine.
+    pub ports: RangeInclusive<u16>,
     /// The name of the file inside the app's directory.
-    pub file: String,
+    pub file: &'static str,
 }
 
 /// All that one app's files say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Declared {
-    /// The ports, in the order of the files; no file names one twice for a role.
-    pub ports: Vec<DeclaredPort>,
+    /// The ports, in the order of the files, those of one file and role rising and each once.
+    pub ports: Vec<DeclaredPorts>,
     /// What could not be read: the name of a file and the reason, in words and on one line.
-    pub unreadable: Vec<(String, String)>,
+    pub unreadable: Vec<(&'static str, String)>,
 }
 
 impl Declared {
     /// The ports of one role.
-    pub fn of(&self, role: Role) -> impl Iterator<Item = &DeclaredPort> {
-        self.ports.iter().filter(move |port| port.role == role)
+    pub fn of(&self, role: Role) -> impl Iterator<Item = &DeclaredPorts> {
+        self.ports.iter().filter(move |declared| declared.role == role)
     }
 
     /// The pair that the files agree on; `None` where they name no port.
@@ -82,24 +85,34 @@ impl Declared {
 
     /// The one port that a role has over all files.
     fn only(&self, role: Role) -> Result<Option<u16>, String> {
-        /// So many ports are listed at most: a range may hold thousands.
-        const LISTED: usize = 5;
-        let mut files = BTreeMap::<u16, BTreeSet<&str>>::new();
-        for found in self.of(role) {
-            files.entry(found.port).or_default().insert(&found.file);
+        let ranges = union(self.of(role).map(|declared| declared.ports.clone()).collect());
+        let count = ranges.iter().map(ExactSizeIterator::len).sum();
+        let mut ports = ranges.into_iter().flatten();
+        if count <= 1 {
+            return Ok(ports.next());
         }
-        if files.len() <= 1 {
-            return Ok(files.into_keys().next());
-        }
-        let place = |(port, files): (&u16, &BTreeSet<&str>)| {
-            format!("{port} in {}", files.iter().copied().collect::<Vec<_>>().join(" and "))
+        let place = |port| {
+            let files = self.of(role).filter(|declared| declared.ports.contains(&port)).map(|declared| declared.file);
+            format!("{port} in {}", files.collect::<Vec<_>>().join(" and "))
         };
-        let mut places: Vec<_> = files.iter().take(LISTED).map(place).collect();
-        if files.len() > LISTED {
-            places.push(format!("{} more", files.len() - LISTED));
-        }
-        Err(format!("{} {role} ports are declared: {}", files.len(), places.join(", ")))
+        Err(format!("{count} {role} ports are declared: {}", listed(ports.map(place), count)))
     }
+}
+
+/// The ports in any of the ranges, each once and rising.
+#[must_use]
+pub fn union(mut ranges: Vec<RangeInclusive<u16>>) -> Vec<RangeInclusive<u16>> {
+    ranges.sort_unstable_by_key(|range| *range.start());
+    let mut union: Vec<RangeInclusive<u16>> = Vec::new();
+    for range in ranges {
+        match union.last_mut() {
+            Some(last) if *range.start() <= last.end().saturating_add(1) => {
+                *last = *last.start()..=*last.end().max(range.end());
+            }
+            _ => union.push(range),
+        }
+    }
+    union
 }
 
 #[cfg(test)]
@@ -131,13 +144,33 @@ mod tests {
             ),
             (
                 (1..=7).map(|port| (Frontend, port, env)).collect(),
-                Err("7 frontend ports are declared: 1 in .env, 2 in .env, 3 in .env, 4 in .env, 5 in .env, 2 more"),
+                Err("7 frontend ports are declared: 1 in .env, 2 in .env, 3 in .env, 4 in .env, 5 in .env and 2 more"),
             ),
         ] {
-            let ports: Vec<_> =
-                ports.into_iter().map(|(role, port, file)| DeclaredPort { role, port, file: file.into() }).collect();
-            let declared = Declared { ports, unreadable: Vec::new() };
+            let one = |(role, port, file)| DeclaredPorts { role, ports: port..=port, file };
+            let declared = Declared { ports: ports.into_iter().map(one).collect(), unreadable: Vec::new() };
             assert_eq!(declared.pair(), expected.map_err(str::to_owned), "{:?}", declared.ports);
+        }
+    }
+
+    #[test]
+    fn a_wide_range_is_counted_and_not_listed() {
+        let of = |ports, file| DeclaredPorts { role: Role::Backend, ports, file };
+        let ports = vec![of(9..=9, ".env"), of(8..=65535, "compose.yml")];
+        let expected = "65528 backend ports are declared: 8 in compose.yml, 9 in .env and compose.yml, \
+                        10 in compose.yml, 11 in compose.yml, 12 in compose.yml and 65523 more";
+        assert_eq!(Declared { ports, unreadable: Vec::new() }.pair(), Err(expected.to_owned()));
+    }
+
+    #[test]
+    fn a_union_has_each_port_once_in_as_few_ranges_as_may_be() {
+        for (ranges, expected) in [
+            (vec![], vec![]),
+            (vec![5..=20, 8..=9, 6..=6], vec![5..=20]),
+            (vec![3..=4, 1..=2, 6..=6], vec![1..=4, 6..=6]),
+            (vec![1..=65535, 65535..=65535], vec![1..=65535]),
+        ] {
+            assert_eq!(union(ranges), expected);
         }
     }
 }

@@ -32,6 +32,17 @@ fn is_obeyed(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// So many items are listed at most: anybody's file may name thousands.
+pub const LISTED: usize = 5;
+
+/// Lists the first [`LISTED`] items, and how many more there are of `count`.
+pub fn listed<T: Display>(items: impl IntoIterator<Item = T>, count: usize) -> String {
+    let first: Vec<_> = items.into_iter().take(LISTED).map(|item| item.to_string()).collect();
+    let more = count.saturating_sub(first.len());
+    let first = first.join(", ");
+    if more == 0 { first } else { format!("{first} and {more} more") }
+}
+
 /// Escapes in JSON what JSON leaves as it is and a terminal obeys. It can only stand inside strings,
 /// where an escape means the same.
 #[must_use]
@@ -51,6 +62,13 @@ pub fn escape_json(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_items_the_first_are_listed() {
+        assert_eq!(listed([1; 0], 0), "");
+        assert_eq!(listed(1..=5, 5), "1, 2, 3, 4, 5");
+        assert_eq!(listed(1..=7, 7), "1, 2, 3, 4, 5 and 2 more");
+    }
 
     #[test]
     fn what_a_terminal_obeys_is_escaped_and_nothing_else() {

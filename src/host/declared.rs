@@ -9,13 +9,14 @@ mod interpolate;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::core::declared::{Declared, DeclaredPort, Role};
+use crate::core::declared::{Declared, DeclaredPorts, Role};
 
 /// The names of a Compose file; of several, Compose takes the first.
 const COMPOSE_FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
@@ -42,18 +43,23 @@ pub(crate) fn read(directory: &Path) -> Declared {
 /// What one file says: ports of a role, and what is wrong in words.
 #[derive(Default)]
 struct Findings {
-    ports: Vec<(Role, u16)>,
+    ports: Vec<(Role, RangeInclusive<u16>)>,
     problems: Vec<String>,
 }
 
-fn add(declared: &mut Declared, file: &str, findings: Findings) {
-    let port = |(role, port)| DeclaredPort { role, port, file: file.to_owned() };
-    declared.ports.extend(findings.ports.into_iter().map(port));
-    declared.unreadable.extend(findings.problems.into_iter().map(|problem| (file.to_owned(), problem)));
+/// Adds what a file says; of its problems the first is told, as a file may have as many as lines.
+fn add(declared: &mut Declared, file: &'static str, findings: Findings) {
+    let ports = |(role, ports)| DeclaredPorts { role, ports, file };
+    declared.ports.extend(findings.ports.into_iter().map(ports));
+    let more = findings.problems.len().saturating_sub(1);
+    if let Some(first) = findings.problems.into_iter().next() {
+        let reason = if more == 0 { first } else { format!("{first}, and {more} more") };
+        declared.unreadable.push((file, reason));
+    }
 }
 
 /// The text of a file if it is there, `Some(None)` if it is there and unreadable, which is noted.
-fn found(directory: &Path, name: &str, declared: &mut Declared) -> Option<Option<String>> {
+fn found(directory: &Path, name: &'static str, declared: &mut Declared) -> Option<Option<String>> {
     let reason = match text(&directory.join(name)) {
         Ok(Ok(text)) => return Some(Some(text)),
         Ok(Err(reason)) => reason,
@@ -62,7 +68,7 @@ fn found(directory: &Path, name: &str, declared: &mut Declared) -> Option<Option
         Err(err) if err.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => return None,
         Err(err) => err.to_string(),
     };
-    declared.unreadable.push((name.to_owned(), reason));
+    declared.unreadable.push((name, reason));
     Some(None)
 }
 
@@ -109,7 +115,11 @@ mod tests {
     }
 
     fn ports(declared: &Declared) -> Vec<(Role, u16, &str)> {
-        declared.ports.iter().map(|found| (found.role, found.port, found.file.as_str())).collect()
+        let each = |found: &DeclaredPorts| {
+            let (role, file) = (found.role, found.file);
+            found.ports.clone().map(move |port| (role, port, file))
+        };
+        declared.ports.iter().flat_map(each).collect()
     }
 
     #[test]
@@ -131,12 +141,24 @@ mod tests {
                 (Role::Frontend, 8003, compose),
             ]
         );
-        assert_eq!(
-            found.unreadable,
-            [(compose.to_owned(), "entry 2 of the frontend's ports is not a port mapping".into())]
-        );
+        assert_eq!(found.unreadable, [(compose, "entry 2 of the frontend's ports is not a port mapping".to_owned())]);
         assert!(std::env::var_os("PATH").is_some());
         let found = declared(&[("compose.yml", b"services: {backend: {ports: ['${PATH:-5001}:1']}}")]);
+        assert_eq!(ports(&found), [(Role::Backend, 5001, "compose.yml")]);
+    }
+
+    #[test]
+    fn of_a_files_problems_the_first_is_told() {
+        let entries = "x,".repeat(35_000);
+        let compose = format!("services: {{backend: {{ports: [{entries}'5001:1']}}, frontend: {{ports: [x]}}}}");
+        let found = declared(&[(".env", b"BACKEND_PORT=x\nFRONTEND_PORT=y\n"), ("compose.yml", compose.as_bytes())]);
+        assert_eq!(
+            found.unreadable,
+            [
+                (".env", "line 1: BACKEND_PORT is not a port from 1 to 65535, and 1 more".to_owned()),
+                ("compose.yml", "entry 1 of the backend's ports is not a port mapping, and 35000 more".to_owned()),
+            ]
+        );
         assert_eq!(ports(&found), [(Role::Backend, 5001, "compose.yml")]);
     }
 

@@ -247,6 +247,27 @@ fn a_directory_that_no_app_could_have_is_named_and_no_other_is_read_for_it() {
 }
 
 #[test]
+fn a_file_that_names_every_port_makes_a_short_report() {
+    let world = World::new();
+    let rows: Vec<_> = (1..=300).map(|n| row("m", n, 1000 + n, 2000 + n)).collect();
+    world.database(SCHEMA, &rows);
+    let ports = "['1-65535:1-65535', 'x', 'y']";
+    for n in 1..=300 {
+        let compose = format!("services: {{backend: {{ports: {ports}}}, frontend: {{ports: {ports}}}}}");
+        world.write(&format!("generated/apps/m/app{n}/compose.yml"), compose);
+    }
+    let check = world.line("check");
+    let lines = |part: &str| check.stdout.lines().filter(|line| line.contains(part)).count();
+    assert_eq!(check.code, Some(1));
+    assert_eq!((lines("which is allocated to"), lines("names 593 more"), lines("and 3 more")), (3000, 600, 300));
+    assert!(
+        check.stdout.lines().all(|line| line.len() < 200),
+        "{:?}",
+        check.stdout.lines().max_by_key(|line| line.len())
+    );
+}
+
+#[test]
 fn with_a_probe_it_tells_who_listens_and_warns_where_the_app_is_gone() {
     let world = World::new();
     let [there, gone] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());

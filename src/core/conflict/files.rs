@@ -1,21 +1,26 @@
 //! What the apps' own files say, held against the table.
+//!
+//! A file may name every port there is. Of what it names too much, the first is told and the rest
+//! counted, so that no file makes a report that nobody can read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use super::{AppsDirView, Finding, Kind, apps_of, list};
 use crate::core::allocation::Allocation;
 use crate::core::app::{AppId, safe_model};
 use crate::core::declared::{Declared, Role};
-use crate::core::text::Shown;
+use crate::core::text::{LISTED, Shown, listed};
+
+/// The rows that have each port, in either column.
+type ByPort<'a> = BTreeMap<i64, Vec<&'a Allocation>>;
 
 /// What the apps' files say against the table, and what in them could not be read.
 pub(super) fn declarations(rows: &[Allocation], view: &AppsDirView, findings: &mut Vec<Finding>) {
-    type Directory = (String, i64);
-    let directory_of = |app: &AppId| -> Directory { (safe_model(&app.model), app.app_num) };
-    let mut by_directory = BTreeMap::<Directory, Vec<&Allocation>>::new();
-    let mut by_port = BTreeMap::<i64, Vec<&Allocation>>::new();
+    let mut by_directory = BTreeMap::<_, Vec<&Allocation>>::new();
+    let mut by_port = ByPort::new();
     for row in rows {
-        by_directory.entry(directory_of(&row.app)).or_default().push(row);
+        by_directory.entry((safe_model(&row.app.model), row.app.app_num)).or_default().push(row);
         for port in BTreeSet::from(row.ports()) {
             by_port.entry(port).or_default().push(row);
         }
@@ -24,56 +29,76 @@ pub(super) fn declarations(rows: &[Allocation], view: &AppsDirView, findings: &m
         let own = by_directory.get(directory).map_or(&[][..], Vec::as_slice);
         // Its directory may be that of another name.
         let app = own.first().map_or_else(|| AppId::new(&directory.0, directory.1), |row| row.app.clone());
-        let path = |file: &str| Some(format!("{}/{file}", app.directory()));
         for (file, why) in &declared.unreadable {
             let message = format!("{} of {app} could not be read: {}", Shown(file), Shown(why));
-            let (kind, apps) = (Kind::Unreadable, vec![app.clone()]);
-            findings.push(Finding { kind, message, ports: Vec::new(), apps, file: path(file) });
+            findings.push(Finding { message, apps: vec![app.clone()], ..in_file(Kind::Unreadable, &app, file) });
         }
-        for row in own {
-            for (role, allocated) in [(Role::Backend, row.backend_port), (Role::Frontend, row.frontend_port)] {
-                for (file, ports) in by_file(declared, role) {
-                    // A service may publish more than the app's port, such as a debugger's.
-                    if ports.contains(&allocated) {
-                        continue;
-                    }
-                    let named: Vec<_> = ports.iter().map(i64::to_string).collect();
-                    let message = format!(
-                        "{} of {} names {role} port {}, its allocation {allocated}",
-                        Shown(file),
-                        row.app,
-                        named.join(", ")
-                    );
-                    let ports = ports.into_iter().chain([allocated]).collect::<BTreeSet<_>>().into_iter().collect();
-                    let (kind, apps) = (Kind::DeclaredPortsDiffer, vec![row.app.clone()]);
-                    findings.push(Finding { kind, message, ports, apps, file: path(file) });
-                }
-            }
-        }
-        for (role, file, port) in [Role::Backend, Role::Frontend].into_iter().flat_map(|role| {
-            by_file(declared, role)
-                .into_iter()
-                .flat_map(move |(file, ports)| ports.into_iter().map(move |port| (role, file, port)))
-        }) {
-            let users = by_port.get(&port).map_or(&[][..], Vec::as_slice);
-            let others: Vec<_> = users.iter().copied().filter(|row| directory_of(&row.app) != *directory).collect();
-            if others.is_empty() {
+        own.iter().for_each(|row| differences(row, declared, findings));
+        clashes(&app, own, declared, &by_port, findings);
+    }
+}
+
+/// Files that do not name the port that a row has.
+fn differences(row: &Allocation, declared: &Declared, findings: &mut Vec<Finding>) {
+    for (role, allocated) in [(Role::Backend, row.backend_port), (Role::Frontend, row.frontend_port)] {
+        for (file, ranges) in by_file(declared, role) {
+            // A service may publish more than the app's port, such as a debugger's.
+            if u16::try_from(allocated).is_ok_and(|port| ranges.iter().any(|range| range.contains(&port))) {
                 continue;
             }
-            let others = apps_of(&others);
-            let message =
-                format!("{} of {app} names {role} port {port}, which is allocated to {}", Shown(file), list(&others));
-            let apps = [vec![app.clone()], others].concat();
-            findings.push(Finding { kind: Kind::DeclaredClash, message, ports: vec![port], apps, file: path(file) });
+            let count = ranges.iter().map(ExactSizeIterator::len).sum();
+            let named = ranges.into_iter().flatten();
+            let message = format!(
+                "{} of {} names {role} port {}, its allocation {allocated}",
+                Shown(file),
+                row.app,
+                listed(named.clone(), count)
+            );
+            let ports: BTreeSet<_> = named.take(LISTED).map(i64::from).chain([allocated]).collect();
+            let (ports, apps) = (ports.into_iter().collect(), vec![row.app.clone()]);
+            findings.push(Finding { message, ports, apps, ..in_file(Kind::DeclaredPortsDiffer, &row.app, file) });
         }
     }
 }
 
-/// The ports that each file declares for a role.
-fn by_file(declared: &Declared, role: Role) -> BTreeMap<&str, BTreeSet<i64>> {
-    let mut files = BTreeMap::<&str, BTreeSet<i64>>::new();
-    for found in declared.ports.iter().filter(|found| found.role == role) {
-        files.entry(&found.file).or_default().insert(found.port.into());
+/// Files that name ports of other apps than those whose directory it is.
+fn clashes(app: &AppId, own: &[&Allocation], declared: &Declared, by_port: &ByPort<'_>, findings: &mut Vec<Finding>) {
+    let is_other = |row: &&Allocation| own.iter().all(|own| own.id != row.id);
+    for role in Role::ALL {
+        for (file, ranges) in by_file(declared, role) {
+            let finding = || in_file(Kind::DeclaredClash, app, file);
+            let taken =
+                ranges.iter().flat_map(|range| by_port.range(i64::from(*range.start())..=(*range.end()).into()));
+            let mut clashing = taken.filter(|(_, users)| users.iter().any(is_other));
+            for (&port, users) in clashing.by_ref().take(LISTED) {
+                let others = apps_of(&users.iter().copied().filter(is_other).collect::<Vec<_>>());
+                let file = Shown(file);
+                let message =
+                    format!("{file} of {app} names {role} port {port}, which is allocated to {}", list(&others));
+                let apps = [vec![app.clone()], others].concat();
+                findings.push(Finding { message, ports: vec![port], apps, ..finding() });
+            }
+            let more = clashing.count();
+            if more > 0 {
+                let message =
+                    format!("{} of {app} names {more} more {role} port(s) allocated to other apps", Shown(file));
+                findings.push(Finding { message, apps: vec![app.clone()], ..finding() });
+            }
+        }
+    }
+}
+
+/// A finding about a file of an app, with nothing told yet.
+fn in_file(kind: Kind, app: &AppId, file: &str) -> Finding {
+    let file = Some(format!("{}/{file}", app.directory()));
+    Finding { kind, message: String::new(), ports: Vec::new(), apps: Vec::new(), file }
+}
+
+/// The ports that each file declares for a role, in the order of the files' names.
+fn by_file(declared: &Declared, role: Role) -> BTreeMap<&'static str, Vec<RangeInclusive<u16>>> {
+    let mut files = BTreeMap::<_, Vec<_>>::new();
+    for found in declared.of(role) {
+        files.entry(found.file).or_default().push(found.ports.clone());
     }
     files
 }
@@ -85,16 +110,52 @@ mod tests {
     use super::*;
     use crate::core::allocation::tests::row;
     use crate::core::app::Presence;
-    use crate::core::declared::DeclaredPort;
+    use crate::core::declared::DeclaredPorts;
+
+    use Role::{Backend, Frontend};
+
+    fn declared(ports: impl IntoIterator<Item = (Role, RangeInclusive<u16>, &'static str)>) -> Declared {
+        let each = |(role, ports, file)| DeclaredPorts { role, ports, file };
+        Declared { ports: ports.into_iter().map(each).collect(), unreadable: Vec::new() }
+    }
+
+    #[test]
+    fn of_a_wide_range_the_first_ports_are_told_and_the_others_counted() {
+        let rows: Vec<_> = (1..=8).map(|n| row(n, "a", n, 5000 + n, 8000 + n)).collect();
+        let view = AppsDirView {
+            presence: vec![Presence::Present; 8],
+            found: vec![("a".into(), 1), ("a".into(), 8)],
+            declared: vec![
+                declared([(Backend, 4990..=4991, ".env"), (Backend, 5004..=65535, ".env")]),
+                declared([(Frontend, 8001..=8008, ".env")]),
+            ],
+            ..AppsDirView::default()
+        };
+        let found = find(&Snapshot { apps_dir: Some(&view), ..snapshot(&rows) });
+        let lines: Vec<_> = found.iter().map(|found| format!("{} {:?}", found.message, found.ports)).collect();
+        let clash = |app: u32, role, port: i64, other: u32| {
+            format!(".env of a/app{app} names {role} port {port}, which is allocated to a/app{other} [{port}]")
+        };
+        let expected = [
+            vec![
+                ".env of a/app1 names backend port 4990, 4991, 5004, 5005, 5006 and 60529 more, its allocation 5001 \
+                 [4990, 4991, 5001, 5004, 5005, 5006]"
+                    .to_owned(),
+            ],
+            (4..=8).map(|n| clash(1, "backend", 5000 + i64::from(n), n)).collect(),
+            vec![".env of a/app1 names 7 more backend port(s) allocated to other apps []".to_owned()],
+            (1..=5).map(|n| clash(8, "frontend", 8000 + i64::from(n), n)).collect(),
+            vec![".env of a/app8 names 2 more frontend port(s) allocated to other apps []".to_owned()],
+        ];
+        assert_eq!(lines, expected.concat());
+    }
 
     #[test]
     fn what_the_files_say_is_held_against_the_table() {
         let rows = [row(1, "a/b", 1, 5001, 8001), row(2, "c", 1, 5003, 8003), row(3, "c", 2, 5005, 8005)];
-        let declared = |ports: &[(Role, u16, &str)]| Declared {
-            ports: ports.iter().map(|&(role, port, file)| DeclaredPort { role, port, file: file.into() }).collect(),
-            unreadable: Vec::new(),
+        let declared = |ports: &[(Role, u16, &'static str)]| {
+            declared(ports.iter().map(|&(role, port, file)| (role, port..=port, file)))
         };
-        use Role::{Backend, Frontend};
         let view = AppsDirView {
             presence: vec![Presence::Present; 3],
             found: [("a_b", 1), ("c", 1), ("c", 2), ("d", 1), ("d", 2)]
@@ -105,7 +166,7 @@ mod tests {
                 declared(&[(Backend, 5003, ".env"), (Backend, 6001, "compose.yml"), (Frontend, 8003, ".env")]),
                 declared(&[(Frontend, 5001, ".env"), (Frontend, 9000, ".env")]),
                 declared(&[(Backend, 8005, ".env"), (Backend, 8005, "compose.yml"), (Frontend, 7000, ".env")]),
-                Declared { unreadable: vec![(".env".into(), "is a folder".into())], ..Declared::default() },
+                Declared { unreadable: vec![(".env", "is a folder".into())], ..Declared::default() },
             ],
             ..AppsDirView::default()
         };

@@ -38,7 +38,7 @@ impl Variables {
             let reason = match value.as_deref().map(|value| (value, port(value))) {
                 Ok(("", _)) => continue,
                 Ok((_, Some(port))) => {
-                    findings.ports.push((role, port));
+                    findings.ports.push((role, port..=port));
                     continue;
                 }
                 // The value may hold another variable's, so it is not shown.
