@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::host::dotenv::{Assignment, Form, Statement, Statements};
+
 /// A file that can be replaced, as it was when it was opened.
 pub(crate) struct EnvFile {
     path: PathBuf,
@@ -91,32 +93,19 @@ fn folder_of(path: &Path) -> &Path {
 fn with_variables(content: &[u8], variables: &[(&str, String)]) -> Vec<u8> {
     let mut set = Vec::with_capacity(content.len() + 64);
     let mut is_there = vec![false; variables.len()];
-    let mut open_quote = None;
-    for line in content.split_inclusive(|&byte| byte == b'\n') {
-        // Inside a quoted value of several lines nothing is a variable.
-        if let Some(quote) = open_quote {
-            open_quote = (!closes(line, quote)).then_some(quote);
-            set.extend_from_slice(line);
-            continue;
-        }
-        let Some((name, value)) = assignment(line) else {
-            set.extend_from_slice(line);
+    for Statement { text, assignment } in Statements::of(content) {
+        let found =
+            assignment.and_then(|found| Some((variables.iter().position(|(name, _)| *name == found.name)?, found)));
+        let Some((index, Assignment { has_equals, start, form, .. })) = found else {
+            set.extend_from_slice(text);
             continue;
         };
-        let quote = value.first().copied().filter(|byte| matches!(byte, b'"' | b'\'' | b'`'));
-        let is_open = quote.is_some_and(|quote| !closes(&value[1..], quote));
-        match variables.iter().position(|(variable, _)| variable.as_bytes() == name) {
-            Some(index) if !is_open => {
-                is_there[index] = true;
-                set.extend_from_slice(&line[..line.len() - value.len()]);
-                set.extend_from_slice(variables[index].1.as_bytes());
-                set.extend_from_slice(tail(value, quote));
-            }
-            _ => {
-                open_quote = quote.filter(|_| is_open);
-                set.extend_from_slice(line);
-            }
-        }
+        // With a colon it is set for Compose only.
+        is_there[index] |= has_equals;
+        let (before, value) = text.split_at(start);
+        set.extend_from_slice(before);
+        set.extend_from_slice(variables[index].1.as_bytes());
+        set.extend_from_slice(tail(value, form));
     }
     let ending: &[u8] = if content.windows(2).any(|bytes| bytes == b"\r\n") { b"\r\n" } else { b"\n" };
     for ((name, value), _) in variables.iter().zip(is_there).filter(|(_, is_there)| !is_there) {
@@ -129,51 +118,29 @@ fn with_variables(content: &[u8], variables: &[(&str, String)]) -> Vec<u8> {
     set
 }
 
-/// The name that a line sets, and the rest of the line from the value on; `export` may come before.
-fn assignment(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start();
-    let equals = line.iter().position(|&byte| byte == b'=')?;
-    let name = line[..equals].trim_ascii();
-    let name = match name.strip_prefix(b"export") {
-        Some(rest) if rest.starts_with(b" ") || rest.starts_with(b"\t") => rest.trim_ascii(),
-        _ => name,
-    };
-    let is_name =
-        !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
-    // What stands between the sign and the value stays: only blanks of the same line.
-    let value = &line[equals + 1..];
-    let blanks = value.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    is_name.then_some((name, &value[blanks..]))
-}
-
-/// Whether a quote ends in this text; a backslash keeps it from doing so, except in single quotes.
-fn closes(text: &[u8], quote: u8) -> bool {
-    end_of_quote(text, quote).is_some()
-}
-
-fn end_of_quote(text: &[u8], quote: u8) -> Option<usize> {
-    let mut is_escaped = false;
-    text.iter().position(|&byte| {
-        let ends = byte == quote && !is_escaped;
-        is_escaped = byte == b'\\' && quote != b'\'' && !is_escaped;
-        ends
-    })
-}
-
 /// What stays after a value: a comment and the line's ending.
-fn tail(value: &[u8], quote: Option<u8>) -> &[u8] {
-    let quoted = quote.and_then(|quote| end_of_quote(&value[1..], quote)).map_or(0, |end| end + 2);
+fn tail(value: &[u8], form: Form) -> &[u8] {
+    let start = match form {
+        Form::Bare => 0,
+        Form::Quoted(length) => length,
+        Form::Open => value.trim_ascii_end().len(),
+    };
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let is_end = |index: &usize| {
         let rest = &value[*index..];
-        let text = rest.trim_ascii_start();
-        text.is_empty() || text.len() < rest.len() && text.starts_with(b"#")
+        let is_comment = rest.iter().find(|byte| !is_blank(byte)) == Some(&b'#');
+        rest.trim_ascii().is_empty() || is_comment && is_blank(&rest[0])
     };
-    &value[(quoted..value.len()).find(is_end).unwrap_or(value.len())..]
+    &value[(start..value.len()).find(is_end).unwrap_or(value.len())..]
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::core::allocation::PortPair;
+    use crate::host::declared;
 
     #[track_caller]
     fn sets(before: &str, after: &str) {
@@ -213,8 +180,47 @@ mod tests {
 
     #[test]
     fn lines_inside_quotes_are_not_variables() {
-        let key = "KEY=\"-----\nBACKEND_PORT=1\n-----\"\nOTHER='a\\'\n";
-        sets(&format!("{key}BACKEND_PORT=2\n"), &format!("{key}BACKEND_PORT=5001\nFRONTEND_PORT=8001\n"));
+        for key in [
+            "KEY=\"-----\nBACKEND_PORT=1\n-----\"\n",
+            "KEY: '-----\nBACKEND_PORT=1\n-----'\n",
+            "KEY='it\\'s\nBACKEND_PORT=1\n'\n",
+            "KEY='\\\\'\nOTHER=\"\\\"\nBACKEND_PORT=1\n\"\n",
+        ] {
+            sets(&format!("{key}BACKEND_PORT=2\n"), &format!("{key}BACKEND_PORT=5001\nFRONTEND_PORT=8001\n"));
+        }
+    }
+
+    #[test]
+    fn after_a_quote_that_is_not_closed_each_line_is_one() {
+        sets("A=\"x\nBACKEND_PORT=1\nFRONTEND_PORT=2\n", "A=\"x\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
+        sets("A='x\\'\nBACKEND_PORT=\"1\n", "A='x\\'\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
+        sets("BACKEND_PORT=\"1 # x\r\nB=2\r\n", "BACKEND_PORT=5001\r\nB=2\r\nFRONTEND_PORT=8001\r\n");
+    }
+
+    #[test]
+    fn a_value_of_several_lines_is_replaced_whole() {
+        sets("BACKEND_PORT='1\n2' # x\nFRONTEND_PORT=8001\n", "BACKEND_PORT=5001 # x\nFRONTEND_PORT=8001\n");
+    }
+
+    #[test]
+    fn what_only_compose_takes_for_a_variable_is_set_beside_it() {
+        sets("BACKEND_PORT: 1\n", "BACKEND_PORT: 5001\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_set_is_declared_and_setting_it_again_changes_nothing(
+            lines in prop::collection::vec("(export )?(A|BACKEND_PORT|FRONTEND_PORT) ?[=:] ?[12 \"'#\\\\$\t\r\u{c}é]{0,6}\n?", 0..6)
+        ) {
+            let before = lines.concat();
+            let variables = [("BACKEND_PORT", "5001".to_owned()), ("FRONTEND_PORT", "8001".to_owned())];
+            let set = with_variables(before.as_bytes(), &variables);
+            prop_assert_eq!(with_variables(&set, &variables), set.clone());
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(".env"), &set).unwrap();
+            let declared = declared::read(folder.path());
+            prop_assert_eq!(declared.pair(), Ok(PortPair::new(5001, 8001)), "{}", String::from_utf8_lossy(&set));
+        }
     }
 
     #[test]

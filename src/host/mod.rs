@@ -3,6 +3,7 @@
 pub(crate) mod apps_dir;
 pub(crate) mod clock;
 pub(crate) mod declared;
+mod dotenv;
 pub(crate) mod env_file;
 pub(crate) mod ephemeral;
 pub(crate) mod listeners;

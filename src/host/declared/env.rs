@@ -5,21 +5,25 @@ use std::collections::HashMap;
 use super::interpolate::interpolate;
 use super::{Findings, port};
 use crate::core::declared::Role;
+use crate::host::dotenv::{Assignment, Form, Statement, Statements};
 
 /// So many bytes may come out of variables that hold variables, over the whole file.
 const MAX_EXPANDED: usize = 1 << 20;
+
+/// What is wrong with a value whose quote does not end.
+const OPEN_QUOTE: &str = "has a quote that is not closed";
 
 /// What a `.env` file sets.
 #[derive(Default)]
 pub(super) struct Variables {
     /// The last assignment to each variable.
-    last: HashMap<String, Assignment>,
+    last: HashMap<String, Assigned>,
     /// What makes Compose refuse the whole file, in words that show no value.
     problem: Option<String>,
 }
 
 /// A variable's value, or what is wrong with it, and the line that it begins on.
-struct Assignment {
+struct Assigned {
     value: Result<String, String>,
     line: usize,
 }
@@ -34,7 +38,7 @@ impl Variables {
     pub(super) fn ports(&self) -> Findings {
         let mut findings = Findings { ports: Vec::new(), problems: self.problem.iter().cloned().collect() };
         for role in Role::ALL {
-            let Some(Assignment { value, line }) = self.last.get(variable(role)) else { continue };
+            let Some(Assigned { value, line }) = self.last.get(variable(role)) else { continue };
             let reason = match value.as_deref().map(|value| (value, port(value))) {
                 Ok(("", _)) => continue,
                 Ok((_, Some(port))) => {
@@ -67,55 +71,26 @@ fn is_ours(name: &str) -> bool {
 /// Reads every assignment in a file.
 pub(super) fn parse(text: &str) -> Variables {
     let mut variables = Variables::default();
-    let (mut rest, mut line, mut expanded, mut may_span_lines) = (text, 1, 0, true);
-    while !rest.is_empty() {
-        let first = rest.split_inclusive('\n').next().unwrap_or(rest);
-        let mut length = first.len();
-        if let Some((name, start)) = assignment(first) {
-            let scope = if may_span_lines { rest } else { first };
-            let value = match raw_value(&scope[start..]) {
-                Some((raw, raw_length)) => {
-                    length = start + raw_length;
-                    raw.value(&variables, &mut expanded)
+    let (mut rest, mut line, mut expanded, mut has_open_quote) = (text, 1, 0, false);
+    for Statement { text, assignment } in Statements::of(text.as_bytes()) {
+        let (text, after) = rest.split_at(text.len());
+        if let Some(Assignment { name, start, form, .. }) = assignment {
+            let value = raw_value(&text[start..], form).value(&variables, &mut expanded);
+            if form == Form::Open {
+                if !has_open_quote && !is_ours(name) {
+                    variables.problem = Some(format!("line {line}: {name} {OPEN_QUOTE}"));
                 }
-                None => {
-                    let reason = "has a quote that is not closed";
-                    if may_span_lines && !is_ours(name) {
-                        variables.problem = Some(format!("line {line}: {name} {reason}"));
-                    }
-                    // Compose reads no further. The slip is likely in this line: from here on a value
-                    // ends with its line.
-                    may_span_lines = false;
-                    Err(reason.to_owned())
-                }
-            };
-            variables.last.insert(name.to_owned(), Assignment { value, line });
-        } else if let Some(name) = without_export(first).split_whitespace().next().filter(|name| is_ours(name)) {
+                has_open_quote = true;
+            }
+            variables.last.insert(name.to_owned(), Assigned { value, line });
+        } else if let Some(name) = text.split_whitespace().find(|word| *word != "export").filter(|name| is_ours(name)) {
             let value = Err("is not followed by '='".to_owned());
-            variables.last.insert(name.to_owned(), Assignment { value, line });
+            variables.last.insert(name.to_owned(), Assigned { value, line });
         }
-        line += rest[..length].matches('\n').count();
-        rest = &rest[length..];
+        line += text.matches('\n').count();
+        rest = after;
     }
     variables
-}
-
-/// The variable that a line assigns to, and where in the line the value begins.
-fn assignment(line: &str) -> Option<(&str, usize)> {
-    // Compose takes a colon as well.
-    let (name, value) = without_export(line).split_once(['=', ':'])?;
-    let name = name.trim_end();
-    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    let value = value.trim_start_matches([' ', '\t']);
-    is_name.then_some((name, line.len() - value.len()))
-}
-
-fn without_export(line: &str) -> &str {
-    let line = line.trim_start();
-    match line.strip_prefix("export") {
-        Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
-        _ => line,
-    }
 }
 
 /// A value as it is written, free of its quotes.
@@ -126,6 +101,8 @@ enum Raw {
     Template(String),
     /// In quotes, with something behind them.
     Trailed,
+    /// With a quote that is not closed.
+    Open,
 }
 
 impl Raw {
@@ -142,47 +119,49 @@ impl Raw {
             }
             Self::Literal(text) | Self::Template(text) => Ok(text),
             Self::Trailed => Err("has text after its quotes".to_owned()),
+            Self::Open => Err(OPEN_QUOTE.to_owned()),
         }
     }
 }
 
-/// The value that a text begins with and its length with the rest of its line; `None` if a quote is
-/// not closed.
-fn raw_value(text: &str) -> Option<(Raw, usize)> {
-    let line_length = |text: &str| text.find('\n').map_or(text.len(), |end| end + 1);
-    let Some(quote) = text.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
-        let length = line_length(text);
-        return Some((Raw::Template(without_comment(&text[..length]).trim_end().to_owned()), length));
-    };
-    let mut value = String::new();
-    let mut chars = text.char_indices().skip(1);
-    while let Some((index, c)) = chars.next() {
-        if c == quote {
-            let tail = &text[index + 1..];
-            let length = line_length(tail);
-            let raw = match quote {
-                _ if !without_comment(&tail[..length]).trim().is_empty() => Raw::Trailed,
-                '"' => Raw::Template(value),
-                _ => Raw::Literal(value),
-            };
-            return Some((raw, index + 1 + length));
+/// The value that a text holds, with the rest of its last line.
+fn raw_value(text: &str, form: Form) -> Raw {
+    match form {
+        Form::Bare => Raw::Template(without_comment(text).trim_end().to_owned()),
+        Form::Open => Raw::Open,
+        Form::Quoted(length) if !without_comment(&text[length..]).trim().is_empty() => Raw::Trailed,
+        Form::Quoted(length) => {
+            let inside = &text[1..length - 1];
+            if text.starts_with('"') {
+                Raw::Template(unescaped(inside, '"'))
+            } else {
+                Raw::Literal(unescaped(inside, '\''))
+            }
         }
+    }
+}
+
+/// What was inside quotes, without what keeps characters from meaning something there.
+fn unescaped(inside: &str, quote: char) -> String {
+    let mut value = String::new();
+    let mut chars = inside.chars();
+    while let Some(c) = chars.next() {
         if c != '\\' {
             value.push(c);
             continue;
         }
-        match (quote, chars.next()?.1) {
-            ('"', 'n') => value.push('\n'),
-            ('"', 'r') => value.push('\r'),
-            ('"', 't') => value.push('\t'),
+        match (quote, chars.next()) {
+            ('"', Some('n')) => value.push('\n'),
+            ('"', Some('r')) => value.push('\r'),
+            ('"', Some('t')) => value.push('\t'),
             // What keeps a dollar from beginning a variable's name.
-            ('"', '$') => value.push_str("$$"),
-            ('"', escaped) => value.push(escaped),
-            (_, '\'') => value.push('\''),
-            (_, other) => value.extend(['\\', other]),
+            ('"', Some('$')) => value.push_str("$$"),
+            ('"', Some(escaped)) => value.push(escaped),
+            (_, Some('\'')) => value.push('\''),
+            (_, other) => value.extend(['\\'].into_iter().chain(other)),
         }
     }
-    None
+    value
 }
 
 /// A text up to the `#` at its beginning or after a blank.
