@@ -104,14 +104,14 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         return Err(Error::usage("--env-file holds the ports of one app, --app names several"));
     }
     check_format(format, &apps)?;
-    // What keeps the file from being written is found before ports are given.
-    let env_file = match &args.env_file {
-        Some(path) => Some(EnvFile::open(path).map_err(|err| Error::new(Kind::Io, err))?),
-        None => None,
-    };
+    // What keeps the file from being written is found before ports are given. That may take its time,
+    // and what others write to the file meanwhile stays: it is read anew.
+    if let Some(path) = &args.env_file {
+        EnvFile::open(path).map_err(|err| Error::new(Kind::Io, err))?;
+    }
     let outcomes = give(&Request { apps, pair, hold: None, probe: config.probe && !args.no_probe }, config)?;
-    if let (Some(file), [Outcome { allocation, .. }]) = (env_file, outcomes.as_slice()) {
-        let written = file.set(&env_variables(allocation));
+    if let (Some(path), [Outcome { allocation, .. }]) = (&args.env_file, outcomes.as_slice()) {
+        let written = EnvFile::open(path).and_then(|file| file.set(&env_variables(allocation)));
         written.map_err(|err| {
             let app = &allocation.app;
             Error::new(Kind::Io, err).hint(format!("{app} has its ports; the same call again writes the file"))

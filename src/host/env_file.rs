@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::host::dotenv::{Assignment, Form, Statement, Statements};
 
-/// A file that can be replaced, as it was when it was opened.
+/// A file that can be replaced, as it was when it was opened: what others add later is lost.
 pub(crate) struct EnvFile {
     path: PathBuf,
     content: Vec<u8>,

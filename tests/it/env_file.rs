@@ -1,10 +1,13 @@
 //! `allocate --env-file`: two lines set and everything else as it was, whatever stops the program.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
-use super::fixture::{World, not_run};
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::fixture::{SCHEMA, World, not_run};
 
 fn world() -> World {
     let world = World::new();
@@ -66,6 +69,32 @@ fn a_file_that_cannot_be_written_costs_no_ports() {
     world.write("manage-ports.toml", "[ports]\nprobe = false\nmax = 8001\nexclude = [8001]\n");
     world.line("allocate --model m --app 1 --env-file old.env").fails(4, &["no free pair"]);
     assert_eq!(fs::read_to_string(world.path("old.env")).unwrap(), "BACKEND_PORT=1\n");
+}
+
+#[test]
+fn what_others_write_to_the_file_while_it_waits_stays() {
+    let world = world();
+    world.database(SCHEMA, &[]);
+    let path = world.write(".env", "A=1\n");
+    let mut other = Connection::open(world.default_database()).unwrap();
+    let transaction = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let mut waiting = world.start("allocate --model m --app 1 --env-file .env -v");
+    let mut talk = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    assert!(talk.any(|line| line.unwrap().contains("waiting")));
+    fs::write(&path, "A=1\nB=2\n").unwrap();
+    transaction.commit().unwrap();
+    assert!(waiting.wait().unwrap().success());
+    assert_eq!(fs::read_to_string(path).unwrap(), "A=1\nB=2\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
+}
+
+#[test]
+fn a_quote_that_is_not_closed_does_not_make_the_file_grow() {
+    let world = world();
+    let path = world.write(".env", "A=\"x\nBACKEND_PORT=1\n");
+    for _ in 0..2 {
+        world.line("allocate --model m --app 1 --env-file .env -q").ok();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "A=\"x\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
+    }
 }
 
 /// Kills it at each of its first system calls of every kind that touches a file, and looks at the file.
