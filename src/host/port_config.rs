@@ -5,22 +5,11 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::core::allocation::PortPair;
 use crate::core::app::{AppId, check_model, parse_app_nums};
 use crate::core::import::Entry;
-
-/// An entry in either of the platform's spellings; its other keys are ignored.
-#[derive(Deserialize)]
-struct Object {
-    model: Option<String>,
-    model_name: Option<String>,
-    app_number: Option<i64>,
-    app_num: Option<i64>,
-    backend_port: i64,
-    frontend_port: i64,
-}
 
 /// Reads every entry of the file, in its order; `-` is standard input.
 ///
@@ -35,28 +24,57 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Entry>> {
         true => io::read_to_string(io::stdin()).map(String::into_bytes),
         false => fs::read(path),
     };
-    let entries: Vec<Object> = serde_json::from_slice(&text.with_context(name)?)
+    let entries: Vec<Value> = serde_json::from_slice(&text.with_context(name)?)
         .with_context(|| format!("{} is not a port configuration", name()))?;
     entries
-        .into_iter()
+        .iter()
         .enumerate()
         .map(|(index, entry)| checked(entry).with_context(|| format!("{}: entry {}", name(), index + 1)))
         .collect()
 }
 
-fn checked(entry: Object) -> Result<Entry> {
-    let Some(model) = entry.model.or(entry.model_name) else { bail!("has no model or model_name") };
-    let Some(app_num) = entry.app_number.or(entry.app_num) else { bail!("has no app_number or app_num") };
-    check_model(&model).map_err(anyhow::Error::msg)?;
-    parse_app_nums(&[app_num.to_string()]).map_err(anyhow::Error::msg)?;
-    let port = |port: i64| u16::try_from(port).ok();
-    let pair = port(entry.backend_port)
-        .zip(port(entry.frontend_port))
-        .and_then(|(backend, frontend)| PortPair::new(backend, frontend));
-    let Some(pair) = pair else {
-        bail!("ports {} and {} are not two ports from 1 to 65535", entry.backend_port, entry.frontend_port)
+/// An entry in either of the platform's spellings; its other keys are ignored.
+fn checked(entry: &Value) -> Result<Entry> {
+    let Value::Object(entry) = entry else { bail!("is {}: expected an object", shortened(entry)) };
+    let Some((key, model)) = first_of(entry, ["model", "model_name"]) else { bail!("has no model or model_name") };
+    let Some(model) = model.as_str() else { bail!("{key} is {}: expected a text", shortened(model)) };
+    check_model(model).map_err(anyhow::Error::msg)?;
+    let Some((key, app_num)) = first_of(entry, ["app_number", "app_num"]) else {
+        bail!("has no app_number or app_num")
     };
+    let app_num = whole_number(key, app_num)?;
+    parse_app_nums(&[app_num.to_string()]).map_err(anyhow::Error::msg)?;
+    let port = |key| {
+        let Some((key, port)) = first_of(entry, [key]) else { bail!("has no {key}") };
+        whole_number(key, port)
+    };
+    let (backend, frontend) = (port("backend_port")?, port("frontend_port")?);
+    let as_port = |port: i64| u16::try_from(port).ok();
+    let pair = as_port(backend).zip(as_port(frontend)).and_then(|(backend, frontend)| PortPair::new(backend, frontend));
+    let Some(pair) = pair else { bail!("ports {backend} and {frontend} are not two ports from 1 to 65535") };
     Ok((AppId::new(model, app_num), pair))
+}
+
+/// The first of these keys that has a value.
+fn first_of<'a, const N: usize>(
+    entry: &'a Map<String, Value>,
+    keys: [&'static str; N],
+) -> Option<(&'static str, &'a Value)> {
+    keys.into_iter().filter_map(|key| Some((key, entry.get(key)?))).find(|(_, value)| !value.is_null())
+}
+
+fn whole_number(key: &str, value: &Value) -> Result<i64> {
+    value.as_i64().with_context(|| format!("{key} is {}: expected a whole number", shortened(value)))
+}
+
+/// A value as a message shows it: whatever a file holds, it is told in few words.
+fn shortened(value: &Value) -> String {
+    const LONGEST: usize = 40;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +103,23 @@ mod tests {
             ("{}", "is not a port configuration"),
             (r#"[{"app_num":1,"backend_port":1,"frontend_port":2}]"#, "entry 1: has no model"),
             (r#"[{"model":"a","backend_port":1,"frontend_port":2}]"#, "entry 1: has no app_number"),
+            (r#"[["m",null,1,null,5001,8001]]"#, "entry 1: is [\"m\",null,1,null,5001,8001]: expected an object"),
+            (r#"[{"model":null,"app_num":1,"backend_port":1,"frontend_port":2}]"#, "entry 1: has no model"),
+            (r#"[{"model":5,"app_num":1,"backend_port":1,"frontend_port":2}]"#, "entry 1: model is 5: expected a text"),
+            (r#"[{"model_name":"a","app_number":"1"}]"#, "entry 1: app_number is \"1\": expected a whole number"),
+            (
+                r#"[{"model":"a","app_num":1,"backend_port":1.5}]"#,
+                "entry 1: backend_port is 1.5: expected a whole number",
+            ),
+            (
+                r#"[{"model":"a","app_num":1,"backend_port":1,"frontend_port":99999999999999999999}]"#,
+                "entry 1: frontend_port is 99999999999999999999: expected",
+            ),
+            (
+                r#"[{"model":"a","app_num":1,"backend_port":1,"frontend_port":2}, {"model":"a","app_num":2,"backend_port":1}]"#,
+                "entry 2: has no frontend_port",
+            ),
+            (&format!("[\"{}\"]", "é".repeat(1000)), &format!("entry 1: is \"{}…: expected an object", "é".repeat(39))),
             (r#"[{"model":"..","app_num":1,"backend_port":1,"frontend_port":2}]"#, "entry 1: '..' is not a model"),
             (r#"[{"model":"a","app_num":0,"backend_port":1,"frontend_port":2}]"#, "'0' is not an app number"),
             (r#"[{"model":"a","app_num":1,"backend_port":70000,"frontend_port":2}]"#, "ports 70000 and 2"),

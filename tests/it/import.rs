@@ -119,6 +119,11 @@ fn a_file_that_is_none_of_ours_is_refused() {
         ("{}", "is not a port configuration"),
         (r#"[{"model":"a","app_num":1,"backend_port":1,"frontend_port":65536}]"#, "entry 1: ports 1 and 65536"),
         (r#"[{"model":"a","app_num":0,"backend_port":1,"frontend_port":2}]"#, "'0' is not an app number"),
+        (r#"[["m",null,1,null,5001,8001]]"#, "entry 1: is [\"m\",null,1,null,5001,8001]: expected an object"),
+        (
+            r#"[{"model":"a","app_num":1,"backend_port":"1"}]"#,
+            "entry 1: backend_port is \"1\": expected a whole number",
+        ),
     ] {
         world.write("ports.json", content);
         world.line("import ports.json").fails(2, &["ports.json", why]);
