@@ -1,6 +1,6 @@
 //! The apps directory: which apps have a directory in it.
 
-use std::fs::{self, ReadDir};
+use std::fs::{self, DirEntry, ReadDir};
 use std::io;
 use std::num::NonZero;
 use std::panic::resume_unwind;
@@ -51,7 +51,6 @@ impl<'a> AppsDir<'a> {
 
     /// What stands at the app's directory. Links are followed; one that leads nowhere is nothing.
     pub(crate) fn presence(&self, app: &AppId) -> Presence {
-        use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
         let path = self.directory(app);
         let model = path.parent().unwrap_or(self.path);
         match fs::metadata(&path) {
@@ -60,10 +59,7 @@ impl<'a> AppsDir<'a> {
             Err(_) if model.is_symlink() && !model.exists() => {
                 Presence::Unreadable(format!("the link {} leads nowhere", model.display()))
             }
-            // A name too long for the file system cannot stand there either.
-            Err(err) if matches!(err.kind(), NotFound | NotADirectory | InvalidFilename) => Presence::Absent,
-            // Links in a circle lead nowhere.
-            Err(err) if err.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Presence::Absent,
+            Err(err) if is_nothing(&err) => Presence::Absent,
             Err(err) => Presence::Unreadable(err.to_string()),
         }
     }
@@ -81,11 +77,9 @@ impl<'a> AppsDir<'a> {
     /// Looks at everything: the rows' directories, and all others that are an app's by their name.
     pub(crate) fn view(&self, rows: &[Allocation]) -> AppsDirView {
         let mut view = AppsDirView::default();
-        for (model, path) in folders(self.path, &mut view) {
-            for (name, _) in folders(&path, &mut view) {
-                if let Some(app_num) = app_num(&name) {
-                    view.found.push((model.clone(), app_num));
-                }
+        for (model, path) in folders(self.path, &mut view, Some) {
+            for (app_num, _) in folders(&path, &mut view, |name| app_num(&name)) {
+                view.found.push((model.clone(), app_num));
             }
         }
         view.found.sort();
@@ -140,35 +134,58 @@ fn identity(path: &Path, marker: Option<&Path>) -> Result<Identity> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// The folders in a folder, links to folders among them, by name; notes what cannot be read.
-fn folders(path: &Path, view: &mut AppsDirView) -> Vec<(String, PathBuf)> {
-    let mut unreadable = |err: io::Error| view.unreadable.push((path.display().to_string(), err.to_string()));
+/// The folders in a folder, links to folders among them, whose names are wanted; notes what cannot be
+/// read.
+fn folders<T>(path: &Path, view: &mut AppsDirView, wanted: impl Fn(String) -> Option<T>) -> Vec<(T, PathBuf)> {
+    let mut unreadable =
+        |path: &Path, err: io::Error| view.unreadable.push((path.display().to_string(), err.to_string()));
     let entries: ReadDir = match fs::read_dir(path) {
         Ok(entries) => entries,
         // It was there a moment ago; if it is gone it holds nothing.
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Vec::new(),
         Err(err) => {
-            unreadable(err);
+            unreadable(path, err);
             return Vec::new();
         }
     };
     let mut folders = Vec::new();
     for entry in entries {
-        match entry {
-            Ok(entry) => {
-                let is_folder = match entry.file_type() {
-                    Ok(file_type) if file_type.is_symlink() => entry.path().is_dir(),
-                    Ok(file_type) => file_type.is_dir(),
-                    Err(_) => false,
-                };
-                if is_folder {
-                    folders.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
-                }
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(err) => {
+                unreadable(path, err);
+                continue;
             }
-            Err(err) => unreadable(err),
+        };
+        let Some(name) = wanted(entry.file_name().to_string_lossy().into_owned()) else { continue };
+        match is_folder(&entry) {
+            Ok(true) => folders.push((name, entry.path())),
+            Ok(false) => {}
+            Err(err) => unreadable(&entry.path(), err),
         }
     }
     folders
+}
+
+/// Whether an entry is a folder or a link that leads to one.
+fn is_folder(entry: &DirEntry) -> io::Result<bool> {
+    let file_type = entry.file_type().and_then(|found| match found.is_symlink() {
+        true => Ok(fs::metadata(entry.path())?.file_type()),
+        false => Ok(found),
+    });
+    match file_type {
+        Ok(file_type) => Ok(file_type.is_dir()),
+        Err(err) if is_nothing(&err) => Ok(false),
+        Err(err) => Err(err),
+    }
+}
+
+/// Whether nothing stands at a path that this error came from: it is gone, or a link leads nowhere.
+fn is_nothing(err: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    // A name too long for the file system cannot stand there, and links in a circle lead nowhere.
+    matches!(err.kind(), NotFound | NotADirectory | InvalidFilename)
+        || err.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
 /// The number in `app<N>` as the platform writes it, without leading zeros.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -244,6 +245,42 @@ fn a_directory_that_no_app_could_have_is_named_and_no_other_is_read_for_it() {
             format!("  - Directory my model/app3 is no app's: a model of this name has the folder my_model; {advice}"),
         ]
     );
+}
+
+#[test]
+fn what_this_user_may_not_look_into_is_a_warning() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001), row("shut", 1, 5003, 8003)]);
+    world.apps(["m/app1", "m/app2", "shut/app1", "../../private/inner"]);
+    symlink("../../private/inner", world.path("generated/apps/linked")).unwrap();
+    symlink("../../../private/inner", world.path("generated/apps/m/app3")).unwrap();
+    symlink("../../../private/inner", world.path("generated/apps/m/notes")).unwrap();
+    symlink("nowhere", world.path("generated/apps/m/app4")).unwrap();
+    for folder in ["private", "generated/apps/shut", "generated/apps/m/app2"] {
+        fs::set_permissions(world.path(folder), Permissions::from_mode(0o700)).unwrap();
+    }
+    let Some(ran) = world.line_as_nobody("check --json") else { return };
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let found = |kind: &str| {
+        let found = report["warnings"].as_array().unwrap().iter().filter(|found| found["kind"] == kind);
+        let message =
+            |found: &Value| found["message"].as_str().unwrap().split_once(": Permission denied").unwrap().0.to_owned();
+        found.map(message).collect::<Vec<_>>()
+    };
+    let apps = |path: &str| format!("{} could not be read", Path::new("generated/apps").join(path).display());
+    assert_eq!(
+        found("unreadable"),
+        [
+            "The directory of shut/app1 could not be read".to_owned(),
+            apps("linked"),
+            apps("m/app3"),
+            apps("shut"),
+            ".env of m/app2 could not be read".to_owned(),
+            "compose.yaml of m/app2 could not be read".to_owned(),
+        ]
+    );
+    assert_eq!(world.line_as_nobody("check --strict").unwrap().code, Some(1));
 }
 
 #[test]
