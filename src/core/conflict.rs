@@ -5,7 +5,7 @@
 
 mod files;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
@@ -76,7 +76,7 @@ impl UniqueIndex {
 }
 
 /// What a finding is about; conflicts first, then warnings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// Two rows have the same backend port.
     DuplicateBackendPort,
@@ -170,7 +170,7 @@ impl Kind {
 }
 
 /// One thing found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Finding {
     /// What it is about.
     pub kind: Kind,
@@ -223,6 +223,9 @@ pub fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
             file: None,
         });
     }
+    // A row that stands twice is the same finding twice.
+    let mut seen = HashSet::new();
+    findings.retain(|finding| seen.insert(finding.clone()));
     // Stable: within a kind the order is that in which they were found.
     findings.sort_by_key(|finding| finding.kind);
     findings
@@ -424,13 +427,15 @@ mod tests {
     #[test]
     fn the_same_row_twice_is_two_rows_of_one_app() {
         let rows = [row(1, "a", 1, 5001, 5001), row(2, "a", 1, 5001, 5001)];
+        let view = AppsDirView { presence: vec![Presence::Absent; 2], ..AppsDirView::default() };
         assert_eq!(
-            lines(&snapshot(&rows)),
+            lines(&Snapshot { apps_dir: Some(&view), ..snapshot(&rows) }),
             [
                 "duplicate_backend_port: Backend port 5001 used by 2 rows of a/app1",
                 "duplicate_frontend_port: Frontend port 5001 used by 2 rows of a/app1",
                 "cross_role_port: Port 5001 used as backend by a/app1 and as frontend by a/app1",
                 "duplicate_app: App a/app1 has 2 allocations: 5001/5001, 5001/5001",
+                "orphaned: a/app1 has no directory a/app1",
             ]
         );
     }

@@ -284,6 +284,21 @@ fn what_this_user_may_not_look_into_is_a_warning() {
 }
 
 #[test]
+fn the_same_is_told_once_of_a_row_that_stands_twice() {
+    let world = World::new();
+    world.database(WEAK_SCHEMA, &[row("m", 1, 5061, 70000), row("m", 1, 5061, 70000), row("m", 2, 5003, 8003)]);
+    world.apps(["m/app2"]);
+    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2001-01-01T00:00:00Z"}' WHERE app_num = 1"#);
+    let check = world.line("check");
+    let mut lines: Vec<_> = check.stdout.lines().filter(|line| line.starts_with("  - ")).collect();
+    assert_eq!(lines.len(), 4 + 1 + 1 + 1 + 3, "{check:?}");
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), 10, "{check:?}");
+    assert!(check.stdout.starts_with("✗ Found 4 conflict(s):\n"), "{check:?}");
+}
+
+#[test]
 fn a_file_that_names_every_port_makes_a_short_report() {
     let world = World::new();
     let rows: Vec<_> = (1..=300).map(|n| row("m", n, 1000 + n, 2000 + n)).collect();
