@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Answer, on_database, open_store};
+use super::{Answer, on_database, open_store, unless_interrupted, watch};
 use crate::cli::Format;
 use crate::config::Config;
 use crate::core::allocation::Allocation;
@@ -10,7 +10,6 @@ use crate::core::conflict::{self, AppsDirView, Snapshot};
 use crate::error::Result;
 use crate::host::apps_dir::AppsDir;
 use crate::host::{clock, ephemeral, listeners};
-use crate::output::progress::Progress;
 use crate::output::{github, human, json};
 
 const AFTER_HELP: &str = "\
@@ -47,19 +46,12 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let rows = store.snapshot().map_err(|err| on_database(err, config))?;
     let missing_indexes = store.missing_indexes().map_err(|err| on_database(err, config))?;
     // The directory checks run where there is an apps directory.
-    let apps_dir = (!matches!(config.apps_dir.try_exists(), Ok(false))).then(|| {
-        match AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()) {
-            Ok(apps_dir) => {
-                let progress = Progress::new("apps read");
-                apps_dir.view_with_declared(&rows, || progress.step())
-            }
-            Err(err) => AppsDirView {
-                unreadable: vec![(config.apps_dir.display().to_string(), format!("{err:#}"))],
-                ..AppsDirView::default()
-            },
-        }
-    });
+    let apps_dir = match config.apps_dir.try_exists() {
+        Ok(false) => None,
+        _ => Some(look(config, &rows)?),
+    };
     let listeners = args.probe.then(|| listeners::on(rows.iter().flat_map(Allocation::valid_ports)));
+    unless_interrupted()?;
     let findings = conflict::find(&Snapshot {
         rows: &rows,
         missing_indexes: &missing_indexes,
@@ -76,4 +68,15 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         _ => human::findings(out, config.look, &findings, &rows, listeners.as_ref()),
     }?;
     Ok(if is_ok { Answer::Yes } else { Answer::No })
+}
+
+/// What the apps directory holds; one that cannot be used is a finding as well.
+fn look(config: &Config, rows: &[Allocation]) -> Result<AppsDirView> {
+    match AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()) {
+        Ok(apps_dir) => apps_dir.view_with_declared(rows, watch("apps looked for"), watch("apps read")),
+        Err(err) => Ok(AppsDirView {
+            unreadable: vec![(config.apps_dir.display().to_string(), format!("{err:#}"))],
+            ..AppsDirView::default()
+        }),
+    }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use jiff::SignedDuration;
 
-use super::{Answer, on_database, open_store, unless_misnamed};
+use super::{Answer, on_database, open_store, unless_interrupted, unless_misnamed, watch};
 use crate::cli::Format;
 use crate::config::{Config, parse_duration};
 use crate::core::allocation::Allocation;
@@ -69,9 +69,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         None => log::info!("Cleaning up all orphaned allocations..."),
         Some(model) => log::info!("Cleaning up orphaned allocations for model: {model}"),
     }
-    let progress = Progress::new("apps looked for");
-    let presence = apps_dir.presence_of(&rows, || progress.step());
-    drop(progress);
+    let presence = apps_dir.presence_of(&rows, watch("apps looked for"))?;
     apps_dir.ensure_unchanged().map_err(unusable)?;
 
     let look = |rows: &[&Allocation]| {
@@ -82,6 +80,8 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     };
     let absent = rows.iter().zip(&presence).filter(|(_, presence)| **presence == Presence::Absent);
     let listeners = look(&absent.map(|(row, _)| row).collect::<Vec<_>>());
+
+    unless_interrupted()?;
 
     let now = clock::now();
     let mut orphans = Vec::new();
@@ -100,11 +100,16 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         // has come meanwhile; one that is gone is nobody's any more.
         let mut kept_late = Vec::new();
         let removed = store.remove(&mut |current| {
+            let progress = Progress::new("apps looked for again");
+            let is_absent = |app| {
+                progress.step();
+                apps_dir.presence(app) == Presence::Absent
+            };
             let current: HashMap<_, _> = current.into_iter().map(|row| (row.id, row)).collect();
             let (same, different): (Vec<_>, Vec<_>) = orphans
                 .iter()
                 .filter_map(|seen| Some((seen, current.get(&seen.id)?)))
-                .partition(|(seen, current)| seen == current && apps_dir.presence(&seen.app) == Presence::Absent);
+                .partition(|(seen, current)| seen == current && is_absent(&seen.app));
             let same: Vec<_> = same.into_iter().map(|(seen, _)| seen).collect();
             let listeners = look(&same);
             let (busy, quiet): (Vec<_>, Vec<_>) = same.into_iter().partition(|row| listeners.of(row).next().is_some());

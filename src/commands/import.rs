@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{Answer, on_database, open_store_as};
+use super::{Answer, on_database, open_store_as, watch};
 use crate::cli::Format;
 use crate::config::Config;
 use crate::core::allocation::Allocation;
@@ -15,7 +15,6 @@ use crate::core::store::Missing;
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
 use crate::host::port_config;
-use crate::output::progress::Progress;
 use crate::output::{human, json};
 
 const AFTER_HELP: &str = "\
@@ -113,9 +112,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
 fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Vec<Entry>, Vec<Skipped>)> {
     let apps_dir = AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref())
         .map_err(|err| Error::new(Kind::AppsDir, err).hint("nothing was imported; check --apps-dir"))?;
-    let progress = Progress::new("apps read");
-    let view = apps_dir.view_with_declared(&[], || progress.step());
-    drop(progress);
+    let view = apps_dir.view_with_declared(&[], watch("apps looked for"), watch("apps read"))?;
     for (path, why) in &view.unreadable {
         log::warn!("{path} could not be read: {why}");
     }

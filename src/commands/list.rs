@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::ValueEnum;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::{Answer, on_database, open_store};
+use super::{Answer, on_database, open_store, unless_interrupted, watch};
 use crate::cli::Format;
 use crate::config::Config;
 use crate::core::allocation::{Allocation, State};
@@ -89,6 +89,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     }
     let listeners = args.probe.then(|| listeners::on(rows.iter().flat_map(|row| row.valid_ports())));
     let listeners = listeners.as_ref();
+    unless_interrupted()?;
     match format {
         Format::Json => json::rows(out, rows, listeners),
         Format::Csv => csv::rows(out, rows, listeners),
@@ -120,6 +121,14 @@ fn in_state<'a>(rows: Vec<&'a Allocation>, wanted: StateName, config: &Config) -
         Err(_) => None,
     };
     let now = clock::now();
-    let presence = |row: &Allocation| apps_dir.as_ref().map_or(Presence::Present, |dir| dir.presence(&row.app));
-    Ok(rows.into_iter().filter(|row| row.state(now, &presence(row)) == wanted).collect())
+    let step = watch("apps looked for");
+    let mut found = Vec::new();
+    for row in rows {
+        step()?;
+        let presence = apps_dir.as_ref().map_or(Presence::Present, |dir| dir.presence(&row.app));
+        if row.state(now, &presence) == wanted {
+            found.push(row);
+        }
+    }
+    Ok(found)
 }

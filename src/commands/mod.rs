@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::core::retry::Retry;
 use crate::core::store::{self, Missing, Store, StoreError};
 use crate::error::{Error, Kind, Result};
-use crate::host::clock::HostClock;
+use crate::host::clock::{self, HostClock};
+use crate::output::progress::Progress;
 
 /// What a command's answer is, apart from what it printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,20 @@ fn open_store_as(config: &Config, missing: Missing) -> Result<Box<dyn Store>> {
 fn retry(config: &Config) -> Result<Retry> {
     let clock = HostClock::new().map_err(|err| Error::msg(Kind::Io, format!("cannot watch for Ctrl-C: {err}")))?;
     Ok(Retry::new(config.timeout, Box::new(clock)))
+}
+
+/// Counts the apps of a long look, and ends the look when the user asks to stop.
+fn watch(what: &'static str) -> impl Fn() -> Result<()> + Sync {
+    let progress = Progress::new(what);
+    move || {
+        progress.step();
+        unless_interrupted()
+    }
+}
+
+/// Fails when the user has asked to stop: for those who wait for no lock, which would tell them.
+fn unless_interrupted() -> Result<()> {
+    if clock::is_interrupted() { Err(Error::msg(Kind::Interrupted, "interrupted")) } else { Ok(()) }
 }
 
 fn on_database(err: StoreError, config: &Config) -> Error {

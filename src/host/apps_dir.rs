@@ -7,7 +7,7 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, ensure};
 use rustix::io::Errno;
 
 use crate::core::allocation::Allocation;
@@ -27,14 +27,14 @@ type Identity = (u64, u64);
 
 impl<'a> AppsDir<'a> {
     /// Opens the directory, in which there must be the marker file if one is named.
-    pub(crate) fn open(path: &'a Path, marker: Option<&'a Path>) -> Result<Self> {
+    pub(crate) fn open(path: &'a Path, marker: Option<&'a Path>) -> anyhow::Result<Self> {
         let identity = identity(path, marker)?;
         Ok(Self { path, marker, identity })
     }
 
     /// Makes sure that the directory is still the one that was opened: a volume that went away
     /// while it was looked at makes every app seem to be missing.
-    pub(crate) fn ensure_unchanged(&self) -> Result<()> {
+    pub(crate) fn ensure_unchanged(&self) -> anyhow::Result<()> {
         let identity = identity(self.path, self.marker)?;
         ensure!(identity == self.identity, "apps directory {} was replaced while it was read", self.path.display());
         Ok(())
@@ -64,64 +64,95 @@ impl<'a> AppsDir<'a> {
         }
     }
 
-    /// What stands at each row's app directory; `step` is called after each look.
-    pub(crate) fn presence_of(&self, rows: &[Allocation], step: impl Fn()) -> Vec<Presence> {
-        let look = |row: &Allocation| {
-            let presence = self.presence(&row.app);
-            step();
-            presence
-        };
-        rows.iter().map(look).collect()
+    /// What stands at each row's app directory; `step` is called for each and may end the look.
+    ///
+    /// # Errors
+    ///
+    /// What `step` failed with.
+    pub(crate) fn presence_of<E>(
+        &self,
+        rows: &[Allocation],
+        step: impl Fn() -> Result<(), E>,
+    ) -> Result<Vec<Presence>, E> {
+        rows.iter().map(|row| step().map(|()| self.presence(&row.app))).collect()
     }
 
     /// Looks at everything: the rows' directories, and all others that are an app's by their name.
-    pub(crate) fn view(&self, rows: &[Allocation]) -> AppsDirView {
+    ///
+    /// `step` is called for each app and may end the look.
+    ///
+    /// # Errors
+    ///
+    /// What `step` failed with.
+    pub(crate) fn view<E>(&self, rows: &[Allocation], step: impl Fn() -> Result<(), E>) -> Result<AppsDirView, E> {
         let mut view = AppsDirView::default();
         for (model, path) in folders(self.path, &mut view, Some) {
             for (app_num, _) in folders(&path, &mut view, |name| app_num(&name)) {
                 view.found.push((model.clone(), app_num));
+                step()?;
             }
         }
         view.found.sort();
         view.unreadable.sort();
         // What was found need not be looked for again.
         let is_found = |app: &AppId| view.found.binary_search(&(safe_model(&app.model), app.app_num)).is_ok();
-        let presence = |row: &Allocation| if is_found(&row.app) { Presence::Present } else { self.presence(&row.app) };
-        view.presence = rows.iter().map(presence).collect();
-        view
+        let presence = |row: &Allocation| {
+            if is_found(&row.app) {
+                return Ok(Presence::Present);
+            }
+            step().map(|()| self.presence(&row.app))
+        };
+        view.presence = rows.iter().map(presence).collect::<Result<_, E>>()?;
+        Ok(view)
     }
 
     /// Looks at everything, and reads what the files in each app's directory declare. A directory that
     /// is no app's by the name of its model's folder declares nothing.
     ///
-    /// `step` is called after each app, from any thread.
-    pub(crate) fn view_with_declared(&self, rows: &[Allocation], step: impl Fn() + Sync) -> AppsDirView {
-        let mut view = self.view(rows);
+    /// `found` is called for each app that is looked for, `read` from any thread for each whose files
+    /// are read; either may end the look.
+    ///
+    /// # Errors
+    ///
+    /// What they failed with.
+    pub(crate) fn view_with_declared<E: Send>(
+        &self,
+        rows: &[Allocation],
+        found: impl Fn() -> Result<(), E>,
+        read: impl Fn() -> Result<(), E> + Sync,
+    ) -> Result<AppsDirView, E> {
+        let mut view = self.view(rows, found)?;
         view.declared = in_parallel(&view.found, |(model, app_num)| {
             // The path of such a name would be that of another folder.
             let is_models = safe_model(model) == *model;
             let declared = is_models.then(|| declared::read(&self.directory(&AppId::new(model, *app_num))));
-            step();
-            declared.unwrap_or_default()
-        });
-        view
+            read().map(|()| declared.unwrap_or_default())
+        })?;
+        Ok(view)
     }
 }
 
 /// Maps items on all cores, in their order: reading files is mostly waiting for the system.
-fn in_parallel<T: Sync, R: Send>(items: &[T], each: impl Fn(&T) -> R + Sync) -> Vec<R> {
+///
+/// # Errors
+///
+/// The first of `each`, in the order of the items, among those that were reached.
+fn in_parallel<T: Sync, R: Send, E: Send>(items: &[T], each: impl Fn(&T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let each = &each;
     thread::scope(|scope| {
         let chunks = items.chunks(items.len().div_ceil(threads).max(1));
         let workers: Vec<_> =
-            chunks.map(|chunk| scope.spawn(move || chunk.iter().map(each).collect::<Vec<_>>())).collect();
-        let results = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        results.flatten().collect()
+            chunks.map(|chunk| scope.spawn(move || chunk.iter().map(each).collect::<Result<Vec<_>, E>>())).collect();
+        let mut results = Vec::with_capacity(items.len());
+        for worker in workers {
+            results.extend(worker.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+        }
+        Ok(results)
     })
 }
 
-fn identity(path: &Path, marker: Option<&Path>) -> Result<Identity> {
+fn identity(path: &Path, marker: Option<&Path>) -> anyhow::Result<Identity> {
     use std::os::unix::fs::MetadataExt;
     let name = || format!("apps directory {}", path.display());
     let metadata = fs::metadata(path).with_context(name)?;
@@ -236,7 +267,7 @@ mod tests {
         let volume = apps.presence(&AppId::new("volume", 1));
         assert!(matches!(&volume, Presence::Unreadable(why) if why.contains("leads nowhere")), "{volume:?}");
         let found = |model: &str, app_num| (model.to_owned(), app_num);
-        let view = apps.view(&[]);
+        let view = apps.view(&[], || Ok::<_, ()>(())).unwrap();
         assert_eq!(view.found, [found("linked", 1), found("linked", 3), found("m", 1), found("m", 3)]);
         assert_eq!(view.unreadable, []);
     }

@@ -1,8 +1,8 @@
 //! Time, sleep and Ctrl-C.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,13 @@ use signal_hook::flag;
 
 use crate::core::retry::Clock;
 
+/// Whether Ctrl-C was pressed, once somebody listens for it: a signal is the whole process's.
+static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
 /// The machine's clock, which also hears Ctrl-C.
 ///
-/// The first Ctrl-C ends a wait, or keeps the next write from starting; a write under way is
-/// finished, so that its answer is known. A second Ctrl-C ends the process at once, with 130.
+/// The first Ctrl-C ends a wait or a look, or keeps the next write from starting; a write under way
+/// is finished, so that its answer is known. A second Ctrl-C ends the process at once, with 130.
 pub(crate) struct HostClock {
     start: Instant,
     interrupted: Arc<AtomicBool>,
@@ -23,12 +26,23 @@ pub(crate) struct HostClock {
 
 impl HostClock {
     pub(crate) fn new() -> io::Result<Self> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        // In this order: the first signal must not see its own flag.
-        flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&interrupted))?;
-        flag::register(SIGINT, Arc::clone(&interrupted))?;
+        let interrupted = match INTERRUPTED.get() {
+            Some(interrupted) => Arc::clone(interrupted),
+            None => {
+                let interrupted = Arc::new(AtomicBool::new(false));
+                // In this order: the first signal must not see its own flag.
+                flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&interrupted))?;
+                flag::register(SIGINT, Arc::clone(&interrupted))?;
+                Arc::clone(INTERRUPTED.get_or_init(|| interrupted))
+            }
+        };
         Ok(Self { start: Instant::now(), interrupted })
     }
+}
+
+/// Whether the user has asked to stop.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPTED.get().is_some_and(|interrupted| interrupted.load(Ordering::Relaxed))
 }
 
 impl Clock for HostClock {

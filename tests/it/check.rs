@@ -7,10 +7,11 @@ use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::fixture::{Ran, SCHEMA, WEAK_SCHEMA, World, row};
+use super::fixture::{Ran, SCHEMA, WEAK_SCHEMA, World, not_run, row};
 
 /// One of every kind of conflict, on a table that stops none of them.
 fn conflicts() -> World {
@@ -395,6 +396,46 @@ fn ten_thousand_apps_with_one_percent_of_each_fault_are_reported_whole() {
     ];
     assert_eq!(kinds, expected.into());
     assert_eq!(world.line("check --json").stdout, check.stdout, "the same again");
+}
+
+/// Sends Ctrl-C when the program comes to a file, in a look that goes on behind it.
+#[test]
+fn an_interrupt_ends_a_look_at_once_with_nothing_printed() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "strace is missing");
+        not_run("an_interrupt_ends_a_look_at_once_with_nothing_printed: no strace");
+        return;
+    }
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001), row("m", 2, 5003, 8003), row("m", 3, 5005, 8005)]);
+    world.write("generated/apps/m/app1/.env", "BACKEND_PORT=5003\n");
+    world.write("generated/apps/m/app2/.env", "BACKEND_PORT=5001\n");
+    let bytes = fs::read(world.default_database()).unwrap();
+    let apps = world.path("generated/apps");
+    let in_apps = |path: &str| apps.join(path).display().to_string();
+    let tcp = || "/proc/net/tcp".to_owned();
+    for (line, call, path) in [
+        ("check", "openat", in_apps("m/app1/.env")),
+        ("check", "openat", in_apps("m")),
+        ("check --probe --json", "openat", tcp()),
+        ("list --state orphaned", "statx", in_apps("m/app1")),
+        ("list --probe", "openat", tcp()),
+        ("cleanup --dry-run -q", "statx", in_apps("m/app1")),
+        ("cleanup -q", "openat", tcp()),
+        ("import --from-apps", "openat", in_apps("m/app2/.env")),
+    ] {
+        let mut traced = Command::new("strace");
+        traced.current_dir(world.path("")).env_clear().env("MANAGE_PORTS_APPS_DIR", &apps);
+        traced.args(["-f", "-qq", "-o", "/dev/null", "-P", &path, "-e", &format!("inject={call}:signal=INT:when=1")]);
+        let mut ran = Ran::of(traced.arg(env!("CARGO_BIN_EXE_manage-ports")).args(line.split_whitespace()));
+        // It tells where the links in a path lead.
+        ran.stderr = ran.stderr.split_inclusive('\n').filter(|line| !line.starts_with("strace: ")).collect();
+        match line.contains("--json") {
+            true => assert_eq!(ran.fails_as_json(130, "interrupted"), "interrupted", "{line}"),
+            false => ran.is(130, "", "error: interrupted\n"),
+        }
+    }
+    assert_eq!(fs::read(world.default_database()).unwrap(), bytes);
 }
 
 #[test]
