@@ -16,6 +16,7 @@ use crate::cli::Format;
 use crate::config::Config;
 use crate::core::app::{AppId, check_model, parse_app_nums};
 use crate::error::{Error, Kind, Result};
+use crate::host::clock;
 use crate::output::human::env_variables;
 
 const AFTER_HELP: &str = "\
@@ -57,6 +58,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Answer> {
         let message = format!("command '{}' was not found, or is no program", program.to_string_lossy());
         return Err(Error::usage(message).hint("check its name, or the PATH"));
     }
+    clock::keep_ignored();
     let outcomes = give(&Request { apps, pair: None, hold: None, probe: config.probe }, config)?;
     let mut command = Command::new(program);
     command.args(arguments).envs(outcomes.iter().flat_map(|outcome| env_variables(&outcome.allocation)));

@@ -1,10 +1,10 @@
 //! Time, sleep and Ctrl-C.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use jiff::Timestamp;
 use signal_hook::consts::SIGINT;
@@ -38,6 +38,22 @@ impl HostClock {
         };
         Ok(Self { start: Instant::now(), interrupted })
     }
+}
+
+/// Leaves Ctrl-C ignored, also by the commands that this process becomes, where whoever started it had
+/// it ignored, as a shell does for what runs in the background.
+pub(crate) fn keep_ignored() {
+    if is_ignored(SIGINT) {
+        // A flag that nothing sets.
+        INTERRUPTED.get_or_init(Arc::default);
+    }
+}
+
+/// Whether a signal is ignored, as far as the system tells: see `proc_pid_status(5)`.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set >> (signal - 1) & 1 == 1)
 }
 
 /// Whether the user has asked to stop.

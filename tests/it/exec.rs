@@ -46,6 +46,20 @@ fn it_is_the_same_process_so_a_signal_is_its_own() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn an_interrupt_that_was_ignored_stays_ignored() {
+    let world = world();
+    for (trap, is_ignored) in [("trap '' INT; ", true), ("", false)] {
+        let exec = "-q exec --model m --app 1 -- grep SigIgn /proc/self/status";
+        let line = format!("{trap}exec {} {exec}", env!("CARGO_BIN_EXE_manage-ports"));
+        let mut shell = Command::new("/bin/sh");
+        let ran = Ran::of(shell.args(["-c", &line]).current_dir(world.path("")));
+        let set = u64::from_str_radix(ran.ok().trim_start_matches("SigIgn:").trim(), 16).unwrap();
+        assert_eq!(set & 0b10 != 0, is_ignored, "{trap}{ran:?}");
+    }
+}
+
+#[test]
 fn the_answer_is_durable_and_the_database_free_when_the_command_runs() {
     let world = world();
     let ran =
