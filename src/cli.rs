@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::CompleteEnv;
 
 use crate::commands::{self, Answer};
@@ -118,6 +118,7 @@ pub(crate) enum ColorWhen {
 }
 
 #[derive(Subcommand)]
+#[command(defer = true)] // To build all of them takes longer than to parse.
 enum Command {
     Allocate(commands::allocate::Args),
     Reserve(commands::reserve::Args),
@@ -138,7 +139,7 @@ enum Command {
 ///
 /// The one failure that ended it, not yet printed.
 pub fn run(args: &[OsString]) -> Result<ExitCode> {
-    let completing = CompleteEnv::with_factory(<Cli as clap::CommandFactory>::command)
+    let completing = CompleteEnv::with_factory(Cli::command)
         .var(COMPLETE_VARIABLE)
         .try_complete(args, std::env::current_dir().ok().as_deref());
     match completing {
@@ -151,7 +152,10 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(err) if !err.use_stderr() => {
-            let text = err.render();
+            // Help tells of all commands, so it needs them all built.
+            let mut command = Cli::command();
+            command.build();
+            let text = command.try_get_matches_from(args).err().unwrap_or(err).render();
             if wants_colour(colour_flag(args), io::stdout().is_terminal()) {
                 write!(out, "{}", text.ansi())?;
             } else {

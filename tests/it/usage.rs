@@ -770,6 +770,8 @@ fn help_of_every_command_has_examples() {
             let examples = help.split_once("Examples:\n").expect("examples").1;
             assert!(examples.contains(&format!("manage-ports {command}")), "{help}");
             assert!(help.contains("Usage: manage-ports"), "{help}");
+            let about = help.lines().next().unwrap();
+            assert!(all.contains(&format!("  {about}\n")), "{about} in {all}");
         }
     }
     assert!(all.contains("Exit codes:") && all.contains("130"), "{all}");
