@@ -490,8 +490,8 @@ fn one_app_asked_for_by_24_outlives_a_power_cut() {
 
 #[test]
 fn answers_around_a_checkpoint_outlive_a_power_cut() {
-    // The program's own checkpoint comes at 128 frames, SQLite's at 1,000.
-    for frames in [120, 980] {
+    // The program's own checkpoint comes at 64 frames, SQLite's at 1,000.
+    for frames in [56, 980] {
         let world = World::new();
         world.database(SCHEMA, &[row("other", 1, 5001, 8001)]);
         let log = log(&world);
@@ -499,7 +499,7 @@ fn answers_around_a_checkpoint_outlive_a_power_cut() {
             log.execute("UPDATE port_configurations SET is_available = 1", []).unwrap();
         }
         drop(log);
-        // The last of the first wave finds nobody waiting; the second wave goes on after it.
+        // The first of the second wave finds nobody waiting; the others go on after it.
         let Some(report) = storm(&world, None, &[allocate(1..=12), allocate(13..=24)]) else { return };
         assert!(report.first_page.is_some_and(|answers| answers < 24), "no checkpoint before the last answer");
     }

@@ -27,7 +27,7 @@ use rusqlite::{
 
 use tempfile::TempDir;
 
-use self::durable::{Log, Queue, Turn, create_folder, folder_of, has_log, is_on_network, sync_folder};
+use self::durable::{LONG, Log, Queue, Turn, create_folder, folder_of, has_log, is_on_network, sync_folder};
 use super::settle::{Step, settled, steps};
 use super::{Choose, Database, Missing, Mode, Outcome, Plan, Select, Store, StoreError, Waiting, select};
 use crate::core::allocation::Allocation;
@@ -96,6 +96,9 @@ impl Sqlite {
             log.prepare()?;
             // The last writer out does not copy the log: that is done when it is long.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            if turn.came_at_once() && frames(connection) >= LONG {
+                checkpoint(connection);
+            }
         }
         let value = self.retry.run(|| {
             connection.execute_batch(match log {
@@ -113,16 +116,8 @@ impl Sqlite {
             Ok(value)
         })?;
         if let Some(log) = log {
-            if log.is_too_long() {
-                checkpoint(connection);
-            }
             drop(turn);
             log.sync()?;
-            if log.is_long()
-                && let Some(_turn) = Queue::open(&path).try_enter()
-            {
-                checkpoint(connection);
-            }
         }
         Ok(value)
     }
@@ -387,10 +382,18 @@ fn journal_mode(connection: &Connection) -> Result<String, StoreError> {
     Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?)
 }
 
-/// Copies the log into the database and empties it, unless that would have to wait.
+/// How many frames the log holds; its file may be longer.
+fn frames(connection: &Connection) -> i64 {
+    connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1)).unwrap_or(0)
+}
+
+/// Copies the log into the database as far as that need not wait. If all of it is, the next write
+/// starts the log anew.
 fn checkpoint(connection: &Connection) {
-    let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
-    log::debug!("checkpoint: {}", if done.is_ok_and(|is_busy| !is_busy) { "done" } else { "put off" });
+    let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        Ok(row.get::<_, i64>("log")? == row.get::<_, i64>("checkpointed")?)
+    });
+    log::debug!("checkpoint: {}", if done.is_ok_and(|is_whole| is_whole) { "done" } else { "put off" });
 }
 
 /// Prepares a statement on the table's columns, and says so where one is missing.

@@ -44,14 +44,14 @@ use std::thread;
 use super::super::StoreError;
 use crate::core::retry::Retry;
 
-/// How many frames a log may hold before it is copied into the database, when nobody waits.
+/// With how many frames a log is copied into the database before the next write, if nobody waits;
+/// SQLite itself does so at 1,000.
 ///
 /// A process that comes alone reads the whole log first, about 3 µs a frame; a copy costs about
-/// 0.8 ms, and an allocation writes 7 frames. Their sum is least at about 60 frames.
-const FRAMES: u64 = 64;
-
-/// How many frames a log may hold whoever waits.
-const FRAMES_MAX: u64 = 4000;
+/// 0.8 ms, and an allocation writes 7 frames. Their sum is least at about 60 frames. The copy comes
+/// before the write, as a log starts anew only while the process that copied it is there, and it
+/// starts anew in its own file: to sync what makes a file longer takes twice as long.
+pub(super) const LONG: i64 = 64;
 
 /// The write-ahead log of a database that a connection of ours has open.
 pub(super) struct Log {
@@ -78,28 +78,16 @@ impl Log {
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
-
-    /// Whether the log is to be copied into the database while nobody waits.
-    pub(super) fn is_long(&self) -> bool {
-        self.frames() >= FRAMES
-    }
-
-    /// Whether the log is to be copied into the database whoever waits.
-    pub(super) fn is_too_long(&self) -> bool {
-        self.frames() >= FRAMES_MAX
-    }
-
-    /// How many frames fit in the log's length: a header of 32 bytes, then 24 and a page each.
-    fn frames(&self) -> u64 {
-        self.file.metadata().map_or(0, |log| log.len().saturating_sub(32) / (24 + 4096))
-    }
 }
 
 /// The lock file on which our processes wait for each other; none where it cannot be made.
 pub(super) struct Queue(Option<File>);
 
 /// A turn at the head of the queue, which ends on drop.
-pub(super) struct Turn(Option<File>);
+pub(super) struct Turn {
+    lock: Option<File>,
+    came_at_once: bool,
+}
 
 impl Queue {
     /// Opens the queue of a database whose folder exists.
@@ -131,11 +119,10 @@ impl Queue {
     /// # Errors
     ///
     /// [`StoreError::Interrupted`].
-    pub(super) fn enter(&self, retry: &Retry) -> Result<Turn, StoreError> {
-        let Some(file) = &self.0 else { return Ok(Turn(None)) };
-        let file = file.try_clone()?;
+    pub(super) fn enter(self, retry: &Retry) -> Result<Turn, StoreError> {
+        let Some(file) = self.0 else { return Ok(Turn::NONE) };
         match file.try_lock() {
-            Ok(()) => return Ok(Turn(Some(file))),
+            Ok(()) => return Ok(Turn { lock: Some(file), came_at_once: true }),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(err)) => return Ok(Turn::without(&err)),
         }
@@ -147,31 +134,33 @@ impl Queue {
             return Ok(Turn::without(&err));
         }
         match retry.wait("its turn among other processes", |pause| turn.recv_timeout(pause).ok()) {
-            Ok(Ok(file)) => Ok(Turn(Some(file))),
+            Ok(Ok(file)) => Ok(Turn { lock: Some(file), came_at_once: false }),
             Ok(Err(err)) => Ok(Turn::without(&err)),
-            Err(StoreError::Locked { .. }) => Ok(Turn(None)),
+            Err(StoreError::Locked { .. }) => Ok(Turn::NONE),
             Err(other) => Err(other),
         }
-    }
-
-    /// Takes a turn if nobody has one or waits for one.
-    pub(super) fn try_enter(&self) -> Option<Turn> {
-        let file = self.0.as_ref()?.try_clone().ok()?;
-        file.try_lock().is_ok().then_some(Turn(Some(file)))
     }
 }
 
 impl Turn {
+    /// A turn without a queue.
+    const NONE: Self = Self { lock: None, came_at_once: false };
+
+    /// Whether nobody else had a turn or waited for one.
+    pub(super) fn came_at_once(&self) -> bool {
+        self.came_at_once
+    }
+
     /// A turn where there is no queue, for this reason.
     fn without(why: &io::Error) -> Self {
         log::debug!("no turn in the queue: {why}");
-        Self(None)
+        Self::NONE
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(file) = &self.0 {
+        if let Some(file) = &self.lock {
             // The process's end unlocks it as well.
             let _ = file.unlock();
         }
