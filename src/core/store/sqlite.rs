@@ -355,7 +355,7 @@ fn connect(path: &Path, extra: OpenFlags) -> Result<Connection, StoreError> {
 /// To be asked in a transaction: the database may be made while we look.
 fn is_made(transaction: &Connection) -> Result<bool, StoreError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'port_configurations')";
-    if transaction.query_row(sql, [], |row| row.get(0))? {
+    if transaction.prepare_cached(sql)?.query_row([], |row| row.get(0))? {
         return Ok(true);
     }
     // Nothing was ever in it: so does a writer leave it that died while it made the database.
