@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::CompleteEnv;
 
 use crate::commands::{self, Answer};
@@ -41,11 +41,9 @@ nearest one above, then the defaults.";
 #[derive(Parser)]
 #[command(name = "manage-ports", version, styles = STYLES, after_help = AFTER_HELP, max_term_width = 100)]
 #[command(arg_required_else_help = false, subcommand_required = true, disable_help_subcommand = true)]
-pub(crate) struct Cli {
+struct Root {
     #[command(flatten)]
-    pub(crate) global: GlobalArgs,
-    #[command(subcommand)]
-    command: Command,
+    global: GlobalArgs,
 }
 
 /// The flags of every command, as given.
@@ -118,7 +116,7 @@ pub(crate) enum ColorWhen {
 }
 
 #[derive(Subcommand)]
-#[command(defer = true)] // To build all of them takes longer than to parse.
+#[command(defer = true)]
 enum Command {
     Allocate(commands::allocate::Args),
     Reserve(commands::reserve::Args),
@@ -139,7 +137,7 @@ enum Command {
 ///
 /// The one failure that ended it, not yet printed.
 pub fn run(args: &[OsString]) -> Result<ExitCode> {
-    let completing = CompleteEnv::with_factory(Cli::command)
+    let completing = CompleteEnv::with_factory(command)
         .var(COMPLETE_VARIABLE)
         .try_complete(args, std::env::current_dir().ok().as_deref());
     match completing {
@@ -149,13 +147,10 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
     }
 
     let mut out = BufWriter::new(Pipe::new(io::stdout().lock()));
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
+    let (global, command) = match parse(args) {
+        Ok(parsed) => parsed,
         Err(err) if !err.use_stderr() => {
-            // Help tells of all commands, so it needs them all built.
-            let mut command = Cli::command();
-            command.build();
-            let text = command.try_get_matches_from(args).err().unwrap_or(err).render();
+            let text = err.render();
             if wants_colour(colour_flag(args), io::stdout().is_terminal()) {
                 write!(out, "{}", text.ansi())?;
             } else {
@@ -166,9 +161,9 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
         }
         Err(err) => return Err(Error::parsing(&err)),
     };
-    log::start(cli.global.verbose, cli.global.quiet, wants_colour(cli.global.color, io::stderr().is_terminal()));
-    let config = || Config::resolve(&cli.global);
-    let answer = match cli.command {
+    log::start(global.verbose, global.quiet, wants_colour(global.color, io::stderr().is_terminal()));
+    let config = || Config::resolve(&global);
+    let answer = match command {
         Command::Allocate(args) => commands::allocate::run(&args, &config()?, &mut out),
         Command::Reserve(args) => commands::reserve::run(&args, &config()?, &mut out),
         Command::Exec(args) => commands::exec::run(&args, &config()?),
@@ -186,6 +181,29 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
         Answer::Yes => ExitCode::SUCCESS,
         Answer::No => ExitCode::from(1),
     })
+}
+
+/// The whole command line.
+pub(crate) fn command() -> clap::Command {
+    Command::augment_subcommands(Root::command())
+}
+
+/// Parses with the command alone that the arguments name: to build all of them, and to copy the
+/// global flags to each, takes longer than the rest of the parsing. If that fails, all are built to
+/// say what is wrong.
+fn parse(args: &[OsString]) -> clap::error::Result<(GlobalArgs, Command)> {
+    let commands = Command::augment_subcommands(clap::Command::default());
+    let named = args.iter().skip(1).find_map(|arg| commands.find_subcommand(arg));
+    let parsed = named.and_then(|named| Root::command().subcommand(named.clone()).try_get_matches_from(args).ok());
+    let matches = match parsed {
+        Some(matches) => matches,
+        None => {
+            let mut command = command();
+            command.build();
+            command.try_get_matches_from(args)?
+        }
+    };
+    Ok((GlobalArgs::from_arg_matches(&matches)?, Command::from_arg_matches(&matches)?))
 }
 
 /// Whether an error is to be printed as JSON, judged without parsing: parsing may be what failed.

@@ -6,12 +6,12 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches, ValueEnum};
+use clap::{FromArgMatches, ValueEnum};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::Shells;
 
 use super::{Answer, open_store};
-use crate::cli::{COMPLETE_VARIABLE, Cli, GlobalArgs};
+use crate::cli::{self, COMPLETE_VARIABLE, GlobalArgs};
 use crate::config::Config;
 use crate::core::allocation::Allocation;
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Answer> {
     let shells = Shells::builtins();
     let completer =
         shells.completer(&shell).ok_or_else(|| Error::usage(format!("no completions for the shell '{shell}'")))?;
-    let command = Cli::command();
+    let command = cli::command();
     let name = command.get_name();
     completer.write_registration(COMPLETE_VARIABLE, name, name, name, out)?;
     Ok(Answer::Yes)
@@ -85,7 +85,7 @@ fn candidates(names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
 /// The rows of the database that the unfinished command line names; none if that fails, for there
 /// is nowhere to say so.
 fn rows() -> Vec<Allocation> {
-    let matches = Cli::command().ignore_errors(true).try_get_matches_from(words());
+    let matches = cli::command().ignore_errors(true).try_get_matches_from(words());
     let Some(Ok(flags)) = matches.ok().map(|matches| GlobalArgs::from_arg_matches(&matches)) else { return Vec::new() };
     let Ok(mut config) = Config::resolve(&flags) else { return Vec::new() };
     config.timeout = config.timeout.min(PATIENCE);

@@ -2,11 +2,10 @@
 
 use std::io::Write;
 
-use clap::CommandFactory;
 use clap_mangen::Man;
 
 use super::Answer;
-use crate::cli::Cli;
+use crate::cli;
 use crate::error::{Error, Result};
 
 const AFTER_HELP: &str = "\
@@ -24,7 +23,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Answer> {
-    let mut root = Cli::command();
+    let mut root = cli::command();
     root.build();
     let page = match &args.command {
         None => root,
