@@ -61,15 +61,17 @@ CREATE UNIQUE INDEX ix_port_configurations_backend_port ON port_configurations (
 /// A SQLite file; without a connection while it was not made yet.
 pub(super) struct Sqlite {
     path: PathBuf,
+    /// Where SQLite's other files stand: beside the database itself, not beside a link to it.
+    real_path: PathBuf,
     retry: Retry,
     connection: Option<Connection>,
 }
 
 impl Sqlite {
     pub(super) fn open(path: &Path, missing: Missing, retry: Retry) -> Result<Self, StoreError> {
-        let mut store = Self { path: path.to_owned(), retry, connection: None };
+        let mut store = Self { path: path.to_owned(), real_path: path.to_owned(), retry, connection: None };
         if has_content(&store.path)? {
-            let connection = connect(&store.path, OpenFlags::empty())?;
+            let connection = store.connect(OpenFlags::empty())?;
             let is_made = store.retry.run(|| is_made(&*connection.unchecked_transaction()?));
             store.connection = is_made.map_err(|err| newer(&store.path).unwrap_or(err))?.then_some(connection);
         }
@@ -79,6 +81,16 @@ impl Sqlite {
         Ok(store)
     }
 
+    fn connect(&mut self, extra: OpenFlags) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        self.real_path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        connection.busy_timeout(std::time::Duration::ZERO)?;
+        // The last reader out leaves a log as it found it, and takes away one that came with it.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log(&self.real_path))?;
+        Ok(connection)
+    }
+
     /// Runs `decide` in one write transaction, in its turn, and makes what it wrote durable.
     fn write<T>(
         &self,
@@ -86,10 +98,9 @@ impl Sqlite {
         mut decide: impl FnMut(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
-        let path = real_path(&self.path);
         // The mode decides, not the file: an empty log may lie beside a database that has none.
         let log = match self.retry.run(|| journal_mode(connection))?.as_str() {
-            "wal" => Log::open(&path)?,
+            "wal" => Log::open(&self.real_path)?,
             _ => None,
         };
         if let Some(log) = &log {
@@ -124,7 +135,7 @@ impl Sqlite {
 
     /// Waits for a turn to write.
     fn enter(&self) -> Result<Turn, StoreError> {
-        Queue::open(&real_path(&self.path)).enter(&self.retry)
+        Queue::open(&self.real_path).enter(&self.retry)
     }
 
     /// Opens a database that was not made yet, making its file and folders as far as they are missing.
@@ -134,7 +145,7 @@ impl Sqlite {
         create_folder(folder_of(&self.path))?;
         let turn = self.enter()?;
         let is_empty = !has_content(&self.path)?;
-        let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_CREATE)?;
+        let connection = self.connect(OpenFlags::SQLITE_OPEN_CREATE)?;
         if is_empty && !is_on_network(folder_of(&self.path)) {
             self.retry.run(|| Ok(connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?))?;
         }
@@ -152,11 +163,10 @@ impl Sqlite {
 
     /// Makes rows durable that others may have committed without syncing.
     fn sync_rows_of_others(&self) -> Result<(), StoreError> {
-        let path = real_path(&self.path);
-        if let Some(log) = Log::open(&path)? {
+        if let Some(log) = Log::open(&self.real_path)? {
             log.sync()?;
         }
-        Ok(sync_folder(folder_of(&path))?)
+        Ok(sync_folder(folder_of(&self.real_path))?)
     }
 }
 
@@ -257,7 +267,7 @@ impl Store for Sqlite {
     fn mode(&mut self) -> Result<Mode, StoreError> {
         let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
         let journal = self.retry.run(|| journal_mode(connection))?;
-        let has_queue = Queue::open(&real_path(&self.path)).is_kept();
+        let has_queue = Queue::open(&self.real_path).is_kept();
         Ok(Mode { journal, waiting: if has_queue { Waiting::LockFile } else { Waiting::Retrying } })
     }
 
@@ -334,20 +344,6 @@ fn newer(path: &Path) -> Option<StoreError> {
     (header.starts_with(b"SQLite format 3\0") && version > 2).then(|| {
         unusable(format!("was made by a newer SQLite: its file format is {version}, this program reads 1 and 2"))
     })
-}
-
-/// Where SQLite's other files stand: beside the database itself, not beside a link to it.
-fn real_path(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn connect(path: &Path, extra: OpenFlags) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(std::time::Duration::ZERO)?;
-    // The last reader out leaves a log as it found it, and takes away one that came with it.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log(&real_path(path)))?;
-    Ok(connection)
 }
 
 /// Whether the table is there; a database with something else in it and no table is an error.
