@@ -188,8 +188,8 @@ fn preconfigured_pairs(config: &Config, model: &str) -> Result<HashMap<AppId, Po
     let mut pairs = HashMap::new();
     if let Some(path) = &config.preconfigured {
         let entries = port_config::read(path).map_err(|err| Error::new(Kind::Config, err.context("preconfigured")))?;
-        for (app, pair) in entries.into_iter().filter(|(app, _)| app.model == model) {
-            pairs.entry(app).or_insert(pair);
+        for entry in entries.into_iter().filter(|entry| entry.app.model == model) {
+            pairs.entry(entry.app).or_insert(entry.pair);
         }
     }
     Ok(pairs)

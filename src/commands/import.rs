@@ -83,11 +83,11 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     });
     let added = added.map_err(|err| on_database(err, config))?;
     if !import.conflicts.is_empty() && !args.skip_conflicts {
-        let lines: Vec<_> = import.conflicts.iter().map(|((app, _), why)| format!("\n  - {app}: {why}")).collect();
+        let lines: Vec<_> = import.conflicts.iter().map(|(entry, why)| format!("\n  - {}: {why}", entry.app)).collect();
         let message = format!("{} conflict(s), nothing was imported:{}", lines.len(), lines.concat());
         return Err(Error::msg(Kind::Conflict, message).hint("--skip-conflicts imports the others"));
     }
-    skipped.extend(import.conflicts.into_iter().map(|((app, _), why)| (app, why)));
+    skipped.extend(import.conflicts.into_iter().map(|(entry, why)| (entry.app, why)));
 
     for (app, why) in &skipped {
         log::warn!("{app} is skipped: {why}");
@@ -130,14 +130,14 @@ fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Vec<Entry>,
         let pair = pair.and_then(|pair| pair.ok_or_else(|| "its files declare no ports".to_owned()));
         match (row, pair) {
             (Some(row), Ok(pair)) if row.ports() == pair.ports().map(i64::from) => {
-                entries.push((row.app.clone(), pair));
+                entries.push(Entry { app: row.app.clone(), pair, until: None });
             }
             // It has its ports; what its files say is for `check` to judge.
             (Some(_), _) => {}
             (None, pair) => {
                 let named = check_directory(&app.model, app_num);
                 match named.map_err(|why| format!("its directory is no app's: {why}")).and(pair) {
-                    Ok(pair) => entries.push((app, pair)),
+                    Ok(pair) => entries.push(Entry { app, pair, until: None }),
                     Err(why) => skipped.push((app, why)),
                 }
             }

@@ -2,11 +2,21 @@
 
 use std::collections::{HashMap, HashSet};
 
+use jiff::Timestamp;
+
 use super::allocation::{Allocation, PortPair};
 use super::app::AppId;
 
 /// An app and the pair that it is said to have.
-pub type Entry = (AppId, PortPair);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose the ports are.
+    pub app: AppId,
+    /// The ports.
+    pub pair: PortPair,
+    /// The moment until which they are held for it, where one is told.
+    pub until: Option<Timestamp>,
+}
 
 /// What becomes of the entries of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,14 +40,15 @@ pub fn plan(entries: &[Entry], rows: &[Allocation]) -> Import {
     for row in rows {
         known.insert(&row.app, row.ports());
     }
-    for (app, pair) in entries {
+    for entry in entries {
+        let Entry { app, pair, .. } = entry;
         let ports = pair.ports().map(i64::from);
         match known.obstacle(app, ports) {
             Some(_) if known.pairs.contains(&(app.clone(), ports)) => import.existing += 1,
-            Some(why) => import.conflicts.push(((app.clone(), *pair), why)),
+            Some(why) => import.conflicts.push((entry.clone(), why)),
             None => {
                 known.insert(app, ports);
-                import.new.push((app.clone(), *pair));
+                import.new.push(entry.clone());
             }
         }
     }
@@ -79,7 +90,8 @@ mod tests {
     use super::*;
 
     fn entry(model: &str, app_num: i64, backend: u16, frontend: u16) -> Entry {
-        (AppId::new(model, app_num), PortPair::new(backend, frontend).unwrap())
+        let pair = PortPair::new(backend, frontend).unwrap();
+        Entry { app: AppId::new(model, app_num), pair, until: None }
     }
 
     #[test]
@@ -99,7 +111,7 @@ mod tests {
         let import = plan(&entries, &rows);
         assert_eq!(import.new, [entry("c", 1, 5005, 8005), entry("e", 1, 5061, 6000)]);
         assert_eq!(import.existing, 2);
-        let conflicts: Vec<_> = import.conflicts.iter().map(|((app, _), why)| format!("{app}: {why}")).collect();
+        let conflicts: Vec<_> = import.conflicts.iter().map(|(entry, why)| format!("{}: {why}", entry.app)).collect();
         assert_eq!(
             conflicts,
             [

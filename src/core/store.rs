@@ -18,6 +18,7 @@ pub use self::postgres::Server;
 use super::allocation::{Allocation, ForeignMetadata, PortPair};
 use super::app::AppId;
 use super::conflict::UniqueIndex;
+use super::import::Entry;
 use super::policy::Refusal;
 use super::ports::PortSet;
 use super::retry::Retry;
@@ -27,10 +28,10 @@ use super::retry::Retry;
 /// It may run again when the transaction is tried again.
 pub type Choose<'a> = dyn FnMut(&[&AppId], &PortSet) -> Result<Vec<PortPair>, Refusal> + 'a;
 
-/// Names apps and pairs to add to all rows, as they are inside the write transaction.
+/// Names what to add to all rows, as they are inside the write transaction.
 ///
 /// It may run again when the transaction is tried again.
-pub type Plan<'a> = dyn FnMut(&[Allocation]) -> Vec<(AppId, PortPair)> + 'a;
+pub type Plan<'a> = dyn FnMut(&[Allocation]) -> Vec<Entry> + 'a;
 
 /// Picks from all rows, as they are inside the write transaction, the ones to remove.
 pub type Select<'a> = dyn FnMut(Vec<Allocation>) -> Vec<Allocation> + 'a;

@@ -1,4 +1,5 @@
-//! The platform's `port_config.json`: ports that were planned for apps before they were made.
+//! The platform's `port_config.json`: ports that were planned for apps before they were made. What
+//! `list --json` prints is of the same form, and tells of reservations, too.
 
 use std::fs;
 use std::io;
@@ -52,7 +53,8 @@ fn checked(entry: &Value) -> Result<Entry> {
     let as_port = |port: i64| u16::try_from(port).ok();
     let pair = as_port(backend).zip(as_port(frontend)).and_then(|(backend, frontend)| PortPair::new(backend, frontend));
     let Some(pair) = pair else { bail!("ports {backend} and {frontend} are not two ports from 1 to 65535") };
-    Ok((AppId::new(model, app_num), pair))
+    let until = entry.get("reserved_until").and_then(|until| until.as_str()?.parse().ok());
+    Ok(Entry { app: AppId::new(model, app_num), pair, until })
 }
 
 /// The first of these keys that has a value.
@@ -90,11 +92,15 @@ mod tests {
     #[test]
     fn both_spellings_are_read_and_other_keys_ignored() {
         let entries = read_text(
-            r#"[{"model_name":"a","app_number":1,"backend_port":5001,"frontend_port":8001,"note":[1]},
-                {"model":"b","app_num":2,"backend_port":5003,"frontend_port":8003}]"#,
+            r#"[{"model_name":"a","app_number":1,"backend_port":5001,"frontend_port":8001,"reserved_until":"soon"},
+                {"model":"b","app_num":2,"backend_port":5003,"frontend_port":8003,
+                 "reserved_until":"2026-01-01T10:00:00Z","note":[1]}]"#,
         );
         let pair = |backend, frontend| PortPair::new(backend, frontend).unwrap();
-        assert_eq!(entries.unwrap(), [(AppId::new("a", 1), pair(5001, 8001)), (AppId::new("b", 2), pair(5003, 8003))]);
+        let a = Entry { app: AppId::new("a", 1), pair: pair(5001, 8001), until: None };
+        let until = "2026-01-01T10:00:00Z".parse().ok();
+        let b = Entry { app: AppId::new("b", 2), pair: pair(5003, 8003), until };
+        assert_eq!(entries.unwrap(), [a, b]);
     }
 
     #[test]

@@ -518,6 +518,10 @@ fn a_team_moves_over_with_one_line() {
     );
     assert_eq!(sorted(world.rows()), sorted(old.rows()));
     assert_eq!(world.rows().len(), platform_rows().len() + 1);
+    let held = |world: &World| world.line("list --state reserved --format csv").stdout;
+    let until = |csv: String| csv.lines().nth(1).map(|line| line.rsplit(',').next().unwrap().to_owned());
+    assert!(until(held(&old)).is_some());
+    assert_eq!(until(held(&world)), until(held(&old)), "a reservation moves, too");
 }
 
 #[test]

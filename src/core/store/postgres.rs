@@ -51,6 +51,7 @@ use super::{Choose, Database, Missing, Mode, Outcome, Plan, Select, Store, Store
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::conflict::UniqueIndex;
+use crate::core::import::Entry;
 use crate::core::ports::PortSet;
 use crate::core::retry::Retry;
 
@@ -242,8 +243,8 @@ impl Store for Postgres {
             return Ok(Vec::new());
         }
         let (mut added, ids) = self.write(!has_table, all_rows, |rows, now| {
-            let new = plan(&rows).into_iter().map(|(app, pair)| Allocation::new(app, pair, None, now));
-            let new: Vec<_> = new.collect();
+            let new = plan(&rows).into_iter();
+            let new: Vec<_> = new.map(|Entry { app, pair, until }| Allocation::new(app, pair, until, now)).collect();
             Ok((new.clone(), Writes { insert: new, ..Writes::default() }))
         })?;
         identify(added.iter_mut(), &ids);

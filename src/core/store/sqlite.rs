@@ -33,6 +33,7 @@ use super::{Choose, Database, Missing, Mode, Outcome, Plan, Select, Store, Store
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::conflict::UniqueIndex;
+use crate::core::import::Entry;
 use crate::core::ports::PortSet;
 use crate::core::retry::Retry;
 
@@ -236,7 +237,8 @@ impl Store for Sqlite {
             }
             let is_new_database = make(transaction)?;
             let now = self.retry.timestamp();
-            let mut added: Vec<_> = rows.into_iter().map(|(app, pair)| Allocation::new(app, pair, None, now)).collect();
+            let mut added: Vec<_> =
+                rows.into_iter().map(|Entry { app, pair, until }| Allocation::new(app, pair, until, now)).collect();
             for row in &mut added {
                 row.id = insert(transaction, row)?;
             }
