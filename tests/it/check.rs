@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::fixture::{Ran, SCHEMA, WEAK_SCHEMA, World, not_run, row};
+use super::fixture::{Ran, SCHEMA, WEAK_SCHEMA, World, free_ports, not_run, row};
 
 /// One of every kind of conflict, on a table that stops none of them.
 fn conflicts() -> World {
@@ -318,6 +318,52 @@ fn a_file_that_names_every_port_makes_a_short_report() {
         "{:?}",
         check.stdout.lines().max_by_key(|line| line.len())
     );
+}
+
+#[test]
+fn with_a_probe_every_address_counts_and_udp_does_not() {
+    let datagrams = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let udp = i64::from(datagrams.local_addr().unwrap().port());
+    for address in ["0.0.0.0:0", "127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = TcpListener::bind(address) else {
+            not_run(&format!("listening on {address}: this machine has no such address"));
+            continue;
+        };
+        let busy = i64::from(listener.local_addr().unwrap().port());
+        let [free, other] = free_ports().map(i64::from);
+        let world = World::new();
+        world.database(SCHEMA, &[row("there", 1, busy, free), row("gone", 1, udp, other)]);
+        world.apps(["there/app1"]);
+        let report: Value = serde_json::from_str(&world.line("check --probe --json").stdout).unwrap();
+        let ports: Vec<_> = report["listeners"].as_array().unwrap().iter().map(|found| &found["port"]).collect();
+        assert_eq!(ports, [busy], "{address}");
+        let is_listening = |found: &&Value| found["kind"] == "orphan_listening";
+        assert_eq!(report["warnings"].as_array().unwrap().iter().filter(is_listening).count(), 0, "{address}");
+
+        world.sql("UPDATE port_configurations SET model = 'away' WHERE model = 'there'");
+        let report: Value = serde_json::from_str(&world.line("check --probe --json").stdout).unwrap();
+        let warned: Vec<_> = report["warnings"].as_array().unwrap().iter().filter(is_listening).collect();
+        assert_eq!(warned.len(), 1, "{address}: {warned:?}");
+        assert_eq!(warned[0]["ports"], json!([busy]), "{address}");
+    }
+}
+
+#[test]
+fn an_apps_directory_that_is_a_file_is_a_warning_and_an_empty_one_makes_orphans() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001)]);
+    world.write("generated/apps", "a file");
+    let check = world.line("check");
+    assert_eq!((check.code, check.stderr.as_str()), (Some(0), ""));
+    assert!(check.stdout.starts_with("✓ No port conflicts found.\n! 1 warning(s):\n"), "{check:?}");
+    assert!(check.stdout.contains("generated/apps is not a folder; make it readable"), "{check:?}");
+    assert_eq!(world.line("check --strict").code, Some(1));
+
+    fs::remove_file(world.path("generated/apps")).unwrap();
+    world.apps([""; 0]);
+    let expected = "✓ No port conflicts found.\n! 1 warning(s):\n  \
+                    - m/app1 has no directory m/app1; `cleanup` removes the allocation\n";
+    world.line("check").is(0, expected, "");
 }
 
 #[test]

@@ -35,25 +35,49 @@ fn a_file_in_either_spelling_is_imported_once() {
     }
 }
 
+/// The rows that the platform's own file names, where it is there.
+fn platforms_own_rows(test: &str) -> Option<Vec<Row>> {
+    let file = shared(test)?.join("data/port_config.json");
+    let entries: Vec<Value> = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let number = |entry: &Value, key: &str| entry[key].as_i64().unwrap();
+    let of = |entry: &Value| {
+        let model = entry["model_name"].as_str().unwrap();
+        row(model, number(entry, "app_number"), number(entry, "backend_port"), number(entry, "frontend_port"))
+    };
+    Some(entries.iter().map(of).collect())
+}
+
 #[test]
 fn the_platforms_own_file_is_imported() {
-    let Some(shared) = shared("the_platforms_own_file_is_imported") else { return };
-    let file = shared.join("data/port_config.json");
-    let entries: Vec<Value> = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    let number = |entry: &Value, key: &str| entry[key].as_i64().unwrap();
-    let expected: Vec<_> = entries
-        .iter()
-        .map(|entry| {
-            let model = entry["model_name"].as_str().unwrap();
-            row(model, number(entry, "app_number"), number(entry, "backend_port"), number(entry, "frontend_port"))
-        })
-        .collect();
-    let world = World::new();
-    for imported in [expected.len(), 0] {
-        let ran = world.run(["import", "--json", file.to_str().unwrap()]);
-        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
-        assert_eq!((&report["imported"], &report["existing"]), (&json!(imported), &json!(expected.len() - imported)));
-        assert_eq!(world.rows(), expected);
+    let test = "the_platforms_own_file_is_imported";
+    let Some(expected) = platforms_own_rows(test) else { return };
+    let original = fs::read_to_string(shared(test).unwrap().join("data/port_config.json")).unwrap();
+    for content in [original, port_config(&expected, SPELLINGS[1])] {
+        let world = World::new();
+        world.write("ports.json", content);
+        for imported in [expected.len(), 0] {
+            let report: Value = serde_json::from_str(&world.line("import --json ports.json").stdout).unwrap();
+            let counts = (&report["imported"], &report["existing"]);
+            assert_eq!(counts, (&json!(imported), &json!(expected.len() - imported)));
+            assert_eq!(world.rows(), expected);
+        }
+    }
+}
+
+#[test]
+fn one_conflict_among_750_entries_and_nothing_is_imported() {
+    for spelling in SPELLINGS {
+        let world = World::new();
+        let (model, app_num, backend, frontend) = platform_rows()[700].clone();
+        let before = [row("other", 1, 4001, backend)];
+        world.database(SCHEMA, &before);
+        world.write("ports.json", port_config(&platform_rows(), spelling));
+        let why = format!("{model}/app{app_num}: port {backend} is the frontend of other/app1");
+        world.line("import ports.json").fails(6, &["1 conflict(s), nothing was imported", &why]);
+        assert_eq!(world.rows(), before);
+        let ran = world.line("import ports.json --skip-conflicts");
+        assert_eq!(ran.stdout, "✓ Imported 749 allocation(s), 0 existing, 1 skipped\n", "{ran:?}");
+        assert!(!world.rows().contains(&row(&model, app_num, backend, frontend)));
     }
 }
 
@@ -171,17 +195,7 @@ fn a_database_made_from_app_folders_equals_what_they_declare() {
 
 #[test]
 fn the_folders_of_the_platforms_own_file_are_imported() {
-    let Some(shared) = shared("the_folders_of_the_platforms_own_file_are_imported") else { return };
-    let entries: Vec<Value> =
-        serde_json::from_str(&fs::read_to_string(shared.join("data/port_config.json")).unwrap()).unwrap();
-    let number = |entry: &Value, key: &str| entry[key].as_i64().unwrap();
-    let mut expected: Vec<_> = entries
-        .iter()
-        .map(|entry| {
-            let model = entry["model_name"].as_str().unwrap();
-            row(model, number(entry, "app_number"), number(entry, "backend_port"), number(entry, "frontend_port"))
-        })
-        .collect();
+    let Some(mut expected) = platforms_own_rows("the_folders_of_the_platforms_own_file_are_imported") else { return };
     let world = World::new();
     declare(&world, &expected);
     assert_eq!(world.line("import --from-apps").code, Some(0));
