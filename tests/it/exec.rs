@@ -18,6 +18,16 @@ fn script(world: &World, script: &str) -> Command {
     command
 }
 
+/// The same command with an ear for Ctrl-C, which tests that run in a shell's background lack.
+fn hearing_interrupts(command: &Command) -> Command {
+    let mut hearing = Command::new("/usr/bin/env");
+    hearing.arg("--default-signal=INT").arg(command.get_program()).args(command.get_args()).env_clear();
+    if let Some(folder) = command.get_current_dir() {
+        hearing.current_dir(folder);
+    }
+    hearing
+}
+
 #[test]
 fn the_command_finds_its_ports_and_keeps_its_status_and_output() {
     let world = world();
@@ -34,8 +44,11 @@ fn it_is_the_same_process_so_a_signal_is_its_own() {
     use std::os::unix::process::ExitStatusExt;
     let world = world();
     for (signal, number) in [("TERM", 15), ("INT", 2)] {
-        let mut child =
-            script(&world, "echo $$; read line").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = hearing_interrupts(&script(&world, "echo $$; read line"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut pid = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut pid).unwrap();
         assert_eq!(pid.trim(), child.id().to_string());
@@ -53,7 +66,7 @@ fn an_interrupt_that_was_ignored_stays_ignored() {
         let exec = "-q exec --model m --app 1 -- grep SigIgn /proc/self/status";
         let line = format!("{trap}exec {} {exec}", env!("CARGO_BIN_EXE_manage-ports"));
         let mut shell = Command::new("/bin/sh");
-        let ran = Ran::of(shell.args(["-c", &line]).current_dir(world.path("")));
+        let ran = Ran::of(&mut hearing_interrupts(shell.args(["-c", &line]).current_dir(world.path(""))));
         let set = u64::from_str_radix(ran.ok().trim_start_matches("SigIgn:").trim(), 16).unwrap();
         assert_eq!(set & 0b10 != 0, is_ignored, "{trap}{ran:?}");
     }
