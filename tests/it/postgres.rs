@@ -34,6 +34,15 @@ fn created(children: Vec<std::process::Child>) -> BTreeSet<Row> {
     children.into_iter().map(answer).collect()
 }
 
+/// Waits for what another process is about to do, and fails if it does not.
+#[track_caller]
+fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it does not come");
+    }
+}
+
 fn sorted(rows: Vec<Row>) -> BTreeSet<Row> {
     assert_distinct(&rows);
     rows.into_iter().collect()
@@ -187,7 +196,7 @@ fn sixty_callers_outlive_a_crash_of_the_server() {
     let children: Vec<_> =
         (1..=30).map(|n| world.start(&format!("allocate --model waiting --app {n} --json"))).collect();
     let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'";
-    while world.server().sql(waiting) != "30\n" {}
+    wait_until(|| world.server().sql(waiting) == "30\n");
     server.crash();
     let answers = created(children);
     drop(lock);
@@ -325,10 +334,10 @@ fn ctrl_c_ends_the_wait_on_both_sides() {
     let waiting = |mode| {
         world.server().sql(&format!("SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = '{mode}' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"))
     };
-    while waiting("ShareRowExclusiveLock") == "0\n" {}
+    wait_until(|| waiting("ShareRowExclusiveLock") == "1\n");
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(finish(child).fails_as_json(130, "interrupted"), "interrupted");
-    while waiting("ShareRowExclusiveLock") != "0\n" {}
+    wait_until(|| waiting("ShareRowExclusiveLock") == "0\n");
     drop(lock);
     assert_eq!(world.rows(), []);
 }
