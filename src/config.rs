@@ -208,6 +208,12 @@ fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String) -> Error)
         return Err(wrong("expected a path or a URL, it is empty".to_owned()));
     }
     let Some((scheme, rest)) = name.to_str().and_then(|name| name.split_once("://")) else {
+        // A slip in a URL must not become a file, with its password for a name.
+        if name.to_str().is_some_and(is_almost_postgresql) {
+            return Err(wrong(
+                "a PostgreSQL URL begins with postgresql:// and names a user, a host and a database".into(),
+            ));
+        }
         return if name == ":memory:" { Err(in_memory()) } else { Ok(Database::Sqlite(base.join(name))) };
     };
     // "sqlite+pysqlite" names a Python driver as well, which is nothing to us.
@@ -229,6 +235,12 @@ fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String) -> Error)
         Some("" | ":memory:") => Err(in_memory()),
         Some(path) => Ok(Database::Sqlite(base.join(path))),
     }
+}
+
+/// Whether a name that is no URL was meant for one of PostgreSQL: `postgresql:/…`, `postgres//…`.
+fn is_almost_postgresql(name: &str) -> bool {
+    let rest = name.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '_'));
+    name.starts_with("postgres") && (rest.starts_with(':') || rest.starts_with("//"))
 }
 
 fn limits(ports: &Ports) -> std::result::Result<Limits, String> {
@@ -324,6 +336,12 @@ mod tests {
         for bad in [":memory:", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/x", "mysql://h/d"] {
             assert!(path(bad).is_err(), "{bad}");
         }
+        for slip in ["postgresql:/u:pw@h/d", "postgresql//u:pw@h/d", "postgres:u:pw@h/d", "postgresql+psycopg2:u:pw@h"]
+        {
+            let message = path(slip).unwrap_err();
+            assert!(message.contains("postgresql://") && !message.contains("pw"), "{message}");
+        }
+        assert!(path("postgresql.db").is_ok() && path("postgres/ports.db").is_ok());
         for scheme in ["postgres", "postgresql", "postgresql+psycopg2"] {
             let named = named_database(&format!("{scheme}://u:secret@h:6000/d").into(), Path::new(""), Error::usage);
             let Ok(Database::Postgres(server)) = named else { panic!("{scheme} is not known") };

@@ -116,15 +116,20 @@ impl Error {
                     .hint("`manage-ports check` shows what is wrong with its rows")
             }
             StoreError::Locked { waited, tries, what } => {
+                let (state, hint) = match database {
+                    Database::Sqlite(_) => {
+                        ("still locked", "see who has it open with `fuser`, or allow a longer --timeout")
+                    }
+                    Database::Postgres(_) => {
+                        ("still busy", "see who is at work in pg_stat_activity, or allow a longer --timeout")
+                    }
+                };
                 let waited = waited.as_secs_f64();
                 Self::msg(
                     Kind::Locked,
-                    format!("database {name} is still locked: waited {waited:.1} s for {what}, tried {tries} times"),
+                    format!("database {name} is {state}: waited {waited:.1} s for {what}, tried {tries} times"),
                 )
-                .hint(match database {
-                    Database::Sqlite(_) => "see who has it open with `fuser`, or allow a longer --timeout",
-                    Database::Postgres(_) => "see who is at work in pg_stat_activity, or allow a longer --timeout",
-                })
+                .hint(hint)
             }
             StoreError::Interrupted => Self::msg(Kind::Interrupted, "interrupted"),
             StoreError::Refused(_) => Self::msg(Kind::Conflict, "the ports asked for cannot be had"),

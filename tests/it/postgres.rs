@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::fixture::{Ran, Row, World, answered, platform_rows, row, shared};
 use super::platform::python_with_sqlalchemy;
 use super::server::{SCHEMA, Server};
-use super::storm::{CONFIG, assert_distinct, finish, is_created, lowest_slots};
+use super::storm::{CONFIG, assert_distinct, finish, is_created, lowest_slots, two_ports_in_either_role};
 
 /// A world with an empty database of the shared server, and a line that says so where there is none.
 fn world(what: &str) -> Option<World> {
@@ -81,6 +81,13 @@ fn forty_for_one_app_get_one_row() {
     }
     assert_eq!(made, 1, "one process made the row");
     assert_eq!(world.rows(), [row("m", 7, 5001, 8001)]);
+}
+
+#[test]
+fn of_forty_who_ask_for_two_ports_in_either_role_one_gets_them() {
+    let Some(world) = world("forty processes for two ports") else { return };
+    world.sql(SCHEMA);
+    two_ports_in_either_role(&world);
 }
 
 #[test]
@@ -302,6 +309,9 @@ fn a_commit_whose_confirmation_is_lost_is_looked_up() {
         assert!(is_created(ran.ok()), "it was this call that made the row: {ran:?}");
         assert_eq!(answered(ran.ok()), *world.rows().last().unwrap());
         assert_eq!(world.rows().len(), 1);
+        let reserved = through(&format!("reserve --model m --app {n} --for 1h --json"));
+        assert!(!is_created(reserved.ok()), "{reserved:?}");
+        assert_eq!(world.line("list --state reserved --format plain").ok().lines().count(), 1);
         through(&format!("release m {n}")).is(0, &format!("✓ Released ports for m/app{n}\n"), "");
         assert_eq!(world.rows(), []);
     }
@@ -319,7 +329,7 @@ fn a_wait_for_the_lock_ends_with_the_timeout() {
     let message = world.line("allocate --model m --app 3 --timeout 300ms --json").fails_as_json(3, "locked");
     assert!(start.elapsed() >= Duration::from_millis(300));
     assert!(message.contains("waited 0.3 s for other writers"), "{message}");
-    world.line("release m 1 --timeout 0s").fails(3, &["is still locked", "hint:"]);
+    world.line("release m 1 --timeout 0s").fails(3, &["is still busy", "hint:"]);
     // What only reads does not wait, and neither does an answer about a row that is there.
     assert_eq!(world.line("list --timeout 0s --format plain").ok().lines().count(), 1);
     world.line("allocate --model m --app 1 --timeout 0s --format plain").is(0, "5001 8001\n", "");
@@ -353,10 +363,75 @@ fn an_answer_outlives_a_crash_even_where_the_server_need_not_wait() {
     world.server().server().crash();
     assert_eq!(world.rows(), [row("ours", 1, 5001, 8001)]);
 
-    world.sql("INSERT INTO port_configurations (model, app_num, backend_port, frontend_port) VALUES ('theirs', 1, 5003, 8003)");
+    world.sql(&format!("ALTER DATABASE {} RESET synchronous_commit", world.server().name()));
+    let columns = "(model, app_num, backend_port, frontend_port)";
+    world.sql(&format!(
+        "SET synchronous_commit = off; INSERT INTO port_configurations {columns} VALUES ('theirs', 1, 5003, 8003)"
+    ));
     world.line("allocate --model theirs --app 1 --format plain").is(0, "5003 8003\n", "");
     world.server().server().crash();
     assert_eq!(world.rows(), [row("ours", 1, 5001, 8001), row("theirs", 1, 5003, 8003)]);
+}
+
+#[test]
+fn a_table_that_does_not_take_what_is_written_is_an_error() {
+    let Some(world) = world("triggers") else { return };
+    world.sql(SCHEMA);
+    world.line("allocate --model m --app 1-2").ok();
+    let before = world.rows();
+    world.sql(
+        "CREATE FUNCTION stays() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER stays BEFORE INSERT OR UPDATE OR DELETE ON port_configurations
+          FOR EACH ROW EXECUTE FUNCTION stays()",
+    );
+    world.apps([""]);
+    for line in [
+        "allocate --model new --app 1",
+        "allocate --model new --app 1-2",
+        "reserve --model m --app 1 --for 1h",
+        "release m 1",
+        "cleanup -q",
+    ] {
+        world.line(line).fails(3, &["did not take what was written"]);
+        assert_eq!(world.rows(), before, "{line}");
+    }
+}
+
+#[test]
+fn rows_of_others_may_lack_what_they_need() {
+    let Some(world) = world("rows of others") else { return };
+    world.sql(SCHEMA);
+    world.sql(
+        "ALTER TABLE port_configurations ALTER model DROP NOT NULL, ALTER frontend_port DROP NOT NULL,
+          ALTER app_num TYPE bigint, ALTER created_at TYPE timestamp;
+         INSERT INTO port_configurations (model, app_num, backend_port, frontend_port, created_at)
+          VALUES (NULL, 1, -5, NULL, 'infinity'), ('m', 8589934592, 5001, 8001, '2026-01-02 03:04:05.678901')",
+    );
+    let list = world.line("list --format csv");
+    let lines: Vec<_> = list.ok().lines().collect();
+    assert!(lines[1].starts_with(",1,-5,0,") && lines[2].starts_with("m,8589934592,5001,8001,"), "{list:?}");
+    assert!(lines[2].contains("2026-01-02T03:04:05.678901Z"), "{list:?}");
+    world.line("allocate --model m --app 1 --format plain").is(0, "5003 8003\n", "");
+    world.apps([""]);
+    world.line("cleanup -q --json").ok();
+    assert_eq!(world.server().sql("SELECT count(*) FROM port_configurations"), "0\n");
+}
+
+#[test]
+fn of_several_hosts_the_one_that_answers_is_taken() {
+    let Some(world) = world("several hosts") else { return };
+    world.sql(SCHEMA);
+    let (silent, port) = (TcpListener::bind("127.0.0.1:0").unwrap(), world.server().server().port());
+    let [nobody] = super::fixture::free_ports();
+    let silent = silent.local_addr().map(|address| (address.port(), silent)).unwrap();
+    let hosts = format!("127.0.0.1:{nobody},127.0.0.1:{},127.0.0.1:{port}", silent.0);
+    let url = format!("postgresql://postgres@{hosts}/{}", world.server().name());
+    let allocate = ["allocate", "--model", "m", "--app", "1", "--format", "plain", "--database"];
+    let run = |query: &str| world.run(allocate.into_iter().map(str::to_owned).chain([format!("{url}?{query}")]));
+    run("connect_timeout=1").is(0, "5001 8001\n", "");
+    run("connect_timeout=1&target_session_attrs=read-write").is(0, "5001 8001\n", "");
+    let address = format!("postgresql://postgres@/{}?hostaddr=127.0.0.1&port={port}", world.server().name());
+    assert_eq!(world.run(["list", "--format", "plain", "--database", &address]).ok().lines().count(), 1);
 }
 
 /// The least that a role needs, as README.md has it.

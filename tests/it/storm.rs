@@ -147,6 +147,28 @@ fn eighty_beside_the_platform_and_neither_fails() {
     assert_eq!(answers, assert_sound(&world.default_database()).into_iter().collect());
 }
 
+/// Forty ask for the same two ports, half of them the other way round, which no index forbids.
+#[track_caller]
+pub fn two_ports_in_either_role(world: &World) {
+    let children: Vec<_> = (1..=40)
+        .map(|n| {
+            let (backend, frontend) = if n % 2 == 0 { (7001, 7003) } else { (7003, 7001) };
+            world.start(&format!("allocate --model m --app {n} --backend-port {backend} --frontend-port {frontend}"))
+        })
+        .collect();
+    let codes: Vec<_> = children.into_iter().map(|child| finish(child).code.unwrap()).collect();
+    assert_eq!(codes.iter().filter(|&&code| code == 0).count(), 1, "{codes:?}");
+    assert_eq!(codes.iter().filter(|&&code| code == 6).count(), 39, "{codes:?}");
+    assert_eq!(world.rows().len(), 1);
+}
+
+#[test]
+fn of_forty_who_ask_for_two_ports_in_either_role_one_gets_them() {
+    let world = world();
+    world.database(SCHEMA, &[]);
+    two_ports_in_either_role(&world);
+}
+
 #[test]
 fn what_was_answered_outlives_any_kill() {
     let world = world();

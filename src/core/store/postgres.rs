@@ -14,12 +14,13 @@
 //!   one trip is sent together and answered in order.
 //! - *An answer is durable.* A commit returns once it is on the server's disk, and on its synchronous
 //!   standbys; a setting of `synchronous_commit = off` is overruled. Others' rows are seen only after
-//!   that, unless the server runs with `off`: then an answer about a row that was there follows a
-//!   commit of its own, which takes all before it to the disk
+//!   that, unless they commit with `off`: where the log is not all on the disk, an answer about a row
+//!   that was there follows a commit of its own, which takes all before it along
 //!   (<https://www.postgresql.org/docs/current/wal-async-commit.html>).
 //! - *A commit whose outcome is unknown is looked up.* A connection may be lost between a commit and its
-//!   confirmation. Each transaction knows its id, and the server what became of it
-//!   (`txid_status`, <https://www.postgresql.org/docs/current/functions-info.html>).
+//!   confirmation. Under the lock, when the transaction is over one way or the other, the rows tell
+//!   which: all that it wrote is there, and nothing that it removed, or it is repeated. Its id would
+//!   not tell (`txid_status`): after a crash, the server gives the same one to somebody else.
 //! - *Whatever is safe to repeat is repeated*, under the deadline of [`Retry`]: a server that starts or
 //!   has no connection free, a connection lost before the commit, a deadlock, a constraint that
 //!   somebody who does not lock was quicker to meet.
@@ -36,8 +37,7 @@ mod values;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt;
-use futures_util::future::{OptionFuture, try_join_all, try_join3, try_join4};
+use futures_util::future::{try_join, try_join_all, try_join3};
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
@@ -45,7 +45,7 @@ use tokio_postgres::{Client, Error, Row};
 use self::error::unusable;
 use self::link::{Failure, LOST, Link};
 pub use self::server::Server;
-use self::values::{Integer, Moment};
+use self::values::{Integer, Moment, Text};
 use super::settle::{Step, settled, steps};
 use super::{Choose, Database, Missing, Mode, Outcome, Plan, Select, Store, StoreError, Waiting, select};
 use crate::core::allocation::Allocation;
@@ -80,10 +80,9 @@ CREATE UNIQUE INDEX ix_port_configurations_frontend_port ON port_configurations 
 /// The advisory lock under which the table is made: "ports" in ASCII, a number that nobody else has.
 const MAKING: i64 = 0x70_6f72_7473;
 
-/// The transaction's id. Its commit waits for the disk, even where the server lets others not wait.
-const ID_OF_A_DURABLE_TRANSACTION: &str = "\
-SELECT txid_current(), set_config('synchronous_commit', CASE current_setting('synchronous_commit')
- WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)";
+/// Lets the transaction's commit wait for the disk, even where the server lets others not wait.
+const WAIT_FOR_THE_DISK: &str = "\
+SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
 
 /// The most rows that one statement writes, each with five parameters: a statement has 65,535
 /// (<https://www.postgresql.org/docs/current/limits.html>).
@@ -107,8 +106,6 @@ struct Writes {
 
 /// A transaction that holds its lock.
 struct Begun<R> {
-    /// Its number, by which it can be asked for later.
-    id: i64,
     /// What it read.
     read: R,
     /// Whether it made the table.
@@ -148,28 +145,30 @@ impl Postgres {
             let begun = link.ask(retry, async |client| begin(client, left, makes_table, &read).await);
             let decided = begun.map_err(StoreError::from).and_then(|begun| {
                 let (value, writes) = decide(begun.read, retry.timestamp())?;
-                Ok((begun.id, begun.made_table, value, writes))
+                Ok((begun.made_table, value, writes))
             });
-            let (id, made_table, value, writes) = decided.inspect_err(|_| link.roll_back())?;
-            let new: Vec<_> = writes.insert.iter().map(|row| row.app.clone()).collect();
+            let (made_table, value, writes) = decided.inspect_err(|_| link.roll_back())?;
             let ids = match link.finish(retry, async |client| writes.commit(client).await) {
-                Ok(ids) => ids,
+                Ok(Some(ids)) => ids,
+                Ok(None) => {
+                    link.roll_back();
+                    return Err(unusable("did not take what was written: it has a trigger, rule or policy of its own"));
+                }
                 Err(Failure::Store(err)) => {
                     link.roll_back();
                     return Err(err);
                 }
                 Err(Failure::Lost) => {
                     log::debug!("the connection was lost in a commit, looking up what became of it");
-                    if !retry.run(|| link.has_committed(retry, id))? {
-                        return Err(LOST);
-                    }
-                    let rows = retry.run(|| Ok(link.ask(retry, async |client| existing(client, &new).await)?))?;
-                    rows.into_iter().flatten().map(|row| (row.app, row.id)).collect()
+                    let rows = retry.run(|| {
+                        let left = retry.left();
+                        let begun = link.ask(retry, async |client| begin(client, left, false, all_rows).await);
+                        link.roll_back();
+                        Ok(begun?.read)
+                    })?;
+                    writes.found_in(&rows).ok_or(LOST)?
                 }
             };
-            if ids.len() != new.len() {
-                return Err(unusable("did not keep a new row: it has a trigger or a rule of its own"));
-            }
             Ok((value, ids, made_table))
         })?;
         if made_table {
@@ -178,13 +177,14 @@ impl Postgres {
         Ok((value, ids))
     }
 
-    /// Makes all rows that can be seen durable, where the server lets writers not wait for that.
+    /// Makes all rows that can be seen durable, whose writers need not have waited for that.
     fn sync_rows_of_others(&mut self) -> Result<(), StoreError> {
-        let is_on = self.ask(async |client| {
-            let row = client.query_typed_one("SELECT current_setting('synchronous_commit') <> 'off'", &[]).await?;
-            row.try_get(0)
+        let is_durable = self.ask(async |client| {
+            let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN true
+                       ELSE pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn() END";
+            client.query_typed_one(sql, &[]).await?.try_get(0)
         })?;
-        if is_on { Ok(()) } else { self.ask(sync) }
+        if is_durable { Ok(()) } else { self.ask(sync) }
     }
 }
 
@@ -314,26 +314,42 @@ async fn begin<R>(
         is_missing
     };
     let lock = if makes_table { lock.to_owned() } else { format!("{begin}; {lock}") };
-    let ((), id, read) =
-        try_join3(client.batch_execute(&lock), client.query_typed_one(ID_OF_A_DURABLE_TRANSACTION, &[]), read(client))
-            .await?;
-    Ok(Begun { id: id.try_get(0)?, read, made_table })
+    let ((), read) = try_join(client.batch_execute(&format!("{lock}; {WAIT_FOR_THE_DISK}")), read(client)).await?;
+    Ok(Begun { read, made_table })
 }
 
 impl Writes {
-    /// Writes and commits, and returns the ids of new rows.
-    async fn commit(&self, client: &Client) -> Result<HashMap<AppId, i64>, Error> {
+    /// Writes and commits, and returns the ids of new rows; nothing if the table did not take all of it
+    /// as it is. That is seen before the commit, but for one new row, which is sent along with it.
+    async fn commit(&self, client: &Client) -> Result<Option<HashMap<AppId, i64>>, Error> {
+        let is_one = self.insert.len() == 1 && self.update.is_empty() && self.delete.is_empty();
         let insert = try_join_all(self.insert.chunks(ROWS_MAX).map(|rows| insert(client, rows)));
-        let update = (!self.update.is_empty()).then(|| update_metadata(client, &self.update));
-        let delete = (!self.delete.is_empty()).then(|| delete(client, &self.delete));
-        let (ids, ..) = try_join4(
-            insert,
-            OptionFuture::from(update).map(Option::transpose),
-            OptionFuture::from(delete).map(Option::transpose),
-            client.batch_execute("COMMIT"),
-        )
-        .await?;
-        Ok(ids.into_iter().flatten().collect())
+        let (inserted, updated, deleted) = if is_one {
+            (try_join(insert, client.batch_execute("COMMIT")).await?.0, 0, 0)
+        } else {
+            try_join3(insert, update_metadata(client, &self.update), delete(client, &self.delete)).await?
+        };
+        let ids: HashMap<_, _> = inserted.into_iter().flatten().collect();
+        let has_id = |row: &Allocation| ids.contains_key(&(row.app.clone(), row.ports()));
+        if (updated, deleted) != (self.update.len(), self.delete.len()) || !self.insert.iter().all(has_id) {
+            return Ok(None);
+        }
+        if !is_one {
+            client.batch_execute("COMMIT").await?;
+        }
+        Ok(Some(ids.into_iter().map(|((app, _), id)| (app, id)).collect()))
+    }
+
+    /// The ids of new rows, if these rows are what a commit of this leaves.
+    fn found_in(&self, rows: &[Allocation]) -> Option<HashMap<AppId, i64>> {
+        let same = |new: &Allocation, row: &Allocation| Allocation { id: row.id, ..new.clone() } == *row;
+        let by_id: HashMap<_, _> = rows.iter().map(|row| (row.id, row)).collect();
+        let is_updated = self.update.iter().all(|new| by_id.get(&new.id).is_some_and(|row| same(new, row)));
+        let is_deleted = self.delete.iter().all(|id| !by_id.contains_key(id));
+        let inserted =
+            self.insert.iter().map(|new| Some((new.app.clone(), rows.iter().find(|row| same(new, row))?.id)));
+        let inserted = inserted.collect::<Option<_>>()?;
+        (is_updated && is_deleted).then_some(inserted)
     }
 }
 
@@ -370,7 +386,7 @@ async fn taken_ports(client: &Client, apps: &[AppId]) -> Result<(PortSet, bool),
         for column in 0..2 {
             taken.extend(u16::try_from(row.try_get::<_, Integer>(column)?.0).ok());
         }
-        has_row |= row.try_get::<_, bool>(2)?;
+        has_row |= row.try_get::<_, Option<bool>>(2)?.unwrap_or_default();
     }
     Ok((taken, has_row))
 }
@@ -383,8 +399,8 @@ fn models_and_nums(apps: &[AppId]) -> (Vec<&str>, Vec<i64>) {
     (models, apps.iter().map(|app| app.app_num).collect())
 }
 
-/// Writes new rows, at most [`ROWS_MAX`], and returns their ids.
-async fn insert(client: &Client, rows: &[Allocation]) -> Result<Vec<(AppId, i64)>, Error> {
+/// Writes new rows, at most [`ROWS_MAX`], and returns each as it was written, with its id.
+async fn insert(client: &Client, rows: &[Allocation]) -> Result<Vec<((AppId, [i64; 2]), i64)>, Error> {
     let now = rows.first().and_then(|row| row.created_at).and_then(|time| SystemTime::try_from(time).ok());
     // A list of values costs a third of what arrays do, as a server must plan it anew each time.
     let list: Vec<_> = (0..rows.len())
@@ -402,7 +418,7 @@ async fn insert(client: &Client, rows: &[Allocation]) -> Result<Vec<(AppId, i64)
     let sql = format!(
         "INSERT INTO port_configurations
          (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
-         VALUES {} RETURNING id, model, app_num",
+         VALUES {} RETURNING id, model, app_num, backend_port, frontend_port",
         list.join(", ")
     );
     let mut values: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&now, Type::TIMESTAMPTZ)];
@@ -413,12 +429,16 @@ async fn insert(client: &Client, rows: &[Allocation]) -> Result<Vec<(AppId, i64)
         values.push((&row.metadata, Type::TEXT));
     }
     let rows = client.query_typed(&sql, &values).await?;
-    let app = |row: &Row| Ok(AppId::new(row.try_get::<_, String>(1)?, row.try_get::<_, Integer>(2)?.0));
-    rows.iter().map(|row| Ok((app(row)?, row.try_get::<_, Integer>(0)?.0))).collect()
+    let integer = |row: &Row, column| row.try_get::<_, Integer>(column).map(|Integer(number)| number);
+    let app = |row: &Row| Ok(AppId::new(row.try_get::<_, Text>(1)?.0, integer(row, 2)?));
+    rows.iter().map(|row| Ok(((app(row)?, [integer(row, 3)?, integer(row, 4)?]), integer(row, 0)?))).collect()
 }
 
-/// Writes rows' metadata, and when that was.
-async fn update_metadata(client: &Client, rows: &[Allocation]) -> Result<(), Error> {
+/// Writes rows' metadata, and when that was, and returns how many rows took it.
+async fn update_metadata(client: &Client, rows: &[Allocation]) -> Result<usize, Error> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
     let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
     let metadata: Vec<_> = rows.iter().map(|row| row.metadata.as_deref()).collect();
     let now = rows.first().and_then(|row| row.updated_at).and_then(|time| SystemTime::try_from(time).ok());
@@ -426,12 +446,18 @@ async fn update_metadata(client: &Client, rows: &[Allocation]) -> Result<(), Err
          FROM unnest($1::bigint[], $2::text[]) AS new (id, metadata) WHERE rows.id = new.id";
     let values: [(&(dyn ToSql + Sync), Type); 3] =
         [(&ids, Type::INT8_ARRAY), (&metadata, Type::TEXT_ARRAY), (&now, Type::TIMESTAMPTZ)];
-    client.execute_typed(sql, &values).await.map(drop)
+    let changed = client.execute_typed(sql, &values).await?;
+    Ok(usize::try_from(changed).unwrap_or(usize::MAX))
 }
 
-async fn delete(client: &Client, ids: &[i64]) -> Result<(), Error> {
+/// Removes rows, and returns how many went.
+async fn delete(client: &Client, ids: &[i64]) -> Result<usize, Error> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
     let sql = "DELETE FROM port_configurations WHERE id = ANY ($1)";
-    client.execute_typed(sql, &[(&ids, Type::INT8_ARRAY)]).await.map(drop)
+    let changed = client.execute_typed(sql, &[(&ids, Type::INT8_ARRAY)]).await?;
+    Ok(usize::try_from(changed).unwrap_or(usize::MAX))
 }
 
 /// Commits something of its own, with which all commits before it become durable.
@@ -455,15 +481,18 @@ fn allocation(row: &Row) -> Result<Allocation, Error> {
     let time = |column| row.try_get::<_, Moment>(column).map(|Moment(time)| time);
     Ok(Allocation {
         id: row.try_get::<_, Integer>(0)?.0,
-        app: AppId::new(row.try_get::<_, String>(1)?, row.try_get::<_, Integer>(2)?.0),
+        app: AppId::new(row.try_get::<_, Text>(1)?.0, row.try_get::<_, Integer>(2)?.0),
         backend_port: row.try_get::<_, Integer>(3)?.0,
         frontend_port: row.try_get::<_, Integer>(4)?.0,
         is_available: row.try_get::<_, Option<bool>>(5)?.unwrap_or_default(),
-        metadata: row.try_get(6)?,
+        metadata: row.try_get::<_, Option<Text>>(6)?.map(|Text(text)| text),
         created_at: time(7)?,
         updated_at: time(8)?,
     })
 }
+
+/// Why a connection cannot be led to another schema.
+const POOLED: &str = "does not let a connection choose its search path: name the server itself, not a pooler";
 
 /// A schema of its own on the same server, in which a table can be made.
 pub(super) struct Scratch {
@@ -479,7 +508,13 @@ impl Scratch {
         let database = Database::Postgres(Box::new(server.with_search_path(&schema).map_err(unusable)?));
         let mut admin = Postgres::open(server, Missing::Empty, retry)?;
         admin.ask(async |client| client.batch_execute(&format!("CREATE SCHEMA {schema}")).await)?;
-        Ok(Self { admin, schema, database })
+        let scratch = Self { admin, schema, database };
+        // A pooler may leave the search path out, and everything would happen to the real table.
+        let Database::Postgres(server) = &scratch.database else { return Ok(scratch) };
+        let sees = Link::new((**server).clone())?.ask(&scratch.admin.retry, async |client| {
+            client.query_typed_one("SELECT coalesce(current_schema()::text, '')", &[]).await?.try_get::<_, String>(0)
+        })?;
+        if sees == scratch.schema { Ok(scratch) } else { Err(unusable(POOLED)) }
     }
 }
 

@@ -3,8 +3,9 @@
 use std::error::Error as _;
 use std::io::{self, ErrorKind};
 
-use tokio_postgres::Error;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::{Config, Error};
 
 use super::link::OTHERS;
 use crate::core::store::StoreError;
@@ -23,11 +24,46 @@ pub(super) fn is_lost(err: &Error) -> bool {
     }
 }
 
-/// Whether a server that refuses a connection may take it soon: it starts, or ends to start again
-/// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
-pub(super) fn is_passing(err: &Error) -> bool {
+/// What it means that a host could not be connected to, which it `was` before or was not.
+pub(super) fn refusal(err: Error, host: &Config, was: bool) -> StoreError {
+    let busy = StoreError::Busy("the server to accept connections");
+    if let Some(io) = err.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        return match io.kind() {
+            ErrorKind::InvalidData => StoreError::Unusable {
+                why: format!("cannot be trusted: {}", in_full(&err)),
+                hint: Some("see sslmode and sslrootcert"),
+            },
+            // A standby, where one that can be written was asked for: another host may take over.
+            ErrorKind::PermissionDenied if io.raw_os_error().is_none() => {
+                StoreError::Busy("a host that can be written")
+            }
+            // Somebody listened, and ended meanwhile.
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof => busy,
+            // It was there a moment ago: it is starting again, or another one takes over.
+            _ if was => StoreError::Busy("the server to come back"),
+            _ => StoreError::Unusable {
+                why: format!("cannot be reached: {}", in_full(&err)),
+                hint: Some("see that the server runs, and that its host and port are right"),
+            },
+        };
+    }
+    // It starts, or ends to start again.
     const PASSING: [SqlState; 3] = [SqlState::CANNOT_CONNECT_NOW, SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN];
-    err.code().map_or_else(|| err.is_closed(), |code| PASSING.contains(code))
+    if err.code().map_or_else(|| err.is_closed(), |code| PASSING.contains(code)) {
+        return busy;
+    }
+    match err.into() {
+        // The library has no name for a password that was asked for in vain.
+        StoreError::Unusable { why, hint: None }
+            if host.get_password().is_none() && host.get_ssl_mode() != SslMode::Require =>
+        {
+            StoreError::Unusable { why, hint: Some("a password is taken from PGPASSWORD, ~/.pgpass or the URL") }
+        }
+        other => other,
+    }
 }
 
 /// An error with all of its causes; none of them names a password.
@@ -60,7 +96,8 @@ impl From<Error> for StoreError {
             SqlState::INSUFFICIENT_PRIVILEGE => {
                 (format!("does not allow this: {message}"), Some("README.md lists what the role needs"))
             }
-            SqlState::READ_ONLY_SQL_TRANSACTION => (
+            // The second is what a standby says to a transaction that is to write.
+            SqlState::READ_ONLY_SQL_TRANSACTION | SqlState::FEATURE_NOT_SUPPORTED => (
                 format!("is read-only: {message}"),
                 Some("with several hosts, target_session_attrs=read-write finds the one that can be written"),
             ),

@@ -1,19 +1,15 @@
 //! The connection to a server: made when it is needed, made again when it was lost, and never waited
 //! for longer than the time allows.
 
-use std::error::Error as _;
 use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, Config, Error};
 
-use super::error::{in_full, is_lost, is_passing, unusable};
+use super::error::{in_full, is_lost, refusal, unusable};
 use super::server::Server;
 use crate::core::retry::Retry;
 use crate::core::store::StoreError;
@@ -100,36 +96,40 @@ impl Link {
         if self.client.as_ref().is_some_and(|client| !client.is_closed()) {
             return Ok(());
         }
+        let mut refusals = Vec::new();
+        for host in &self.server.hosts {
+            match self.connect_to(host, retry) {
+                Ok(client) => {
+                    self.client = Some(client);
+                    self.was_connected = true;
+                    return Ok(());
+                }
+                Err(err @ (StoreError::Interrupted | StoreError::Locked { .. })) => return Err(err),
+                Err(err) => refusals.push(err),
+            }
+        }
+        // A host that may soon take a connection is worth waiting for, whatever the others say.
+        Err(refusals.into_iter().min_by_key(|err| !matches!(err, StoreError::Busy(_))).unwrap_or(LOST))
+    }
+
+    fn connect_to(&self, host: &Config, retry: &Retry) -> Result<Client, StoreError> {
         let Some(runtime) = &self.runtime else { return Err(LOST) };
         let tls = self.server.verify.connector().map_err(unusable)?;
-        let connected = {
-            let connecting = pin!(self.server.config.connect(tls));
-            retry.wait("the server to answer", polled(runtime, connecting))?
-        };
-        let (client, connection) =
-            connected.map_err(|err| match err.source().and_then(|err| err.downcast_ref::<io::Error>()) {
-                Some(tls) if tls.kind() == io::ErrorKind::InvalidData => StoreError::Unusable {
-                    why: format!("cannot be trusted: {}", in_full(&err)),
-                    hint: Some("see sslmode and sslrootcert"),
-                },
-                // It was there a moment ago: it is starting again, or another one takes over.
-                Some(_) if self.was_connected => StoreError::Busy("the server to come back"),
-                Some(_) => StoreError::Unusable {
-                    why: format!("cannot be reached: {}", in_full(&err)),
+        let limit = host.get_connect_timeout().copied().unwrap_or(Duration::MAX);
+        let connecting = pin!(async { timeout(limit, host.connect(tls)).await });
+        let connected = retry.wait("the server to answer", polled(runtime, connecting))?;
+        let (client, connection) = match connected {
+            Ok(connected) => connected.map_err(|err| refusal(err, host, self.was_connected))?,
+            Err(_) => {
+                return Err(StoreError::Unusable {
+                    why: format!("cannot be reached: it did not answer within a connect_timeout of {limit:.0?}"),
                     hint: Some("see that the server runs, and that its host and port are right"),
-                },
-                None if is_passing(&err) => StoreError::Busy("the server to accept connections"),
-                None if err.code().is_none() && self.server.config.get_password().is_none() => StoreError::Unusable {
-                    why: format!("cannot be used: {}", in_full(&err)),
-                    hint: Some("a password is taken from PGPASSWORD, ~/.pgpass or the URL"),
-                },
-                None => err.into(),
-            })?;
+                });
+            }
+        };
         // It ends when the client is dropped or the connection lost, which the client tells as well.
         runtime.spawn(async { connection.await.map_or_else(|err| log::trace!("{}", in_full(&err)), drop) });
-        self.client = Some(client);
-        self.was_connected = true;
-        Ok(())
+        Ok(client)
     }
 
     /// Ends what was begun, if anything was.
@@ -149,21 +149,6 @@ impl Link {
         {
             let told = within(runtime, LEAST, client.cancel_token().cancel_query(tls));
             log::debug!("asked the server to stop: {}", if matches!(told, Some(Ok(()))) { "done" } else { "in vain" });
-        }
-    }
-
-    /// Whether a transaction was committed, of which that is not known.
-    pub(super) fn has_committed(&mut self, retry: &Retry, id: i64) -> Result<bool, StoreError> {
-        let status: Option<String> = self.ask(retry, async |client| {
-            match client.query_typed_one("SELECT txid_status($1)", &[(&id, Type::INT8)]).await {
-                // A standby that took over may never have heard of it.
-                Err(err) if err.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => Ok(None),
-                answer => answer?.try_get(0),
-            }
-        })?;
-        match status.as_deref() {
-            Some("in progress") => Err(StoreError::Busy("the server to end the transaction")),
-            status => Ok(status == Some("committed")),
         }
     }
 }

@@ -9,10 +9,11 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
 
 use super::error::in_full;
 use super::tls::Verify;
@@ -35,7 +36,7 @@ const VARIABLES: [(&str, &str); 13] = [
 ];
 
 /// The parameters of a URL. Others would change nothing or could not be met.
-const PARAMETERS: [&str; 22] = [
+const PARAMETERS: [&str; 21] = [
     "application_name",
     "channel_binding",
     "connect_timeout",
@@ -45,7 +46,6 @@ const PARAMETERS: [&str; 22] = [
     "keepalives",
     "keepalives_idle",
     "keepalives_interval",
-    "load_balance_hosts",
     "options",
     "passfile",
     "password",
@@ -67,7 +67,8 @@ const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 #[derive(Clone)]
 pub struct Server {
     parameters: BTreeMap<&'static str, String>,
-    pub(super) config: Config,
+    /// How to connect to each of its hosts, to be tried in turn.
+    pub(super) hosts: Vec<Config>,
     pub(super) verify: Verify,
 }
 
@@ -85,8 +86,13 @@ impl Server {
                 parameters.entry(key).or_insert(value);
             }
         }
-        let passfile = parameters.remove("passfile").or_else(|| variable("PGPASSFILE")).map(PathBuf::from);
-        if !parameters.contains_key("host") && !parameters.contains_key("hostaddr") {
+        if let Some(path) = variable("PGPASSFILE").or_else(|| Some(home?.join(".pgpass").to_str()?.to_owned())) {
+            parameters.entry("passfile").or_insert(path);
+        }
+        if let Some(address) = parameters.get("hostaddr").cloned() {
+            parameters.entry("host").or_insert(address);
+        }
+        if !parameters.contains_key("host") {
             let port = parameters.get("port").map_or("5432", String::as_str);
             let socket =
                 SOCKET_FOLDERS.iter().find(|folder| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists());
@@ -99,27 +105,38 @@ impl Server {
             *options = format!("{options} -csearch_path={path}").trim_start().to_owned();
         }
         parameters.entry("application_name").or_insert_with(|| "manage-ports".to_owned());
-        if !parameters.contains_key("password") {
-            let passfile = passfile.or_else(|| Some(home?.join(".pgpass")));
-            if let Some(password) = passfile.and_then(|path| password_from(&path, &parameters)) {
-                parameters.insert("password", password);
-            }
-        }
         Self::new(parameters)
     }
 
     fn new(parameters: BTreeMap<&'static str, String>) -> Result<Self, String> {
         let get = |key: &str| parameters.get(key).map(String::as_str);
-        // What a client encodes is UTF-8 here, whatever is asked for.
-        let ours = ["sslmode", "sslrootcert", "client_encoding"];
         let (sslmode, verify) = Verify::of(get("sslmode"), get("sslrootcert"))?;
-        let quoted = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");
-        let passed_on = parameters.iter().filter(|(key, _)| !ours.contains(key));
-        let text: String = passed_on.map(|(key, value)| format!("{key}='{}' ", quoted(value))).collect();
-        // Its message names a parameter and never a value.
-        let mut config: Config = text.parse().map_err(|err: tokio_postgres::Error| in_full(&err))?;
-        config.ssl_mode(sslmode);
-        Ok(Self { parameters, config, verify })
+        let passwords = match (get("password"), get("passfile")) {
+            (None, Some(path)) => passwords_in(Path::new(path)),
+            _ => Vec::new(),
+        };
+        let hosts = hosts_of(&parameters)?.into_iter().map(|[host, port, address]| {
+            let mut parameters = parameters.clone();
+            // What a client encodes is UTF-8 here, whatever is asked for.
+            parameters.retain(|key, _| {
+                !["client_encoding", "host", "hostaddr", "passfile", "port", "sslmode", "sslrootcert"].contains(key)
+            });
+            if let Some(password) = password_for(&host, &port, &parameters, &passwords) {
+                parameters.insert("password", password);
+            }
+            let is_socket = host.starts_with('/');
+            let named = [("host", host), ("port", port), ("hostaddr", address)];
+            parameters.extend(named.into_iter().filter(|(_, value)| !value.is_empty()));
+            let quoted = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");
+            let text: String = parameters.iter().map(|(key, value)| format!("{key}='{}' ", quoted(value))).collect();
+            // Its message names a parameter and never a value.
+            let mut config: Config = text.parse().map_err(|err: tokio_postgres::Error| in_full(&err))?;
+            // A socket does not leave this machine, and servers have no TLS there.
+            config.ssl_mode(if is_socket { SslMode::Disable } else { sslmode });
+            Ok(config)
+        });
+        let hosts = hosts.collect::<Result<_, String>>()?;
+        Ok(Self { parameters, hosts, verify })
     }
 
     /// The same database, seen through another search path.
@@ -143,15 +160,36 @@ impl Display for Server {
     /// Names the database as a URL without a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let get = |key: &str| self.parameters.get(key).map_or("", String::as_str);
-        let user = Some(get("user")).filter(|user| !user.is_empty()).map(|user| format!("{user}@")).unwrap_or_default();
-        let host = if get("host").is_empty() { get("hostaddr") } else { get("host") };
-        let (host, dbname) = (host, get("dbname"));
-        let port = Some(get("port")).filter(|port| !port.is_empty()).map(|port| format!(":{port}")).unwrap_or_default();
-        if host.starts_with('/') {
-            return write!(f, "postgresql://{user}{port}/{dbname}?host={host}");
+        let hosts = hosts_of(&self.parameters).unwrap_or_default();
+        let at = if get("user").is_empty() { "" } else { "@" };
+        write!(f, "postgresql://{}{at}", get("user"))?;
+        match hosts.as_slice() {
+            [[folder, port, _]] if folder.starts_with('/') => {
+                let port = if port.is_empty() { String::new() } else { format!("&port={port}") };
+                write!(f, "/{}?host={folder}{port}", get("dbname"))
+            }
+            hosts => {
+                let named = hosts.iter().map(|[host, port, _]| match (host.contains(':'), port.is_empty()) {
+                    (false, true) => host.clone(),
+                    (false, false) => format!("{host}:{port}"),
+                    (true, true) => format!("[{host}]"),
+                    (true, false) => format!("[{host}]:{port}"),
+                });
+                write!(f, "{}/{}", named.collect::<Vec<_>>().join(","), get("dbname"))
+            }
         }
-        write!(f, "postgresql://{user}{host}{port}/{dbname}")
     }
+}
+
+/// The name, the port and the address of each host; what is not given is empty. One port is all hosts'.
+fn hosts_of(parameters: &BTreeMap<&'static str, String>) -> Result<Vec<[String; 3]>, String> {
+    let list = |key: &str| parameters.get(key).map_or("", String::as_str).split(',').collect::<Vec<_>>();
+    let (names, ports, addresses) = (list("host"), list("port"), list("hostaddr"));
+    if ![1, names.len()].contains(&ports.len()) || (addresses != [""] && addresses.len() != names.len()) {
+        return Err("there must be as many ports and addresses as hosts, or one port for all".to_owned());
+    }
+    let nth = |list: &[&str], index: usize| list.get(index).or(list.first()).copied().unwrap_or_default().to_owned();
+    Ok((0..names.len()).map(|host| [nth(&names, host), nth(&ports, host), nth(&addresses, host)]).collect())
 }
 
 /// Takes a URL apart: `[user[:password]@][host[:port],…][/dbname][?key=value&…]`.
@@ -215,31 +253,41 @@ fn url_parameters(url: &str) -> Result<BTreeMap<&'static str, String>, String> {
     Ok(parameters)
 }
 
-/// The password that libpq's password file has for this connection, if the file is its owner's alone
+/// The lines of libpq's password file, if it is its owner's alone
 /// (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
-fn password_from(path: &Path, parameters: &BTreeMap<&'static str, String>) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
+fn passwords_in(path: &Path) -> Vec<Vec<String>> {
+    let Ok(text) = fs::read(path) else { return Vec::new() };
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         if fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0) {
             log::warn!("the password file {} is not used: others may read it, make it mode 0600", path.display());
-            return None;
+            return Vec::new();
         }
     }
-    let first = |key: &str, default: &str| {
-        let values = parameters.get(key).map_or("", String::as_str);
-        values.split(',').next().filter(|value| !value.is_empty()).unwrap_or(default).to_owned()
-    };
-    let host = first("host", &first("hostaddr", "localhost"));
-    let host = if SOCKET_FOLDERS.contains(&host.as_str()) { "localhost".to_owned() } else { host };
-    let user = first("user", &whoami::username().unwrap_or_default());
-    let wanted = [host, first("port", "5432"), first("dbname", &user), user];
-    text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let mut fields = fields(line);
-        let password = fields.get(4)?.clone();
-        fields.truncate(4);
-        fields.iter().zip(&wanted).all(|(field, wanted)| field == "*" || field == wanted).then_some(password)
+    let text = String::from_utf8_lossy(&text);
+    text.lines().filter(|line| !line.starts_with('#')).map(fields).collect()
+}
+
+/// The first password in these lines that is for this host, port, database and user.
+fn password_for(
+    host: &str,
+    port: &str,
+    parameters: &BTreeMap<&'static str, String>,
+    lines: &[Vec<String>],
+) -> Option<String> {
+    let given = |key: &str| parameters.get(key).cloned();
+    let host = if SOCKET_FOLDERS.contains(&host) { "localhost" } else { host };
+    let port = if port.is_empty() { "5432" } else { port };
+    let user = given("user").unwrap_or_else(|| whoami::username().unwrap_or_default());
+    let dbname = given("dbname").unwrap_or_else(|| user.clone());
+    let wanted = [host, port, &dbname, &user];
+    lines.iter().find_map(|line| match line.as_slice() {
+        [matched @ .., password] if matched.len() == wanted.len() => {
+            let is_for = matched.iter().zip(wanted).all(|(field, wanted)| field == "*" || field == wanted);
+            is_for.then(|| password.clone())
+        }
+        _ => None,
     })
 }
 
@@ -260,7 +308,7 @@ fn fields(line: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use tokio_postgres::config::{Host, SslMode};
+    use tokio_postgres::config::Host;
 
     use super::*;
 
@@ -274,27 +322,34 @@ mod tests {
     fn a_url_is_taken_apart_and_shown_without_its_password() {
         let server =
             parse("al%40ice:s%2Fcr%3At@db.example:6000/ports?connect_timeout=7&options=-cgeqo%3Doff", &[]).unwrap();
-        assert_eq!(server.config.get_user(), Some("al@ice"));
-        assert_eq!(server.config.get_password(), Some(&b"s/cr:t"[..]));
-        assert_eq!(server.config.get_hosts(), [Host::Tcp("db.example".into())]);
-        assert_eq!(server.config.get_ports(), [6000]);
-        assert_eq!(server.config.get_dbname(), Some("ports"));
-        assert_eq!(server.config.get_options(), Some("-cgeqo=off"));
-        assert_eq!(server.config.get_connect_timeout(), Some(&std::time::Duration::from_secs(7)));
+        assert_eq!(server.hosts[0].get_user(), Some("al@ice"));
+        assert_eq!(server.hosts[0].get_password(), Some(&b"s/cr:t"[..]));
+        assert_eq!(server.hosts[0].get_hosts(), [Host::Tcp("db.example".into())]);
+        assert_eq!(server.hosts[0].get_ports(), [6000]);
+        assert_eq!(server.hosts[0].get_dbname(), Some("ports"));
+        assert_eq!(server.hosts[0].get_options(), Some("-cgeqo=off"));
+        assert_eq!(server.hosts[0].get_connect_timeout(), Some(&std::time::Duration::from_secs(7)));
         assert_eq!(server.to_string(), "postgresql://al@ice@db.example:6000/ports");
     }
 
     #[test]
     fn sockets_several_hosts_and_search_paths() {
         let server = parse("/ports?host=/run/pg&search_path=a%20b,public", &[]).unwrap();
-        assert_eq!(server.config.get_hosts(), [Host::Unix("/run/pg".into())]);
-        assert_eq!(server.config.get_options(), Some(r"-csearch_path=a\ b,public"));
+        assert_eq!(server.hosts[0].get_hosts(), [Host::Unix("/run/pg".into())]);
+        assert_eq!(server.hosts[0].get_options(), Some(r"-csearch_path=a\ b,public"));
         assert_eq!(server.to_string(), "postgresql:///ports?host=/run/pg");
         let server = parse("one,[::1]:6000/d?target_session_attrs=read-write", &[]).unwrap();
-        assert_eq!(server.config.get_hosts(), [Host::Tcp("one".into()), Host::Tcp("::1".into())]);
-        assert_eq!(server.config.get_ports(), [5432, 6000]);
+        let hosts: Vec<_> = server.hosts.iter().map(|host| (host.get_hosts(), host.get_ports())).collect();
+        assert_eq!(hosts, [(&[Host::Tcp("one".into())][..], &[][..]), (&[Host::Tcp("::1".into())], &[6000])]);
+        assert_eq!(server.to_string(), "postgresql://one,[::1]:6000/d");
+        let server = parse("/d?hostaddr=127.0.0.1&port=7", &[]).unwrap();
+        assert_eq!(server.hosts[0].get_hosts(), [Host::Tcp("127.0.0.1".into())]);
+        assert_eq!(server.to_string(), "postgresql://127.0.0.1:7/d");
+        let server = parse("u@/d?host=/run/pg&port=7&sslmode=require", &[]).unwrap();
+        assert_eq!(server.hosts[0].get_ssl_mode(), SslMode::Disable);
+        assert_eq!(server.to_string(), "postgresql://u@/d?host=/run/pg&port=7");
         let encoded = parse("%2Frun%2Fpg/d", &[]).unwrap();
-        assert_eq!(encoded.config.get_hosts(), [Host::Unix("/run/pg".into())]);
+        assert_eq!(encoded.hosts[0].get_hosts(), [Host::Unix("/run/pg".into())]);
     }
 
     #[test]
@@ -309,12 +364,12 @@ mod tests {
         ];
         let server = parse("", &environment).unwrap();
         assert_eq!(server.to_string(), "postgresql://bob@elsewhere:6001/theirs");
-        assert_eq!(server.config.get_password(), Some(&b"secret"[..]));
-        assert_eq!(server.config.get_ssl_mode(), SslMode::Require);
+        assert_eq!(server.hosts[0].get_password(), Some(&b"secret"[..]));
+        assert_eq!(server.hosts[0].get_ssl_mode(), SslMode::Require);
         let server = parse("alice:mine@here/ours?sslmode=disable", &environment).unwrap();
         assert_eq!(server.to_string(), "postgresql://alice@here:6001/ours");
-        assert_eq!(server.config.get_password(), Some(&b"mine"[..]));
-        assert_eq!(server.config.get_ssl_mode(), SslMode::Disable);
+        assert_eq!(server.hosts[0].get_password(), Some(&b"mine"[..]));
+        assert_eq!(server.hosts[0].get_ssl_mode(), SslMode::Disable);
     }
 
     #[test]
@@ -342,8 +397,8 @@ mod tests {
         let server = parse("u:p%20'%5C@h1,h2:7/d?options=-cx%3Dy&sslmode=require", &[]).unwrap();
         let url = server.secret_url();
         let again = parse(url.strip_prefix("postgresql://").unwrap(), &[]).unwrap();
-        assert!(again.config == server.config);
-        assert_eq!(again.config.get_password(), Some(&b"p '\\"[..]));
+        assert!(again.hosts == server.hosts);
+        assert_eq!(again.hosts[0].get_password(), Some(&b"p '\\"[..]));
     }
 
     #[test]
@@ -359,7 +414,7 @@ mod tests {
         .unwrap();
         let password = |url| {
             let server = Server::parse(url, &|_| None, Some(home.path())).unwrap();
-            server.config.get_password().map(|password| String::from_utf8(password.to_vec()).unwrap())
+            server.hosts[0].get_password().map(|password| String::from_utf8(password.to_vec()).unwrap())
         };
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(password("u@h/d:b").as_deref(), Some(r"s:e\c"));
@@ -367,6 +422,8 @@ mod tests {
         assert_eq!(password("u:mine@h/d:b").as_deref(), Some("mine"));
         assert_eq!(password("u@elsewhere/d"), None);
         assert_eq!(password("u@/d?host=/tmp").as_deref(), Some("here"));
+        let second = Server::parse("u@elsewhere,h:5433/d", &|_| None, Some(home.path())).unwrap();
+        assert_eq!(second.hosts[1].get_password(), Some(&b"last"[..]), "each host has its own");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(password("u@h/d:b"), None);
     }

@@ -42,13 +42,14 @@ impl Verify {
         };
         Ok(match (sslmode.unwrap_or("prefer"), &roots) {
             ("disable", _) => (SslMode::Disable, Self::Nothing),
-            ("prefer", _) => (SslMode::Prefer, Self::Nothing),
+            // Without TLS first, for libpq: what it allows to be less safe is no loss.
+            ("prefer" | "allow", _) => (SslMode::Prefer, Self::Nothing),
             // With a root certificate, libpq takes it for verify-ca.
             ("require", Roots::System) => (SslMode::Require, Self::Nothing),
             ("require" | "verify-ca", _) => (SslMode::Require, Self::Authority(roots)),
             ("verify-full", _) => (SslMode::Require, Self::Name(roots)),
             (other, _) => {
-                let known = "disable, prefer, require, verify-ca or verify-full";
+                let known = "disable, allow, prefer, require, verify-ca or verify-full";
                 return Err(format!("sslmode '{other}' is not known: expected {known}"));
             }
         })
@@ -93,16 +94,17 @@ impl Roots {
         }
         Err(match self {
             Self::System => {
-                "this machine has no root certificates: install ca-certificates, or name sslrootcert".into()
+                "cannot be used: this machine has no root certificates: install ca-certificates, or name sslrootcert"
+                    .into()
             }
-            Self::File(path) => format!("sslrootcert {} holds no certificate", path.display()),
+            Self::File(path) => format!("cannot be used: sslrootcert {} holds no certificate", path.display()),
         })
     }
 }
 
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    certificates.map_err(|err| format!("sslrootcert {} cannot be read: {err}", path.display()))
+    certificates.map_err(|err| format!("cannot be used: sslrootcert {} cannot be read: {err}", path.display()))
 }
 
 /// Accepts a certificate whatever host it names, if it is from one of the authorities, if any are asked for.

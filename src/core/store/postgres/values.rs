@@ -5,7 +5,7 @@ use std::error::Error;
 use jiff::Timestamp;
 use tokio_postgres::types::{FromSql, Type, accepts};
 
-/// A number of any width; somebody else may have made the table.
+/// A number of any width, 0 where there is none; somebody else may have made the table.
 pub(super) struct Integer(pub(super) i64);
 
 impl<'a> FromSql<'a> for Integer {
@@ -17,7 +17,26 @@ impl<'a> FromSql<'a> for Integer {
         }))
     }
 
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(0))
+    }
+
     accepts!(INT2, INT4, INT8);
+}
+
+/// A text, empty where there is none; a server that knows no encodings sends whatever it was given.
+pub(super) struct Text(pub(super) String);
+
+impl<'a> FromSql<'a> for Text {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(String::from_utf8_lossy(raw).into_owned()))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(String::new()))
+    }
+
+    accepts!(TEXT, VARCHAR, BPCHAR, NAME, UNKNOWN);
 }
 
 /// A time, where there is one that can be told: a server also knows infinity.
