@@ -274,10 +274,10 @@ fn proxy(server: &'static Server, commit: Commit) -> (u16, Arc<AtomicBool>) {
                 let mut buffer = [0; 65536];
                 while let Ok(count @ 1..) = client.read(&mut buffer) {
                     let text = &buffer[..count];
-                    if text.windows(6).any(|word| word == b"COMMIT") && !seen.swap(true, Ordering::SeqCst) {
+                    if text.windows(7).any(|word| word == b"COMMIT\0") && !seen.swap(true, Ordering::SeqCst) {
                         if commit == Commit::Lost {
                             let _ = client.shutdown(std::net::Shutdown::Both);
-                            return;
+                            break;
                         }
                         confirmed.store(true, Ordering::SeqCst);
                     }

@@ -7,8 +7,8 @@
 //!   transactions see it only if the platform's are serialisable, too. Nor are they faster, see
 //!   `cargo bench`: what a call costs is its connection.
 //! - *The queue is the server's*, and fair. `lock_timeout` and `statement_timeout` bound the wait by
-//!   what is left of `--timeout`, and `idle_in_transaction_session_timeout` the lock of a process that
-//!   was stopped or cut off while it held it.
+//!   what is left of `--timeout`, and `idle_in_transaction_session_timeout` by less the lock of a
+//!   process that was stopped or cut off while it held it.
 //! - *One allocation is three round trips:* the look for a row that is there, which takes no lock; the
 //!   transaction's begin, its lock and all that it reads; what it writes and its commit. What goes in
 //!   one trip is sent together and answered in order.
@@ -79,6 +79,9 @@ CREATE UNIQUE INDEX ix_port_configurations_frontend_port ON port_configurations 
 
 /// The advisory lock under which the table is made: "ports" in ASCII, a number that nobody else has.
 const MAKING: i64 = 0x70_6f72_7473;
+
+/// How long a process may hold its lock and say nothing, as it does when it is stopped or cut off.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// Lets the transaction's commit wait for the disk, even where the server lets others not wait.
 const WAIT_FOR_THE_DISK: &str = "\
@@ -298,11 +301,12 @@ async fn begin<R>(
 ) -> Result<Begun<R>, Error> {
     // Zero would be no limit.
     let limit = left.as_millis().clamp(1, i32::MAX as u128);
+    let idle = limit.min(IDLE_MAX.as_millis());
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
          SET LOCAL lock_timeout = {limit};
          SET LOCAL statement_timeout = {limit};
-         SET LOCAL idle_in_transaction_session_timeout = {limit}"
+         SET LOCAL idle_in_transaction_session_timeout = {idle}"
     );
     let lock = "LOCK TABLE port_configurations IN SHARE ROW EXCLUSIVE MODE";
     let made_table = makes_table && {
