@@ -3,7 +3,8 @@
 //! A throwaway server on loopback keeps its data on the disk that is measured. Callers have a password,
 //! as a server asks for by default.
 //!
-//! - The floor is this file's own binary: it connects with the same library, runs `SELECT 1` and ends.
+//! - To connect and run `SELECT 1` is what `psql` does, as a whole process. The floor is this file's own
+//!   binary: it connects with the same library as this program, runs `SELECT 1` and ends.
 //!   With TLS, which Debian's servers have switched on and no client needs to ask for, it connects
 //!   through this program's library and asks for two settings.
 //! - A storm has an empty table in every round, and the floor has storms, too: what two cores need to
@@ -34,6 +35,7 @@ use self::measure::{
 };
 
 const TABLE: &Table = &[
+    ("allocate", "psql, SELECT 1", Some(1.3)),
     ("allocate", "connect and SELECT 1", Some(1.3)),
     ("allocate, TLS", "connect and SELECT 1, TLS", Some(1.3)),
     ("allocate, 10,000 rows", "connect and SELECT 1", None),
@@ -74,6 +76,8 @@ fn main() -> Result<()> {
 /// One way to be timed.
 #[derive(Clone, Copy)]
 enum Call {
+    /// The field's own client.
+    Psql,
     /// Connects and asks nothing.
     Connect,
     /// The same with TLS.
@@ -91,6 +95,7 @@ enum Call {
 }
 
 const SINGLES: &[(&str, Call)] = &[
+    ("psql, SELECT 1", Call::Psql),
     ("connect and SELECT 1", Call::Connect),
     ("allocate", Call::Allocate("few")),
     ("connect and SELECT 1, TLS", Call::ConnectTls),
@@ -164,6 +169,11 @@ impl Bench {
     fn call(&self, call: Call, app: &str) -> Result<Command> {
         let allocate = format!("allocate --model new --app {app}");
         Ok(match call {
+            Call::Psql => {
+                let mut psql = program(&self.server.psql, "-X -d", &[Path::new(&self.server.url("few"))]);
+                psql.args(["-c", "SELECT 1"]);
+                psql
+            }
             Call::Connect => program(env::current_exe()?, CONNECT, &[Path::new(&self.server.url("few"))]),
             Call::ConnectTls => program(env::current_exe()?, CONNECT_TLS, &[Path::new(&self.server.tls_url("few"))]),
             Call::AllocateTls => self.ours(&self.server.tls_url("few"), &format!("allocate --model tls --app {app}")),
