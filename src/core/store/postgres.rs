@@ -80,7 +80,8 @@ CREATE UNIQUE INDEX ix_port_configurations_frontend_port ON port_configurations 
 /// The advisory lock under which the table is made: "ports" in ASCII, a number that nobody else has.
 const MAKING: i64 = 0x70_6f72_7473;
 
-/// How long a process may hold its lock and say nothing, as it does when it is stopped or cut off.
+/// How long a process may hold its lock and say nothing, as it does when it is stopped or cut off,
+/// where it has nothing to do that takes long.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// Lets the transaction's commit wait for the disk, even where the server lets others not wait.
@@ -135,17 +136,19 @@ impl Postgres {
     }
 
     /// Locks the table, reads, decides and writes, and returns what was decided with the ids of new
-    /// rows, in no order. With `makes_table`, the table is made first where there is none.
+    /// rows, in no order. With `makes_table`, the table is made first where there is none; `idle` is how
+    /// long the decision may take.
     fn write<R, T>(
         &mut self,
         makes_table: bool,
+        idle: Duration,
         read: impl AsyncFn(&Client) -> Result<R, Error>,
         mut decide: impl FnMut(R, Timestamp) -> Result<(T, Writes), StoreError>,
     ) -> Result<(T, HashMap<AppId, i64>), StoreError> {
         let Self { link, retry, .. } = self;
         let (value, ids, made_table) = retry.run(|| {
             let left = retry.left();
-            let begun = link.ask(retry, async |client| begin(client, left, makes_table, &read).await);
+            let begun = link.ask(retry, async |client| begin(client, left, idle, makes_table, &read).await);
             let decided = begun.map_err(StoreError::from).and_then(|begun| {
                 let (value, writes) = decide(begun.read, retry.timestamp())?;
                 Ok((begun.made_table, value, writes))
@@ -165,11 +168,17 @@ impl Postgres {
                     log::debug!("the connection was lost in a commit, looking up what became of it");
                     let rows = retry.run(|| {
                         let left = retry.left();
-                        let begun = link.ask(retry, async |client| begin(client, left, false, all_rows).await);
+                        let begun =
+                            link.ask(retry, async |client| begin(client, left, IDLE_MAX, false, all_rows).await);
                         link.roll_back();
                         Ok(begun?.read)
-                    })?;
-                    writes.found_in(&rows).ok_or(LOST)?
+                    });
+                    match rows {
+                        Ok(rows) => writes.found_in(&rows).ok_or(LOST)?,
+                        // Not even the table that it made is there.
+                        Err(StoreError::Missing) => return Err(LOST),
+                        Err(other) => return Err(other),
+                    }
                 }
             };
             Ok((value, ids, made_table))
@@ -221,7 +230,7 @@ impl Store for Postgres {
             let found = if has_row { existing(client, apps).await? } else { vec![None; apps.len()] };
             Ok((found, taken))
         };
-        let (mut outcomes, ids) = self.write(makes_table, read, |(found, taken), now| {
+        let (mut outcomes, ids) = self.write(makes_table, IDLE_MAX, read, |(found, taken), now| {
             let steps = steps(apps, found, now, hold, &taken, choose)?;
             let mut writes = Writes::default();
             for step in &steps {
@@ -245,7 +254,7 @@ impl Store for Postgres {
         if !has_table && plan(&[]).is_empty() {
             return Ok(Vec::new());
         }
-        let (mut added, ids) = self.write(!has_table, all_rows, |rows, now| {
+        let (mut added, ids) = self.write(!has_table, IDLE_MAX, all_rows, |rows, now| {
             let new = plan(&rows).into_iter();
             let new: Vec<_> = new.map(|Entry { app, pair, until }| Allocation::new(app, pair, until, now)).collect();
             Ok((new.clone(), Writes { insert: new, ..Writes::default() }))
@@ -256,7 +265,8 @@ impl Store for Postgres {
     }
 
     fn remove(&mut self, select: &mut Select<'_>) -> Result<Vec<Allocation>, StoreError> {
-        let removed = self.write(false, all_rows, |rows, _| {
+        // Who selects may look at thousands of directories first.
+        let removed = self.write(false, Duration::MAX, all_rows, |rows, _| {
             let selected = select(rows);
             let delete = selected.iter().map(|row| row.id).collect();
             Ok((selected, Writes { delete, ..Writes::default() }))
@@ -296,12 +306,13 @@ impl Store for Postgres {
 async fn begin<R>(
     client: &Client,
     left: Duration,
+    idle: Duration,
     makes_table: bool,
     read: impl AsyncFn(&Client) -> Result<R, Error>,
 ) -> Result<Begun<R>, Error> {
     // Zero would be no limit.
     let limit = left.as_millis().clamp(1, i32::MAX as u128);
-    let idle = limit.min(IDLE_MAX.as_millis());
+    let idle = limit.min(idle.as_millis());
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
          SET LOCAL lock_timeout = {limit};
