@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -33,6 +34,9 @@ Examples:
   manage-ports selftest --processes 100 --database /mnt/shared/ports.db";
 
 const MODEL: &str = "selftest";
+
+/// How many apps a process of a batch asks for.
+const BATCH: i64 = 10;
 
 /// Show that the promises hold on this machine and this disk
 #[derive(clap::Args)]
@@ -123,19 +127,28 @@ impl Scratch {
         };
         let n = i64::from(processes);
 
-        let ended = self.at_once((1..=n).map(|_| allocate(1)))?;
+        let ended = self.at_once((1..=n).map(|_| allocate(1..=1)))?;
         promise(
             format!("{n} processes for one app: one row and one answer"),
-            answers(&ended).and_then(|answers| same_answer(&answers, &self.rows(config)?)),
+            answers(&ended, 1).and_then(|answers| same_answer(&answers, &self.rows(config)?)),
         );
 
         let apps = 1001..=1000 + n;
         let start = Instant::now();
-        let own = self.at_once(apps.clone().map(allocate))?;
+        let own = self.at_once(apps.clone().map(|app_num| allocate(app_num..=app_num)))?;
         let wall = start.elapsed();
         promise(
             format!("{n} processes for an app each: a row and ports of its own for each"),
-            answers(&own).and_then(|answers| own_answers(&answers, &self.rows(config)?)),
+            answers(&own, 1).and_then(|answers| own_answers(&answers, &self.rows(config)?)),
+        );
+
+        // All choose the same ports at first. A batch that is not of one piece is found again in part
+        // when it is tried again.
+        let batches = (0..n).map(|k| 10_001 + k * BATCH).map(|first| allocate(first..=first + BATCH - 1));
+        let ended = self.at_once(batches)?;
+        promise(
+            format!("{n} processes for {BATCH} apps each: each made all of its own"),
+            answers(&ended, BATCH).and_then(|answers| all_made(&answers, &self.rows(config)?)),
         );
 
         // New apps, which have a directory, while others give up theirs and all orphans go.
@@ -146,11 +159,11 @@ impl Scratch {
         }
         let releases = apps.step_by(3).map(|app_num| vec!["release".into(), MODEL.into(), app_num.to_string()]);
         let cleanups = (0..n).step_by(8).map(|_| vec!["cleanup".into()]);
-        let ended = self.at_once(new.map(allocate).chain(releases).chain(cleanups))?;
+        let ended = self.at_once(new.map(|app_num| allocate(app_num..=app_num)).chain(releases).chain(cleanups))?;
         let (allocated, others) = ended.split_at(usize::from(processes));
         promise(
             format!("{n} processes allocate beside {} that release and clean up: no app loses its row", others.len()),
-            answers(allocated).and_then(|answers| own_answers(&answers, &self.rows(config)?)),
+            answers(allocated, 1).and_then(|answers| own_answers(&answers, &self.rows(config)?)),
         );
 
         let mut took: Vec<_> = own.iter().map(|ended| ended.took).collect();
@@ -230,15 +243,25 @@ impl Scratch {
     }
 }
 
-fn allocate(app_num: i64) -> Vec<String> {
-    ["allocate", "--model", MODEL, "--json", "--app", &app_num.to_string()].map(str::to_owned).to_vec()
+fn allocate(apps: RangeInclusive<i64>) -> Vec<String> {
+    let apps = format!("{}-{}", apps.start(), apps.end());
+    ["allocate", "--model", MODEL, "--json", "--app", &apps].map(str::to_owned).to_vec()
 }
 
-/// The answers of processes that must all have succeeded.
-fn answers(ended: &[Ended]) -> anyhow::Result<Vec<Answered>> {
+/// The answers of processes that must all have succeeded, each for so many apps.
+fn answers(ended: &[Ended], each: i64) -> anyhow::Result<Vec<Answered>> {
     let failed = ended.iter().filter(|ended| !ended.succeeded).count();
     anyhow::ensure!(failed == 0, "{failed} failed: {}", failure(ended));
-    ended.iter().map(|ended| serde_json::from_str(&ended.stdout).context("an answer is not JSON")).collect()
+    let mut answers = Vec::new();
+    for ended in ended {
+        let before = answers.len();
+        for line in ended.stdout.lines() {
+            answers.push(serde_json::from_str(line).context("an answer is not JSON")?);
+        }
+        let told = answers.len() - before;
+        anyhow::ensure!(i64::try_from(told).is_ok_and(|told| told == each), "{told} answers for {each} apps");
+    }
+    Ok(answers)
 }
 
 /// What the first failed process said.
@@ -264,6 +287,13 @@ fn own_answers(answers: &[Answered], rows: &[Allocation]) -> anyhow::Result<()> 
     let ports: HashSet<_> = rows.iter().flat_map(Allocation::ports).collect();
     anyhow::ensure!(ports.len() == 2 * rows.len(), "{} ports stand twice", 2 * rows.len() - ports.len());
     Ok(())
+}
+
+/// The same, and each row was made by the process that asked for it.
+fn all_made(answers: &[Answered], rows: &[Allocation]) -> anyhow::Result<()> {
+    let found = answers.iter().filter(|answer| !answer.created).count();
+    anyhow::ensure!(found == 0, "{found} rows were there already, left by a batch that was not made as a whole");
+    own_answers(answers, rows)
 }
 
 fn is_row(answer: &Answered, row: &Allocation) -> bool {

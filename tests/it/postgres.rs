@@ -615,7 +615,7 @@ fn the_selftest_leaves_nothing_behind() {
     let before = world.server().sql("SELECT nspname FROM pg_namespace ORDER BY 1");
     let ran = world.line("selftest --processes 4");
     let lines: Vec<_> = ran.ok().lines().collect();
-    assert!(lines[..4].iter().all(|line| line.starts_with('✓')), "{ran:?}");
+    assert!(lines[..5].iter().all(|line| line.starts_with('✓')), "{ran:?}");
     assert_eq!(lines.last(), Some(&"  waiting in the server's queue, on a table lock"));
     assert_eq!(world.server().sql("SELECT nspname FROM pg_namespace ORDER BY 1"), before);
     assert_eq!(world.rows(), []);
