@@ -109,10 +109,12 @@ struct Answered {
 impl Scratch {
     fn new(config: &Config) -> Result<Self> {
         let database = store::scratch(&config.database, retry(config)?).map_err(|err| {
-            Error::store(err, &config.database).hint(match config.database {
-                Database::Sqlite(_) => "a self-test needs a folder it may write, on that disk",
-                Database::Postgres(_) => "a self-test needs a role that may create schemas in the database",
-            })
+            let err = Error::store(err, &config.database);
+            match config.database {
+                Database::Sqlite(_) => err.hint("a self-test needs a folder it may write, on that disk"),
+                // A server's errors come with their own.
+                Database::Postgres(_) => err,
+            }
         })?;
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("manage-ports.toml"), "")?;

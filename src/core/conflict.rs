@@ -64,6 +64,13 @@ impl UniqueIndex {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::ModelApp, Self::BackendPort, Self::FrontendPort];
 
+    /// Those that a table with unique indexes on these columns lacks; of an index, the columns' names
+    /// stand in alphabetical order with commas between them.
+    #[must_use]
+    pub fn missing_from(present: &[String]) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|index| !present.contains(&index.columns().join(","))).collect()
+    }
+
     /// The columns it covers, in alphabetical order.
     #[must_use]
     pub fn columns(self) -> &'static [&'static str] {

@@ -113,7 +113,7 @@ pub trait Scratch {
     /// Where it is.
     fn database(&self) -> &Database;
 
-    /// Makes about 4 KiB durable there.
+    /// Makes 4 KiB durable there.
     ///
     /// # Errors
     ///

@@ -196,7 +196,7 @@ impl Postgres {
                        ELSE pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn() END";
             client.query_typed_one(sql, &[]).await?.try_get(0)
         })?;
-        if is_durable { Ok(()) } else { self.ask(sync) }
+        if is_durable { Ok(()) } else { self.ask(async |client| sync(client, 0).await) }
     }
 }
 
@@ -298,7 +298,7 @@ impl Store for Postgres {
             indexes.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map(Some)
         })?;
         let Some(present) = present else { return Ok(Vec::new()) };
-        Ok(UniqueIndex::ALL.into_iter().filter(|index| !present.contains(&index.columns().join(","))).collect())
+        Ok(UniqueIndex::missing_from(&present))
     }
 }
 
@@ -475,14 +475,13 @@ async fn delete(client: &Client, ids: &[i64]) -> Result<usize, Error> {
     Ok(usize::try_from(changed).unwrap_or(usize::MAX))
 }
 
-/// Commits something of its own, with which all commits before it become durable.
-async fn sync(client: &Client) -> Result<(), Error> {
-    client
-        .batch_execute(
-            "BEGIN; SET LOCAL synchronous_commit = on;
-             SELECT pg_logical_emit_message(true, 'manage-ports', ''); COMMIT",
-        )
-        .await
+/// Commits so many bytes of its own, with which all commits before it become durable.
+async fn sync(client: &Client, bytes: usize) -> Result<(), Error> {
+    let sql = format!(
+        "BEGIN; SET LOCAL synchronous_commit = on;
+         SELECT pg_logical_emit_message(true, 'manage-ports', repeat(' ', {bytes})); COMMIT"
+    );
+    client.batch_execute(&sql).await
 }
 
 /// Gives new rows the ids that the server gave them.
@@ -539,7 +538,7 @@ impl super::Scratch for Scratch {
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
-        self.admin.ask(sync)
+        self.admin.ask(async |client| sync(client, 4096).await)
     }
 }
 

@@ -284,7 +284,7 @@ impl Store for Sqlite {
             )?;
             Ok(indexes.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
         })?;
-        Ok(UniqueIndex::ALL.into_iter().filter(|index| !present.contains(&index.columns().join(","))).collect())
+        Ok(UniqueIndex::missing_from(&present))
     }
 }
 

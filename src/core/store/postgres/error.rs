@@ -1,6 +1,7 @@
 //! What a server's errors mean: which are waited out, and what is said of the others.
 
 use std::error::Error as _;
+use std::fmt::Display;
 use std::io::{self, ErrorKind};
 
 use tokio_postgres::config::SslMode;
@@ -44,10 +45,7 @@ pub(super) fn refusal(err: Error, host: &Config, was: bool) -> StoreError {
             | ErrorKind::UnexpectedEof => busy,
             // It was there a moment ago: it is starting again, or another one takes over.
             _ if was => StoreError::Busy("the server to come back"),
-            _ => StoreError::Unusable {
-                why: format!("cannot be reached: {}", in_full(&err)),
-                hint: Some("see that the server runs, and that its host and port are right"),
-            },
+            _ => not_reached(in_full(&err)),
         };
     }
     // It starts, or ends to start again.
@@ -63,6 +61,14 @@ pub(super) fn refusal(err: Error, host: &Config, was: bool) -> StoreError {
             StoreError::Unusable { why, hint: Some("a password is taken from PGPASSWORD, ~/.pgpass or the URL") }
         }
         other => other,
+    }
+}
+
+/// A host that cannot be reached, for this reason.
+pub(super) fn not_reached(why: impl Display) -> StoreError {
+    StoreError::Unusable {
+        why: format!("cannot be reached: {why}"),
+        hint: Some("see that the server runs, and that its host and port are right"),
     }
 }
 

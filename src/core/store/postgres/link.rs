@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Error};
 
-use super::error::{in_full, is_lost, refusal, unusable};
+use super::error::{in_full, is_lost, not_reached, refusal, unusable};
 use super::server::Server;
 use crate::core::retry::Retry;
 use crate::core::store::StoreError;
@@ -120,12 +120,7 @@ impl Link {
         let connected = retry.wait("the server to answer", polled(runtime, connecting))?;
         let (client, connection) = match connected {
             Ok(connected) => connected.map_err(|err| refusal(err, host, self.was_connected))?,
-            Err(_) => {
-                return Err(StoreError::Unusable {
-                    why: format!("cannot be reached: it did not answer within a connect_timeout of {limit:.0?}"),
-                    hint: Some("see that the server runs, and that its host and port are right"),
-                });
-            }
+            Err(_) => return Err(not_reached(format!("it did not answer within a connect_timeout of {limit:.0?}"))),
         };
         // It ends when the client is dropped or the connection lost, which the client tells as well.
         runtime.spawn(async { connection.await.map_or_else(|err| log::trace!("{}", in_full(&err)), drop) });

@@ -98,12 +98,6 @@ impl Server {
                 SOCKET_FOLDERS.iter().find(|folder| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists());
             parameters.insert("host", (*socket.unwrap_or(&"localhost")).to_owned());
         }
-        if let Some(path) = parameters.remove("search_path") {
-            // In `options`, a backslash takes the meaning from a space.
-            let path = path.replace('\\', r"\\").replace(' ', r"\ ");
-            let options = parameters.entry("options").or_default();
-            *options = format!("{options} -csearch_path={path}").trim_start().to_owned();
-        }
         parameters.entry("application_name").or_insert_with(|| "manage-ports".to_owned());
         Self::new(parameters)
     }
@@ -121,6 +115,12 @@ impl Server {
             parameters.retain(|key, _| {
                 !["client_encoding", "host", "hostaddr", "passfile", "port", "sslmode", "sslrootcert"].contains(key)
             });
+            if let Some(path) = parameters.remove("search_path") {
+                // In `options`, a backslash takes the meaning from a space.
+                let path = path.replace('\\', r"\\").replace(' ', r"\ ");
+                let options = parameters.entry("options").or_default();
+                *options = format!("{options} -csearch_path={path}").trim_start().to_owned();
+            }
             if let Some(password) = password_for(&host, &port, &parameters, &passwords) {
                 parameters.insert("password", password);
             }
@@ -142,8 +142,7 @@ impl Server {
     /// The same database, seen through another search path.
     pub(super) fn with_search_path(&self, schema: &str) -> Result<Self, String> {
         let mut parameters = self.parameters.clone();
-        let options = parameters.entry("options").or_default();
-        *options = format!("{options} -csearch_path={schema}").trim_start().to_owned();
+        parameters.insert("search_path", schema.to_owned());
         Self::new(parameters)
     }
 
