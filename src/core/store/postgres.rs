@@ -34,13 +34,14 @@ mod server;
 mod tls;
 mod values;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::{try_join, try_join_all, try_join3};
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error, Row, SimpleQueryMessage};
 
 use self::error::unusable;
 use self::link::{Failure, LOST, Link};
@@ -84,10 +85,6 @@ const MAKING: i64 = 0x70_6f72_7473;
 /// where it has nothing to do that takes long.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 
-/// Lets the transaction's commit wait for the disk, even where the server lets others not wait.
-const WAIT_FOR_THE_DISK: &str = "\
-SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
-
 /// The most rows that one statement writes, each with five parameters: a statement has 65,535
 /// (<https://www.postgresql.org/docs/current/limits.html>).
 const ROWS_MAX: usize = 10_000;
@@ -114,6 +111,8 @@ struct Begun<R> {
     read: R,
     /// Whether it made the table.
     made_table: bool,
+    /// What commits it and waits for the disk, even where the server lets others not wait.
+    commit: &'static str,
 }
 
 impl Postgres {
@@ -151,10 +150,10 @@ impl Postgres {
             let begun = link.ask(retry, async |client| begin(client, left, idle, makes_table, &read).await);
             let decided = begun.map_err(StoreError::from).and_then(|begun| {
                 let (value, writes) = decide(begun.read, retry.timestamp())?;
-                Ok((begun.made_table, value, writes))
+                Ok((begun.made_table, begun.commit, value, writes))
             });
-            let (made_table, value, writes) = decided.inspect_err(|_| link.roll_back())?;
-            let ids = match link.finish(retry, async |client| writes.commit(client).await) {
+            let (made_table, commit, value, writes) = decided.inspect_err(|_| link.roll_back())?;
+            let ids = match link.finish(retry, async |client| writes.commit(client, commit).await) {
                 Ok(Some(ids)) => ids,
                 Ok(None) => {
                     link.roll_back();
@@ -329,18 +328,22 @@ async fn begin<R>(
         is_missing
     };
     let lock = if makes_table { lock.to_owned() } else { format!("{begin}; {lock}") };
-    let ((), read) = try_join(client.batch_execute(&format!("{lock}; {WAIT_FOR_THE_DISK}")), read(client)).await?;
-    Ok(Begun { read, made_table })
+    let lock = format!("{lock}; SHOW synchronous_commit");
+    let (shown, read) = try_join(client.simple_query(&lock), read(client)).await?;
+    let does_not_wait =
+        shown.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("off")));
+    let commit = if does_not_wait { "SET LOCAL synchronous_commit = on; COMMIT" } else { "COMMIT" };
+    Ok(Begun { read, made_table, commit })
 }
 
 impl Writes {
     /// Writes and commits, and returns the ids of new rows; nothing if the table did not take all of it
     /// as it is. That is seen before the commit, but for one new row, which is sent along with it.
-    async fn commit(&self, client: &Client) -> Result<Option<HashMap<AppId, i64>>, Error> {
+    async fn commit(&self, client: &Client, commit: &str) -> Result<Option<HashMap<AppId, i64>>, Error> {
         let is_one = self.insert.len() == 1 && self.update.is_empty() && self.delete.is_empty();
         let insert = try_join_all(self.insert.chunks(ROWS_MAX).map(|rows| insert(client, rows)));
         let (inserted, updated, deleted) = if is_one {
-            (try_join(insert, client.batch_execute("COMMIT")).await?.0, 0, 0)
+            (try_join(insert, client.batch_execute(commit)).await?.0, 0, 0)
         } else {
             try_join3(insert, update_metadata(client, &self.update), delete(client, &self.delete)).await?
         };
@@ -350,7 +353,7 @@ impl Writes {
             return Ok(None);
         }
         if !is_one {
-            client.batch_execute("COMMIT").await?;
+            client.batch_execute(commit).await?;
         }
         Ok(Some(ids.into_iter().map(|((app, _), id)| (app, id)).collect()))
     }
@@ -381,20 +384,20 @@ async fn all_rows(client: &Client) -> Result<Vec<Allocation>, Error> {
 
 /// The row of each app, where it has one; the oldest where it has several.
 async fn existing(client: &Client, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, Error> {
-    let (models, app_nums) = models_and_nums(apps);
-    let sql = select!("id", "WHERE model = ANY ($1) AND app_num = ANY ($2) ORDER BY id DESC");
-    let rows = client.query_typed(sql, &[(&models, Type::TEXT_ARRAY), (&app_nums, Type::INT8_ARRAY)]).await?;
-    let rows = rows.iter().map(allocation).map(|row| row.map(|row| (row.app.clone(), row)));
-    let mut rows: HashMap<_, _> = rows.collect::<Result<_, _>>()?;
+    let asked = Asked::new(apps);
+    let rows = client.query_typed(&format!(select!("id", "WHERE {}"), asked.sql), &asked.values()).await?;
+    let mut rows: Vec<_> = rows.iter().map(allocation).collect::<Result<_, _>>()?;
+    rows.sort_by_key(|row| Reverse(row.id));
+    let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.app.clone(), row)).collect();
     Ok(apps.iter().map(|app| rows.remove(app)).collect())
 }
 
 /// Every port of either column, and whether one of the apps has a row. What is no port cannot be
 /// handed out and is passed over.
 async fn taken_ports(client: &Client, apps: &[AppId]) -> Result<(PortSet, bool), Error> {
-    let (models, app_nums) = models_and_nums(apps);
-    let sql = "SELECT backend_port, frontend_port, model = ANY ($1) AND app_num = ANY ($2) FROM port_configurations";
-    let rows = client.query_typed(sql, &[(&models, Type::TEXT_ARRAY), (&app_nums, Type::INT8_ARRAY)]).await?;
+    let asked = Asked::new(apps);
+    let sql = format!("SELECT backend_port, frontend_port, {} FROM port_configurations", asked.sql);
+    let rows = client.query_typed(&sql, &asked.values()).await?;
     let mut taken = PortSet::new();
     let mut has_row = false;
     for row in rows {
@@ -408,10 +411,35 @@ async fn taken_ports(client: &Client, apps: &[AppId]) -> Result<(PortSet, bool),
 
 /// What finds the rows of apps, and others where there are several models: an index is used, and who
 /// is asked for is looked up afterwards.
-fn models_and_nums(apps: &[AppId]) -> (Vec<&str>, Vec<i64>) {
-    let mut models: Vec<_> = apps.iter().map(|app| app.model.as_str()).collect();
-    models.dedup();
-    (models, apps.iter().map(|app| app.app_num).collect())
+struct Asked<'a> {
+    sql: &'static str,
+    model: (Box<dyn ToSql + Sync + 'a>, Type),
+    app_num: (Box<dyn ToSql + Sync>, Type),
+}
+
+impl<'a> Asked<'a> {
+    fn new(apps: &'a [AppId]) -> Self {
+        // What arrays need from the catalogue costs the first statement of a connection a third more.
+        if let [app] = apps {
+            return Self {
+                sql: "model = $1 AND app_num = $2",
+                model: (Box::new(app.model.as_str()), Type::TEXT),
+                app_num: (Box::new(app.app_num), Type::INT8),
+            };
+        }
+        let mut models: Vec<_> = apps.iter().map(|app| app.model.as_str()).collect();
+        models.dedup();
+        let app_nums: Vec<_> = apps.iter().map(|app| app.app_num).collect();
+        Self {
+            sql: "model = ANY ($1) AND app_num = ANY ($2)",
+            model: (Box::new(models), Type::TEXT_ARRAY),
+            app_num: (Box::new(app_nums), Type::INT8_ARRAY),
+        }
+    }
+
+    fn values(&self) -> [(&(dyn ToSql + Sync), Type); 2] {
+        [&self.model, &self.app_num].map(|(value, kind)| (&**value as _, kind.clone()))
+    }
 }
 
 /// Writes new rows, at most [`ROWS_MAX`], and returns each as it was written, with its id.
