@@ -14,6 +14,10 @@ use super::store::StoreError;
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
+/// How long Ctrl-C may go unseen while an answer comes by itself. Dozens that wait at once are woken as
+/// often, and would take the time from those that work.
+const LONGEST_POLL: Duration = Duration::from_millis(50);
+
 /// How often a violated constraint is tried again: a writer that does not lock may have come
 /// between, but a constraint of somebody else's that no choice can meet must not spin.
 const CONFLICTS_MAX: u32 = 10;
@@ -134,7 +138,7 @@ impl Retry {
                 return Err(StoreError::Interrupted);
             }
             let left = self.left();
-            let come = poll(left.min(LONGEST_PAUSE));
+            let come = poll(left.min(LONGEST_POLL));
             self.waited.set(already + self.clock.now().saturating_sub(start));
             match come {
                 Some(come) => return Ok(come),
