@@ -42,6 +42,7 @@ const TABLE: &Table = &[
     ("allocate again", "connect and SELECT 1", None),
     ("allocate", "SQLite", None),
     ("64 at once", "allocate", Some(8.0)),
+    ("64 at once, connect and SELECT 1", "connect and SELECT 1", None),
     ("64 at once", "64 at once, connect and SELECT 1", None),
     ("64 at once", "64 at once, SQLite", None),
     ("64 at once, failures", "64 at once, callers", Some(0.0)),

@@ -113,9 +113,9 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
 
 /// Prints the table; `missing` names the program that a row without samples would have needed.
 pub(crate) fn print(table: &Table, samples: &Samples, missing: fn(&[&str]) -> &'static str) -> Result<()> {
-    println!("{:<31}{:<36}{:>9}{:>9}{:>7}{:>7}", "what", "against", "ms", "ms", "ratio", "reach");
+    println!("{:<34}{:<36}{:>9}{:>9}{:>7}{:>7}", "what", "against", "ms", "ms", "ratio", "reach");
     for &(what, against, reach) in table {
-        print!("{what:<31}{against:<36}");
+        print!("{what:<34}{against:<36}");
         let (Some(measured), Some(other)) = (figure(samples, what), figure(samples, against)) else {
             println!("  {} is not on the PATH", missing(&[what, against]));
             continue;
