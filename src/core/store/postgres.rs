@@ -30,30 +30,30 @@
 
 mod error;
 mod link;
+mod rows;
+mod scratch;
 mod server;
 mod tls;
 mod values;
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::future::{try_join, try_join_all, try_join3};
 use jiff::{SignedDuration, Timestamp};
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Row, SimpleQueryMessage};
+use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use self::error::unusable;
 use self::link::{Failure, LOST, Link};
+use self::rows::{ROWS_MAX, all_rows, delete, existing, insert, taken_ports, update_metadata};
+pub(super) use self::scratch::Scratch;
 pub use self::server::Server;
-use self::values::{Integer, Moment, Text};
 use super::settle::{Step, settled, steps};
-use super::{Choose, Database, Missing, Mode, Outcome, Plan, Select, Store, StoreError, Waiting, select};
+use super::{Choose, Missing, Mode, Outcome, Plan, Select, Store, StoreError, Waiting};
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::conflict::UniqueIndex;
 use crate::core::import::Entry;
-use crate::core::ports::PortSet;
 use crate::core::retry::Retry;
 
 /// The platform's table and indexes, to the letter.
@@ -84,10 +84,6 @@ const MAKING: i64 = 0x70_6f72_7473;
 /// How long a process may hold its lock and say nothing, as it does when it is stopped or cut off,
 /// where it has nothing to do that takes long.
 const IDLE_MAX: Duration = Duration::from_secs(5);
-
-/// The most rows that one statement writes, each with five parameters: a statement has 65,535
-/// (<https://www.postgresql.org/docs/current/limits.html>).
-const ROWS_MAX: usize = 10_000;
 
 /// The table on a server.
 pub(super) struct Postgres {
@@ -377,137 +373,6 @@ async fn has_table(client: &Client) -> Result<bool, Error> {
     client.query_typed_one(sql, &[]).await?.try_get(0)
 }
 
-/// All rows, the oldest first.
-async fn all_rows(client: &Client) -> Result<Vec<Allocation>, Error> {
-    let rows = client.query_typed(select!("id", ""), &[]).await?;
-    let mut rows: Vec<_> = rows.iter().map(allocation).collect::<Result<_, _>>()?;
-    rows.sort_by_key(|row| row.id);
-    Ok(rows)
-}
-
-/// The row of each app, where it has one; the oldest where it has several.
-async fn existing(client: &Client, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, Error> {
-    let asked = Asked::new(apps);
-    let rows = client.query_typed(&format!(select!("id", "WHERE {}"), asked.sql), &asked.values()).await?;
-    let mut rows: Vec<_> = rows.iter().map(allocation).collect::<Result<_, _>>()?;
-    rows.sort_by_key(|row| Reverse(row.id));
-    let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.app.clone(), row)).collect();
-    Ok(apps.iter().map(|app| rows.remove(app)).collect())
-}
-
-/// Every port of either column, and whether one of the apps has a row. What is no port cannot be
-/// handed out and is passed over.
-async fn taken_ports(client: &Client, apps: &[AppId]) -> Result<(PortSet, bool), Error> {
-    let asked = Asked::new(apps);
-    let sql = format!("SELECT backend_port, frontend_port, {} FROM port_configurations", asked.sql);
-    let rows = client.query_typed(&sql, &asked.values()).await?;
-    let mut taken = PortSet::new();
-    let mut has_row = false;
-    for row in rows {
-        for column in 0..2 {
-            taken.extend(u16::try_from(row.try_get::<_, Integer>(column)?.0).ok());
-        }
-        has_row |= row.try_get::<_, Option<bool>>(2)?.unwrap_or_default();
-    }
-    Ok((taken, has_row))
-}
-
-/// What finds the rows of apps, and others where there are several models: an index is used, and who
-/// is asked for is looked up afterwards.
-struct Asked<'a> {
-    sql: &'static str,
-    model: (Box<dyn ToSql + Sync + 'a>, Type),
-    app_num: (Box<dyn ToSql + Sync>, Type),
-}
-
-impl<'a> Asked<'a> {
-    fn new(apps: &'a [AppId]) -> Self {
-        // A new server process knows nothing of its catalogue. Without the cast, it reads all operators
-        // called `=` to find one that takes a varchar and a text, and for arrays it reads more than for
-        // one app: each would be a quarter of its first statement.
-        if let [app] = apps {
-            return Self {
-                sql: "model::text = $1 AND app_num = $2",
-                model: (Box::new(app.model.as_str()), Type::TEXT),
-                app_num: (Box::new(app.app_num), Type::INT8),
-            };
-        }
-        let mut models: Vec<_> = apps.iter().map(|app| app.model.as_str()).collect();
-        models.dedup();
-        let app_nums: Vec<_> = apps.iter().map(|app| app.app_num).collect();
-        Self {
-            sql: "model::text = ANY ($1) AND app_num = ANY ($2)",
-            model: (Box::new(models), Type::TEXT_ARRAY),
-            app_num: (Box::new(app_nums), Type::INT8_ARRAY),
-        }
-    }
-
-    fn values(&self) -> [(&(dyn ToSql + Sync), Type); 2] {
-        [&self.model, &self.app_num].map(|(value, kind)| (&**value as _, kind.clone()))
-    }
-}
-
-/// Writes new rows, at most [`ROWS_MAX`], and returns each as it was written, with its id.
-async fn insert(client: &Client, rows: &[Allocation]) -> Result<Vec<((AppId, [i64; 2]), i64)>, Error> {
-    let now = rows.first().and_then(|row| row.created_at).and_then(|time| SystemTime::try_from(time).ok());
-    // A list of values costs a third of what arrays do, as a server must plan it anew each time.
-    let list: Vec<_> = (0..rows.len())
-        .map(|row| {
-            format!(
-                "(${}, ${}, ${}, ${}, true, ${}, $1, $1)",
-                5 * row + 2,
-                5 * row + 3,
-                5 * row + 4,
-                5 * row + 5,
-                5 * row + 6
-            )
-        })
-        .collect();
-    let sql = format!(
-        "INSERT INTO port_configurations
-         (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
-         VALUES {} RETURNING id, model, app_num, backend_port, frontend_port",
-        list.join(", ")
-    );
-    let mut values: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&now, Type::TIMESTAMPTZ)];
-    for row in rows {
-        values.push((&row.app.model, Type::TEXT));
-        values
-            .extend([&row.app.app_num, &row.frontend_port, &row.backend_port].map(|number| (number as _, Type::INT8)));
-        values.push((&row.metadata, Type::TEXT));
-    }
-    let rows = client.query_typed(&sql, &values).await?;
-    let integer = |row: &Row, column| row.try_get::<_, Integer>(column).map(|Integer(number)| number);
-    let app = |row: &Row| Ok(AppId::new(row.try_get::<_, Text>(1)?.0, integer(row, 2)?));
-    rows.iter().map(|row| Ok(((app(row)?, [integer(row, 3)?, integer(row, 4)?]), integer(row, 0)?))).collect()
-}
-
-/// Writes rows' metadata, and when that was, and returns how many rows took it.
-async fn update_metadata(client: &Client, rows: &[Allocation]) -> Result<usize, Error> {
-    if rows.is_empty() {
-        return Ok(0);
-    }
-    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-    let metadata: Vec<_> = rows.iter().map(|row| row.metadata.as_deref()).collect();
-    let now = rows.first().and_then(|row| row.updated_at).and_then(|time| SystemTime::try_from(time).ok());
-    let sql = "UPDATE port_configurations AS rows SET metadata_json = new.metadata, updated_at = $3
-         FROM unnest($1::bigint[], $2::text[]) AS new (id, metadata) WHERE rows.id = new.id";
-    let values: [(&(dyn ToSql + Sync), Type); 3] =
-        [(&ids, Type::INT8_ARRAY), (&metadata, Type::TEXT_ARRAY), (&now, Type::TIMESTAMPTZ)];
-    let changed = client.execute_typed(sql, &values).await?;
-    Ok(usize::try_from(changed).unwrap_or(usize::MAX))
-}
-
-/// Removes rows, and returns how many went.
-async fn delete(client: &Client, ids: &[i64]) -> Result<usize, Error> {
-    if ids.is_empty() {
-        return Ok(0);
-    }
-    let sql = "DELETE FROM port_configurations WHERE id = ANY ($1)";
-    let changed = client.execute_typed(sql, &[(&ids, Type::INT8_ARRAY)]).await?;
-    Ok(usize::try_from(changed).unwrap_or(usize::MAX))
-}
-
 /// Commits so many bytes of its own, with which all commits before it become durable.
 async fn sync(client: &Client, bytes: usize) -> Result<(), Error> {
     let sql = format!(
@@ -521,67 +386,5 @@ async fn sync(client: &Client, bytes: usize) -> Result<(), Error> {
 fn identify<'a>(rows: impl Iterator<Item = &'a mut Allocation>, ids: &HashMap<AppId, i64>) {
     for row in rows {
         row.id = ids.get(&row.app).copied().unwrap_or_default();
-    }
-}
-
-fn allocation(row: &Row) -> Result<Allocation, Error> {
-    let time = |column| row.try_get::<_, Moment>(column).map(|Moment(time)| time);
-    Ok(Allocation {
-        id: row.try_get::<_, Integer>(0)?.0,
-        app: AppId::new(row.try_get::<_, Text>(1)?.0, row.try_get::<_, Integer>(2)?.0),
-        backend_port: row.try_get::<_, Integer>(3)?.0,
-        frontend_port: row.try_get::<_, Integer>(4)?.0,
-        is_available: row.try_get::<_, Option<bool>>(5)?.unwrap_or_default(),
-        metadata: row.try_get::<_, Option<Text>>(6)?.map(|Text(text)| text),
-        created_at: time(7)?,
-        updated_at: time(8)?,
-    })
-}
-
-/// Why a connection cannot be led to another schema.
-const POOLED: &str = "does not let a connection choose its search path: name the server itself, not a pooler";
-
-/// A schema of its own on the same server, in which a table can be made.
-pub(super) struct Scratch {
-    admin: Postgres,
-    schema: String,
-    database: Database,
-}
-
-impl Scratch {
-    /// Makes the schema.
-    pub(super) fn new(server: &Server, retry: Retry) -> Result<Self, StoreError> {
-        let schema = format!("manage_ports_selftest_{:016x}", fastrand::u64(..));
-        let database = Database::Postgres(Box::new(server.with_search_path(&schema).map_err(unusable)?));
-        let mut admin = Postgres::open(server, Missing::Empty, retry)?;
-        admin.ask(async |client| client.batch_execute(&format!("CREATE SCHEMA {schema}")).await)?;
-        let scratch = Self { admin, schema, database };
-        // A pooler may leave the search path out, and everything would happen to the real table.
-        let Database::Postgres(server) = &scratch.database else { return Ok(scratch) };
-        let sees = Link::new((**server).clone())?.ask(&scratch.admin.retry, async |client| {
-            client.query_typed_one("SELECT coalesce(current_schema()::text, '')", &[]).await?.try_get::<_, String>(0)
-        })?;
-        if sees == scratch.schema { Ok(scratch) } else { Err(unusable(POOLED)) }
-    }
-}
-
-impl super::Scratch for Scratch {
-    fn database(&self) -> &Database {
-        &self.database
-    }
-
-    fn sync(&mut self) -> Result<(), StoreError> {
-        self.admin.ask(async |client| sync(client, 4096).await)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let sql = format!("DROP SCHEMA {} CASCADE", self.schema);
-        // After Ctrl-C, too.
-        let dropped = self.admin.link.finish(&self.admin.retry, async |client| client.batch_execute(&sql).await);
-        if dropped.is_err() {
-            log::warn!("the scratch schema {} is left in {}", self.schema, self.admin.link.server);
-        }
     }
 }

@@ -10,27 +10,22 @@
 //! - Reading changes nothing: the last reader out does not checkpoint somebody else's log.
 
 mod durable;
+mod rows;
+mod scratch;
 
-use std::ffi::CStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use rusqlite::config::DbConfig;
-use rusqlite::functions::{Aggregate, Context, FunctionFlags};
-use rusqlite::types::ValueRef;
-use rusqlite::{
-    CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
-};
-
-use tempfile::TempDir;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use self::durable::{LONG, Log, Queue, Turn, create_folder, folder_of, has_log, is_on_network, sync_folder};
+use self::rows::{all_rows, existing, insert, taken_ports, update_metadata};
+pub(super) use self::scratch::Scratch;
 use super::settle::{Step, settled, steps};
-use super::{Choose, Database, Missing, Mode, Outcome, Plan, Select, Store, StoreError, Waiting, select};
+use super::{Choose, Missing, Mode, Outcome, Plan, Select, Store, StoreError, Waiting};
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::conflict::UniqueIndex;
@@ -288,38 +283,6 @@ impl Store for Sqlite {
     }
 }
 
-/// A folder on a database's disk with a database that was not made yet.
-pub(super) struct Scratch {
-    folder: TempDir,
-    database: Database,
-}
-
-impl Scratch {
-    /// Makes the folder beside the database at `path`.
-    pub(super) fn new(path: &Path) -> Result<Self, StoreError> {
-        // A database that was not made yet may lack its folder; the next one above is on its disk.
-        let beside = path.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
-        let folder = tempfile::Builder::new()
-            .prefix(".manage-ports-selftest-")
-            .tempdir_in(beside)
-            .map_err(|err| unusable(format!("has no room for a scratch folder in {}: {err}", beside.display())))?;
-        Ok(Self { database: Database::Sqlite(folder.path().join("ports.db")), folder })
-    }
-}
-
-impl super::Scratch for Scratch {
-    fn database(&self) -> &Database {
-        &self.database
-    }
-
-    fn sync(&mut self) -> Result<(), StoreError> {
-        let mut file =
-            OpenOptions::new().create(true).truncate(false).write(true).open(self.folder.path().join("sync"))?;
-        file.write_all(&[0; 4096])?;
-        Ok(file.sync_data()?)
-    }
-}
-
 /// The smallest database: one page of the smallest size, in bytes.
 const SMALLEST: u64 = 512;
 
@@ -393,148 +356,6 @@ fn checkpoint(connection: &Connection) {
         Ok(row.get::<_, i64>("log")? == row.get::<_, i64>("checkpointed")?)
     });
     log::debug!("checkpoint: {}", if done.is_ok_and(|is_whole| is_whole) { "done" } else { "put off" });
-}
-
-/// Prepares a statement on the table's columns, and says so where one is missing.
-fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>, StoreError> {
-    connection.prepare_cached(sql).map_err(|err| {
-        let is_missing = |column: &CStr| !connection.column_exists(None, TABLE, column).unwrap_or(true);
-        match COLUMNS.into_iter().find(|column| is_missing(column)) {
-            Some(column) => {
-                unusable(format!("has a table port_configurations without a column {}", column.to_string_lossy()))
-            }
-            None => err.into(),
-        }
-    })
-}
-
-const TABLE: &CStr = c"port_configurations";
-
-const COLUMNS: [&CStr; 8] = [
-    c"model",
-    c"app_num",
-    c"backend_port",
-    c"frontend_port",
-    c"is_available",
-    c"metadata_json",
-    c"created_at",
-    c"updated_at",
-];
-
-fn all_rows(connection: &Connection) -> Result<Vec<Allocation>, StoreError> {
-    let mut rows = prepare(connection, select!("rowid", ""))?;
-    Ok(rows.query_map([], allocation)?.collect::<Result<_, _>>()?)
-}
-
-/// The row of each app, where it has one; the oldest where it has several.
-fn existing(connection: &Connection, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, StoreError> {
-    let mut row = prepare(connection, select!("rowid", "WHERE model = ?1 AND app_num = ?2 ORDER BY rowid LIMIT 1"))?;
-    apps.iter().map(|app| Ok(row.query_row(params![app.model, app.app_num], allocation).optional()?)).collect()
-}
-
-/// Every port of either column; what is no port cannot be handed out and is passed over.
-fn taken_ports(connection: &Connection) -> Result<PortSet, StoreError> {
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    connection.create_aggregate_function(c"port_set", 1, flags, PortSetAggregate)?;
-    let mut taken = PortSet::new();
-    // Each port's index holds all that is needed, in a third of the table's pages.
-    for sql in [
-        "SELECT port_set(backend_port) FROM port_configurations",
-        "SELECT port_set(frontend_port) FROM port_configurations",
-    ] {
-        let ports: Vec<u8> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-        taken.extend(ports.chunks_exact(2).map(|port| u16::from_ne_bytes([port[0], port[1]])));
-    }
-    Ok(taken)
-}
-
-/// The ports of a column, two bytes each: to gather them inside of SQLite spares a quarter of what it
-/// costs to take them out row by row.
-struct PortSetAggregate;
-
-impl Aggregate<Vec<u8>, Vec<u8>> for PortSetAggregate {
-    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Vec<u8>> {
-        Ok(Vec::new())
-    }
-
-    fn step(&self, context: &mut Context<'_>, ports: &mut Vec<u8>) -> rusqlite::Result<()> {
-        ports.extend(u16::try_from(integer(context.get_raw(0))).into_iter().flat_map(u16::to_ne_bytes));
-        Ok(())
-    }
-
-    fn finalize(&self, _: &mut Context<'_>, ports: Option<Vec<u8>>) -> rusqlite::Result<Vec<u8>> {
-        Ok(ports.unwrap_or_default())
-    }
-}
-
-/// Writes a new row and returns its id.
-fn insert(connection: &Connection, row: &Allocation) -> Result<i64, StoreError> {
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO port_configurations
-         (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
-    let [created_at, updated_at] = [row.created_at, row.updated_at].map(|time| time.map(timestamp_text));
-    let Allocation { app: AppId { model, app_num }, backend_port, frontend_port, is_available, metadata, .. } = row;
-    let values = params![model, app_num, frontend_port, backend_port, is_available, metadata, created_at, updated_at];
-    if insert.execute(values)? != 1 {
-        return Err(unusable("did not keep a new row: it has a trigger or a rule of its own"));
-    }
-    Ok(connection.last_insert_rowid())
-}
-
-/// Writes a row's metadata, and when that was.
-fn update_metadata(connection: &Connection, row: &Allocation) -> Result<(), StoreError> {
-    let sql = "UPDATE port_configurations SET metadata_json = ?2, updated_at = ?3 WHERE rowid = ?1";
-    let values = params![row.id, row.metadata, row.updated_at.map(timestamp_text)];
-    if connection.prepare_cached(sql)?.execute(values)? != 1 {
-        return Err(unusable("did not change a row: it has a trigger or a rule of its own"));
-    }
-    Ok(())
-}
-
-/// Reads a row that may hold anything: SQLite does not enforce the types of its columns.
-fn allocation(row: &Row<'_>) -> rusqlite::Result<Allocation> {
-    Ok(Allocation {
-        id: row.get(0)?,
-        app: AppId::new(text(row.get_ref(1)?).unwrap_or_default(), integer(row.get_ref(2)?)),
-        backend_port: integer(row.get_ref(3)?),
-        frontend_port: integer(row.get_ref(4)?),
-        is_available: integer(row.get_ref(5)?) != 0,
-        metadata: text(row.get_ref(6)?),
-        created_at: text(row.get_ref(7)?).as_deref().and_then(parse_timestamp),
-        updated_at: text(row.get_ref(8)?).as_deref().and_then(parse_timestamp),
-    })
-}
-
-/// A number as SQLite's CAST would give it, 0 for what is none.
-#[expect(clippy::cast_possible_truncation, reason = "what is out of range is no port either way")]
-fn integer(value: ValueRef<'_>) -> i64 {
-    match value {
-        ValueRef::Integer(number) => number,
-        ValueRef::Real(number) => number as i64,
-        ValueRef::Text(text) => str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0),
-        ValueRef::Null | ValueRef::Blob(_) => 0,
-    }
-}
-
-fn text(value: ValueRef<'_>) -> Option<String> {
-    match value {
-        ValueRef::Text(text) | ValueRef::Blob(text) => Some(String::from_utf8_lossy(text).into_owned()),
-        ValueRef::Integer(number) => Some(number.to_string()),
-        ValueRef::Real(number) => Some(number.to_string()),
-        ValueRef::Null => None,
-    }
-}
-
-/// A time as SQLAlchemy's `DateTime` writes and reads it in SQLite: UTC, always 26 characters.
-fn timestamp_text(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M:%S%.6f").to_string()
-}
-
-fn parse_timestamp(text: &str) -> Option<Timestamp> {
-    let utc = |text: &str| TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok();
-    utc(text).or_else(|| text.parse().ok())
 }
 
 impl From<rusqlite::Error> for StoreError {

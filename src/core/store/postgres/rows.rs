@@ -1,0 +1,163 @@
+//! The table's rows: reading, writing and removing them.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Row};
+
+use super::values::{Integer, Moment, Text};
+use crate::core::allocation::Allocation;
+use crate::core::app::AppId;
+use crate::core::ports::PortSet;
+use crate::core::store::select;
+
+/// The most rows that one statement writes, each with five parameters: a statement has 65,535
+/// (<https://www.postgresql.org/docs/current/limits.html>).
+pub(super) const ROWS_MAX: usize = 10_000;
+
+/// All rows, the oldest first.
+pub(super) async fn all_rows(client: &Client) -> Result<Vec<Allocation>, Error> {
+    let rows = client.query_typed(select!("id", ""), &[]).await?;
+    let mut rows: Vec<_> = rows.iter().map(allocation).collect::<Result<_, _>>()?;
+    rows.sort_by_key(|row| row.id);
+    Ok(rows)
+}
+
+/// The row of each app, where it has one; the oldest where it has several.
+pub(super) async fn existing(client: &Client, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, Error> {
+    let asked = Asked::new(apps);
+    let rows = client.query_typed(&format!(select!("id", "WHERE {}"), asked.sql), &asked.values()).await?;
+    let mut rows: Vec<_> = rows.iter().map(allocation).collect::<Result<_, _>>()?;
+    rows.sort_by_key(|row| Reverse(row.id));
+    let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.app.clone(), row)).collect();
+    Ok(apps.iter().map(|app| rows.remove(app)).collect())
+}
+
+/// Every port of either column, and whether one of the apps has a row. What is no port cannot be
+/// handed out and is passed over.
+pub(super) async fn taken_ports(client: &Client, apps: &[AppId]) -> Result<(PortSet, bool), Error> {
+    let asked = Asked::new(apps);
+    let sql = format!("SELECT backend_port, frontend_port, {} FROM port_configurations", asked.sql);
+    let rows = client.query_typed(&sql, &asked.values()).await?;
+    let mut taken = PortSet::new();
+    let mut has_row = false;
+    for row in rows {
+        for column in 0..2 {
+            taken.extend(u16::try_from(row.try_get::<_, Integer>(column)?.0).ok());
+        }
+        has_row |= row.try_get::<_, Option<bool>>(2)?.unwrap_or_default();
+    }
+    Ok((taken, has_row))
+}
+
+/// What finds the rows of apps, and others where there are several models: an index is used, and who
+/// is asked for is looked up afterwards.
+struct Asked<'a> {
+    sql: &'static str,
+    model: (Box<dyn ToSql + Sync + 'a>, Type),
+    app_num: (Box<dyn ToSql + Sync>, Type),
+}
+
+impl<'a> Asked<'a> {
+    fn new(apps: &'a [AppId]) -> Self {
+        // A new server process knows nothing of its catalogue. Without the cast, it reads all operators
+        // called `=` to find one that takes a varchar and a text, and for arrays it reads more than for
+        // one app: each would be a quarter of its first statement.
+        if let [app] = apps {
+            return Self {
+                sql: "model::text = $1 AND app_num = $2",
+                model: (Box::new(app.model.as_str()), Type::TEXT),
+                app_num: (Box::new(app.app_num), Type::INT8),
+            };
+        }
+        let mut models: Vec<_> = apps.iter().map(|app| app.model.as_str()).collect();
+        models.dedup();
+        let app_nums: Vec<_> = apps.iter().map(|app| app.app_num).collect();
+        Self {
+            sql: "model::text = ANY ($1) AND app_num = ANY ($2)",
+            model: (Box::new(models), Type::TEXT_ARRAY),
+            app_num: (Box::new(app_nums), Type::INT8_ARRAY),
+        }
+    }
+
+    fn values(&self) -> [(&(dyn ToSql + Sync), Type); 2] {
+        [&self.model, &self.app_num].map(|(value, kind)| (&**value as _, kind.clone()))
+    }
+}
+
+/// Writes new rows, at most [`ROWS_MAX`], and returns each as it was written, with its id.
+pub(super) async fn insert(client: &Client, rows: &[Allocation]) -> Result<Vec<((AppId, [i64; 2]), i64)>, Error> {
+    let now = rows.first().and_then(|row| row.created_at).and_then(|time| SystemTime::try_from(time).ok());
+    // A list of values costs a third of what arrays do, as a server must plan it anew each time.
+    let list: Vec<_> = (0..rows.len())
+        .map(|row| {
+            format!(
+                "(${}, ${}, ${}, ${}, true, ${}, $1, $1)",
+                5 * row + 2,
+                5 * row + 3,
+                5 * row + 4,
+                5 * row + 5,
+                5 * row + 6
+            )
+        })
+        .collect();
+    let sql = format!(
+        "INSERT INTO port_configurations
+         (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
+         VALUES {} RETURNING id, model, app_num, backend_port, frontend_port",
+        list.join(", ")
+    );
+    let mut values: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&now, Type::TIMESTAMPTZ)];
+    for row in rows {
+        values.push((&row.app.model, Type::TEXT));
+        values
+            .extend([&row.app.app_num, &row.frontend_port, &row.backend_port].map(|number| (number as _, Type::INT8)));
+        values.push((&row.metadata, Type::TEXT));
+    }
+    let rows = client.query_typed(&sql, &values).await?;
+    let integer = |row: &Row, column| row.try_get::<_, Integer>(column).map(|Integer(number)| number);
+    let app = |row: &Row| Ok(AppId::new(row.try_get::<_, Text>(1)?.0, integer(row, 2)?));
+    rows.iter().map(|row| Ok(((app(row)?, [integer(row, 3)?, integer(row, 4)?]), integer(row, 0)?))).collect()
+}
+
+/// Writes rows' metadata, and when that was, and returns how many rows took it.
+pub(super) async fn update_metadata(client: &Client, rows: &[Allocation]) -> Result<usize, Error> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    let metadata: Vec<_> = rows.iter().map(|row| row.metadata.as_deref()).collect();
+    let now = rows.first().and_then(|row| row.updated_at).and_then(|time| SystemTime::try_from(time).ok());
+    let sql = "UPDATE port_configurations AS rows SET metadata_json = new.metadata, updated_at = $3
+         FROM unnest($1::bigint[], $2::text[]) AS new (id, metadata) WHERE rows.id = new.id";
+    let values: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&ids, Type::INT8_ARRAY), (&metadata, Type::TEXT_ARRAY), (&now, Type::TIMESTAMPTZ)];
+    let changed = client.execute_typed(sql, &values).await?;
+    Ok(usize::try_from(changed).unwrap_or(usize::MAX))
+}
+
+/// Removes rows, and returns how many went.
+pub(super) async fn delete(client: &Client, ids: &[i64]) -> Result<usize, Error> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let sql = "DELETE FROM port_configurations WHERE id = ANY ($1)";
+    let changed = client.execute_typed(sql, &[(&ids, Type::INT8_ARRAY)]).await?;
+    Ok(usize::try_from(changed).unwrap_or(usize::MAX))
+}
+
+fn allocation(row: &Row) -> Result<Allocation, Error> {
+    let time = |column| row.try_get::<_, Moment>(column).map(|Moment(time)| time);
+    Ok(Allocation {
+        id: row.try_get::<_, Integer>(0)?.0,
+        app: AppId::new(row.try_get::<_, Text>(1)?.0, row.try_get::<_, Integer>(2)?.0),
+        backend_port: row.try_get::<_, Integer>(3)?.0,
+        frontend_port: row.try_get::<_, Integer>(4)?.0,
+        is_available: row.try_get::<_, Option<bool>>(5)?.unwrap_or_default(),
+        metadata: row.try_get::<_, Option<Text>>(6)?.map(|Text(text)| text),
+        created_at: time(7)?,
+        updated_at: time(8)?,
+    })
+}
