@@ -22,7 +22,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use self::durable::{LONG, Log, Queue, Turn, create_folder, folder_of, has_log, is_on_network, sync_folder};
-use self::rows::{all_rows, existing, insert, taken_ports, update_metadata};
+use self::rows::{all_rows, delete, existing, insert, taken_ports, update_metadata};
 pub(super) use self::scratch::Scratch;
 use super::settle::{Step, settled, steps};
 use super::{Choose, Missing, Mode, Outcome, Plan, Select, Store, StoreError, Waiting};
@@ -252,12 +252,7 @@ impl Store for Sqlite {
         let turn = self.enter()?;
         self.write(turn, |transaction| {
             let selected = select(all_rows(transaction)?);
-            let mut delete = transaction.prepare("DELETE FROM port_configurations WHERE rowid = ?1")?;
-            for row in &selected {
-                if delete.execute([row.id])? != 1 {
-                    return Err(unusable("did not let go of a row: it has a trigger or a rule of its own"));
-                }
-            }
+            selected.iter().try_for_each(|row| delete(transaction, row))?;
             Ok(selected)
         })
     }

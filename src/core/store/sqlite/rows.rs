@@ -113,6 +113,14 @@ pub(super) fn update_metadata(connection: &Connection, row: &Allocation) -> Resu
     Ok(())
 }
 
+/// Removes a row.
+pub(super) fn delete(connection: &Connection, row: &Allocation) -> Result<(), StoreError> {
+    if connection.prepare_cached("DELETE FROM port_configurations WHERE rowid = ?1")?.execute([row.id])? != 1 {
+        return Err(unusable("did not let go of a row: it has a trigger or a rule of its own"));
+    }
+    Ok(())
+}
+
 /// Reads a row that may hold anything: SQLite does not enforce the types of its columns.
 fn allocation(row: &Row<'_>) -> rusqlite::Result<Allocation> {
     Ok(Allocation {
