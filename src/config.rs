@@ -129,7 +129,8 @@ impl Config {
         };
         let is_inside = |path: &&Path| {
             let mut parts = path.components();
-            parts.clone().next().is_some() && parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+            let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_));
+            parts.clone().any(|part| is_name(&part)) && parts.all(|part| is_name(&part) || part == Component::CurDir)
         };
         if let Some(marker) = file.apps_dir_marker.as_deref().filter(|path| !is_inside(path)) {
             let marker = marker.display();

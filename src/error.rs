@@ -125,9 +125,10 @@ impl Error {
                     }
                 };
                 let waited = waited.as_secs_f64();
+                let times = if tries == 1 { "time" } else { "times" };
                 Self::msg(
                     Kind::Locked,
-                    format!("database {name} is {state}: waited {waited:.1} s for {what}, tried {tries} times"),
+                    format!("database {name} is {state}: waited {waited:.1} s for {what}, tried {tries} {times}"),
                 )
                 .hint(hint)
             }

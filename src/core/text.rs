@@ -7,7 +7,8 @@ use std::fmt::{self, Display, Write};
 
 /// Shows a text with everything that a terminal would obey escaped as `\n`, `\t` or `\u{1b}`.
 ///
-/// Escaped are control characters and the bidirectional formatting characters of UAX #9.
+/// Escaped are control characters, the bidirectional formatting characters of UAX #9, and the
+/// separators of lines and paragraphs.
 pub struct Shown<'a>(
     /// The text as it was found.
     pub &'a str,
@@ -29,7 +30,7 @@ impl Display for Shown<'_> {
 /// Whether a terminal would act on this character instead of showing it.
 fn is_obeyed(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// So many items are listed at most: anybody's file may name thousands.
@@ -72,7 +73,7 @@ mod tests {
 
     #[test]
     fn what_a_terminal_obeys_is_escaped_and_nothing_else() {
-        let shown = Shown("a\u{1b}[31m\tb\u{9b}c\u{202e}d é 模").to_string();
-        assert_eq!(shown, "a\\u{1b}[31m\\tb\\u{9b}c\\u{202e}d é 模");
+        let shown = Shown("a\u{1b}[31m\tb\u{9b}c\u{202e}d\u{2028} é 模").to_string();
+        assert_eq!(shown, "a\\u{1b}[31m\\tb\\u{9b}c\\u{202e}d\\u{2028} é 模");
     }
 }

@@ -160,7 +160,8 @@ fn identity(path: &Path, marker: Option<&Path>) -> anyhow::Result<Identity> {
     fs::read_dir(path).with_context(|| format!("{} cannot be read", name()))?;
     if let Some(marker) = marker {
         let marker = path.join(marker);
-        fs::metadata(&marker).with_context(|| format!("{} has no marker {}", name(), marker.display()))?;
+        let file = fs::metadata(&marker).with_context(|| format!("{} has no marker {}", name(), marker.display()))?;
+        ensure!(file.is_file(), "the marker {} is not a file", marker.display());
     }
     Ok((metadata.dev(), metadata.ino()))
 }

@@ -270,7 +270,8 @@ impl Store for Sqlite {
             let mut indexes = connection.prepare(
                 "SELECT group_concat(columns.name ORDER BY columns.name)
                  FROM pragma_index_list('port_configurations') AS indexes, pragma_index_info(indexes.name) AS columns
-                 WHERE indexes.\"unique\" AND NOT indexes.partial GROUP BY indexes.name",
+                 WHERE indexes.\"unique\" AND NOT indexes.partial GROUP BY indexes.name
+                 HAVING count(*) = count(columns.name)",
             )?;
             Ok(indexes.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
         })?;

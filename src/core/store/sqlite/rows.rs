@@ -161,6 +161,6 @@ fn timestamp_text(time: Timestamp) -> String {
 }
 
 fn parse_timestamp(text: &str) -> Option<Timestamp> {
-    let utc = |text: &str| TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok();
-    utc(text).or_else(|| text.parse().ok())
+    // A civil time may be followed by an offset, and would be read without it.
+    text.parse().ok().or_else(|| TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok())
 }
