@@ -17,8 +17,8 @@ Formats: human, json, github (workflow annotations)
 
 Conflicts: duplicate_backend_port, duplicate_frontend_port, cross_role_port, duplicate_app,
   invalid_port, directory_clash, declared_ports_differ, declared_clash
-Warnings: orphaned, orphan_listening, unallocated_app, misnamed_directory, browser_blocked_port,
-  ephemeral_port, expired_reservation, weak_schema, unreadable
+Warnings: orphaned, orphan_listening, unallocated_app, browser_blocked_port, ephemeral_port,
+  expired_reservation, weak_schema, unreadable
 
 What apps declare is read from their .env and Compose files, in the apps directory.
 

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use super::{Answer, on_database, open_store, unless_interrupted, unless_misnamed, watch};
 use crate::cli::Format;
 use crate::config::{Config, parse_duration};
-use crate::core::allocation::Allocation;
+use crate::core::allocation::{self, Allocation};
 use crate::core::app::{Presence, check_model};
 use crate::core::listener::Listeners;
 use crate::core::orphan::{Kept, KeptReason, Verdict, judge};
@@ -136,9 +136,10 @@ fn unusable(err: anyhow::Error) -> Error {
 
 fn keep(row: &Allocation, reason: KeptReason, presence: &Presence, listeners: &Listeners) -> Kept {
     let why = match (reason, presence) {
-        (KeptReason::Reserved, _) => {
-            format!("reserved until {}", row.reserved_until().map(|until| until.to_string()).unwrap_or_default())
-        }
+        (KeptReason::Reserved, _) => match row.reserved_until() {
+            Some(until) => format!("reserved until {}", allocation::moment(until)),
+            None => "its metadata names a reservation that could not be read".into(),
+        },
         (KeptReason::TooRecent, _) => match row.created_at.or(row.updated_at) {
             Some(made) => format!("made {}, later than --min-age allows", json::moment(made)),
             None => "the row does not say how old it is".into(),

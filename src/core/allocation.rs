@@ -1,6 +1,8 @@
 //! Allocations: an app's row in the table, with its pair of ports and its reservation.
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use super::app::{AppId, Presence};
@@ -26,6 +28,12 @@ impl PortPair {
     pub fn ports(self) -> [u16; 2] {
         [self.backend, self.frontend]
     }
+}
+
+/// The number as a port, if it can be one: from 1 to 65535.
+#[must_use]
+pub fn as_port(number: i64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|&port| port != 0)
 }
 
 /// The key of a reservation's moment in a row's metadata.
@@ -85,14 +93,34 @@ impl Allocation {
 
     /// Those of the two ports that can be one: from 1 to 65535.
     pub fn valid_ports(&self) -> impl Iterator<Item = u16> + use<> {
-        self.ports().into_iter().filter_map(|port| u16::try_from(port).ok()).filter(|&port| port != 0)
+        self.ports().into_iter().filter_map(as_port)
     }
 
-    /// Until when the row is held for a planned app: `reserved_until` in its metadata, RFC 3339.
+    /// What the row's metadata says of a reservation.
+    #[must_use]
+    pub fn reservation(&self) -> Reservation {
+        let Some(text) = self.metadata.as_deref().filter(|text| text.contains(RESERVED_UNTIL)) else {
+            return Reservation::None;
+        };
+        match serde_json::from_str(text) {
+            Ok(Value::Object(metadata)) => match metadata.get(RESERVED_UNTIL) {
+                None | Some(Value::Null) => Reservation::None,
+                Some(until) => {
+                    until.as_str().and_then(parse_moment).map_or(Reservation::Unreadable, Reservation::Until)
+                }
+            },
+            Ok(_) => Reservation::None,
+            Err(_) => Reservation::Unreadable,
+        }
+    }
+
+    /// Until when the row is held for a planned app, where it says so in a way that can be read.
     #[must_use]
     pub fn reserved_until(&self) -> Option<Timestamp> {
-        let metadata: Value = serde_json::from_str(self.metadata.as_deref()?).ok()?;
-        metadata.get(RESERVED_UNTIL)?.as_str()?.parse().ok()
+        match self.reservation() {
+            Reservation::Until(until) => Some(until),
+            Reservation::None | Reservation::Unreadable => None,
+        }
     }
 
     /// Holds the row until a moment, unless it is held for longer; keys of others in the metadata
@@ -115,10 +143,14 @@ impl Allocation {
         Ok(true)
     }
 
-    /// Whether the row is held at this moment.
+    /// Whether the row is held at this moment; one that may be, counts.
     #[must_use]
     pub fn is_reserved(&self, now: Timestamp) -> bool {
-        self.reserved_until().is_some_and(|until| until > now)
+        match self.reservation() {
+            Reservation::None => false,
+            Reservation::Until(until) => until > now,
+            Reservation::Unreadable => true,
+        }
     }
 
     /// What the row is at this moment, given what stands at its app's directory.
@@ -136,8 +168,36 @@ impl Allocation {
 
 /// Metadata with a reservation until a moment, as text.
 fn held(mut metadata: Map<String, Value>, until: Timestamp) -> String {
-    metadata.insert(RESERVED_UNTIL.to_owned(), until.to_string().into());
+    metadata.insert(RESERVED_UNTIL.to_owned(), moment(until).into());
     Value::Object(metadata).to_string()
+}
+
+/// A reservation's moment in RFC 3339, in UTC: in whole seconds or with all six digits of the
+/// microseconds, as readers want it that do not know other fractions.
+#[must_use]
+pub fn moment(until: Timestamp) -> String {
+    if until.subsec_nanosecond() == 0 { format!("{until:.0}") } else { format!("{until:.6}") }
+}
+
+/// Reads a moment as RFC 3339 has it. One without an offset, as Python writes it, is in UTC; one
+/// that is later than can be told is the latest.
+#[must_use]
+pub fn parse_moment(text: &str) -> Option<Timestamp> {
+    text.parse().ok().or_else(|| {
+        let local: DateTime = text.trim_end_matches(['Z', 'z']).parse().ok()?;
+        Some(TimeZone::UTC.to_timestamp(local).unwrap_or(Timestamp::MAX))
+    })
+}
+
+/// What a row says of a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reservation {
+    /// Nothing.
+    None,
+    /// It is held until this moment: `reserved_until` in its metadata, RFC 3339.
+    Until(Timestamp),
+    /// It names a moment that cannot be read.
+    Unreadable,
 }
 
 /// What an allocation is at a moment.
@@ -211,11 +271,30 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn metadata_of_others_is_no_reservation() {
-        for metadata in ["", "null", "[1]", "{}", "{", r#"{"reserved_until":5}"#, r#"{"reserved_until":"soon"}"#] {
+    fn what_others_write_is_read_and_is_kept_where_it_cannot_be() {
+        let until = |text: &str| Reservation::Until(text.parse().unwrap());
+        for (metadata, expected) in [
+            ("", Reservation::None),
+            ("null", Reservation::None),
+            ("{}", Reservation::None),
+            ("{", Reservation::None),
+            (r#"["reserved_until"]"#, Reservation::None),
+            (r#"{"reserved_until":null}"#, Reservation::None),
+            (r#"{"their":{"reserved_until":5}}"#, Reservation::None),
+            (r#"{"reserved_until":"2026-01-01T10:00:00.5+02:00"}"#, until("2026-01-01T08:00:00.5Z")),
+            (r#"{"reserved_until":"2026-01-01T10:00:00.5"}"#, until("2026-01-01T10:00:00.5Z")),
+            (r#"{"reserved_until":"2026-01-01 10:00:00"}"#, until("2026-01-01T10:00:00Z")),
+            (r#"{"reserved_until":"9999-12-31T23:59:59Z"}"#, Reservation::Until(Timestamp::MAX)),
+            (r#"{"reserved_until":"9999-12-31T23:59:59"}"#, Reservation::Until(Timestamp::MAX)),
+            (r#"{"reserved_until":5}"#, Reservation::Unreadable),
+            (r#"{"reserved_until":"soon"}"#, Reservation::Unreadable),
+            (r#"{"reserved_until":"2026-01-01T10:00:00Z","score":NaN}"#, Reservation::Unreadable),
+        ] {
             let mut other = row(1, "m", 1, 5001, 8001);
             other.metadata = Some(metadata.into());
-            assert_eq!(other.reserved_until(), None, "{metadata}");
+            assert_eq!(other.reservation(), expected, "{metadata}");
+            let is_reserved = expected == Reservation::Unreadable || expected == Reservation::Until(Timestamp::MAX);
+            assert_eq!(other.is_reserved("2026-06-01T00:00:00Z".parse().unwrap()), is_reserved, "{metadata}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 
-use super::allocation::{Allocation, State};
+use super::allocation::{Allocation, Reservation, State, as_port};
 use super::app::{AppId, Presence, check_directory, safe_model};
 use super::declared::Declared;
 use super::listener::Listeners;
@@ -68,14 +68,19 @@ impl UniqueIndex {
     /// stand in alphabetical order with commas between them.
     #[must_use]
     pub fn missing_from(present: &[String]) -> Vec<Self> {
-        Self::ALL.into_iter().filter(|index| !present.contains(&index.columns().join(","))).collect()
+        let sorted = |index: &Self| {
+            let mut columns = index.columns().to_vec();
+            columns.sort_unstable();
+            columns.join(",")
+        };
+        Self::ALL.into_iter().filter(|index| !present.contains(&sorted(index))).collect()
     }
 
-    /// The columns it covers, in alphabetical order.
+    /// The columns it covers.
     #[must_use]
     pub fn columns(self) -> &'static [&'static str] {
         match self {
-            Self::ModelApp => &["app_num", "model"],
+            Self::ModelApp => &["model", "app_num"],
             Self::BackendPort => &["backend_port"],
             Self::FrontendPort => &["frontend_port"],
         }
@@ -136,8 +141,7 @@ impl Kind {
             Self::DeclaredClash => "declared_clash",
             Self::Orphaned => "orphaned",
             Self::OrphanListening => "orphan_listening",
-            Self::UnallocatedApp => "unallocated_app",
-            Self::MisnamedDirectory => "misnamed_directory",
+            Self::UnallocatedApp | Self::MisnamedDirectory => "unallocated_app",
             Self::BrowserBlockedPort => "browser_blocked_port",
             Self::EphemeralPort => "ephemeral_port",
             Self::ExpiredReservation => "expired_reservation",
@@ -212,11 +216,8 @@ pub fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     shared_names(snapshot.rows, &mut findings);
     for row in snapshot.rows {
         odd_ports(snapshot, row, &mut findings);
-        if row.reserved_until().is_some_and(|until| until <= snapshot.now) {
-            let message = format!("The reservation of {} is over", row.app);
-            findings.push(about(Kind::ExpiredReservation, message, row));
-        }
     }
+    reservations(snapshot, &mut findings);
     if let Some(view) = snapshot.apps_dir {
         directories(snapshot, view, &mut findings);
         files::declarations(snapshot.rows, view, &mut findings);
@@ -246,7 +247,8 @@ fn about(kind: Kind, message: String, row: &Allocation) -> Finding {
 fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
     let by_port = |port: fn(&Allocation) -> i64| {
         let mut map = BTreeMap::<i64, Vec<&Allocation>>::new();
-        for row in rows {
+        // What is no port cannot be used twice.
+        for row in rows.iter().filter(|row| as_port(port(row)).is_some()) {
             map.entry(port(row)).or_default().push(row);
         }
         map
@@ -311,7 +313,7 @@ fn odd_ports(snapshot: &Snapshot<'_>, row: &Allocation, findings: &mut Vec<Findi
             let message = format!("{role} port {port} of {} {what}", row.app);
             findings.push(Finding { kind, message, ports: vec![port], apps: vec![row.app.clone()], file: None });
         };
-        let Some(valid) = u16::try_from(port).ok().filter(|&port| port != 0) else {
+        let Some(valid) = as_port(port) else {
             push(Kind::InvalidPort, "is not a port from 1 to 65535".to_owned());
             continue;
         };
@@ -325,6 +327,23 @@ fn odd_ports(snapshot: &Snapshot<'_>, row: &Allocation, findings: &mut Vec<Findi
                 range.end()
             );
             push(Kind::EphemeralPort, what);
+        }
+    }
+}
+
+/// Reservations that are over, and those that could not be read.
+fn reservations(snapshot: &Snapshot<'_>, findings: &mut Vec<Finding>) {
+    for row in snapshot.rows {
+        match row.reservation() {
+            Reservation::Until(until) if until <= snapshot.now => {
+                let message = format!("The reservation of {} is over", row.app);
+                findings.push(about(Kind::ExpiredReservation, message, row));
+            }
+            Reservation::Unreadable => {
+                let message = format!("The reservation of {} could not be read in its metadata_json", row.app);
+                findings.push(about(Kind::Unreadable, message, row));
+            }
+            Reservation::None | Reservation::Until(_) => {}
         }
     }
 }
@@ -416,6 +435,7 @@ mod tests {
             row(8, "g/h", 2, 5013, 8013),
             row(9, "g h", 2, 5015, 8015),
             row(10, "g_h", 3, 1, 65535),
+            row(11, "h", 1, 0, 0),
         ];
         assert_eq!(
             lines(&Snapshot { allow_browser_blocked: true, ephemeral_ports: None, ..snapshot(&rows) }),
@@ -426,6 +446,8 @@ mod tests {
                 "duplicate_app: App e/app1 has 2 allocations: 5009/8009, 5011/8011",
                 "invalid_port: Backend port 0 of f/app1 is not a port from 1 to 65535",
                 "invalid_port: Frontend port 65536 of f/app1 is not a port from 1 to 65535",
+                "invalid_port: Backend port 0 of h/app1 is not a port from 1 to 65535",
+                "invalid_port: Frontend port 0 of h/app1 is not a port from 1 to 65535",
                 "directory_clash: Directory g_h/app2 belongs to multiple apps: g h/app2, g/h/app2",
             ]
         );
@@ -455,14 +477,17 @@ mod tests {
             row(3, "c", 1, 32768, 60999),
             row(4, "d", 1, 61000, 8003),
             row(5, "e", 1, 5005, 8005),
+            row(6, "g", 1, 5009, 8009),
         ];
         rows[3].metadata = Some(r#"{"reserved_until":"2026-01-01T10:00:00.000001Z"}"#.into());
         rows[4].metadata = Some(r#"{"reserved_until":"2026-01-01T10:00:00Z"}"#.into());
+        rows[5].metadata = Some(r#"{"reserved_until":"soon"}"#.into());
         let view = AppsDirView {
             presence: vec![
                 Presence::Present,
                 Presence::Unreadable("no".into()),
                 Presence::Present,
+                Presence::Absent,
                 Presence::Absent,
                 Presence::Absent,
             ],
@@ -487,15 +512,15 @@ mod tests {
                 "orphan_listening: Port 5005 of e/app1, whose directory is gone, is listened on by python3 (pid 2)"
                     .into(),
                 "unallocated_app: Directory a/app2 has no allocation".into(),
-                "misnamed_directory: Directory z/app2147483648 is no app's: app numbers go from 1 to 2147483647".into(),
-                "misnamed_directory: Directory z\\u{1b}/app1 is no app's: a model of this name has the folder z_"
-                    .into(),
+                "unallocated_app: Directory z/app2147483648 is no app's: app numbers go from 1 to 2147483647".into(),
+                "unallocated_app: Directory z\\u{1b}/app1 is no app's: a model of this name has the folder z_".into(),
                 "browser_blocked_port: Backend port 5060 of a/app1 is one that browsers refuse to open".into(),
                 format!("ephemeral_port: Backend port 32768 of c/app1 {range}"),
                 format!("ephemeral_port: Frontend port 60999 of c/app1 {range}"),
                 "expired_reservation: The reservation of e/app1 is over".into(),
-                "weak_schema: The table has no unique index on (app_num, model)".into(),
+                "weak_schema: The table has no unique index on (model, app_num)".into(),
                 "weak_schema: The table has no unique index on (backend_port)".into(),
+                "unreadable: The reservation of g/app1 could not be read in its metadata_json".into(),
                 "unreadable: The directory of b/app1 could not be read: no".into(),
                 "unreadable: apps/y could not be read: no".into(),
             ]

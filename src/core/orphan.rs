@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::allocation::{Allocation, State};
+use super::allocation::Allocation;
 use super::app::{AppId, Presence};
 use super::listener::Listeners;
 
@@ -69,14 +69,14 @@ pub fn judge(
     now: Timestamp,
     min_age: Option<SignedDuration>,
 ) -> Verdict {
-    if let Presence::Unreadable(_) = presence {
-        return Verdict::Kept(KeptReason::Unreadable);
-    }
     if *presence == Presence::Present {
         return Verdict::InUse;
     }
-    if row.state(now, presence) == State::Reserved {
+    if row.is_reserved(now) {
         return Verdict::Kept(KeptReason::Reserved);
+    }
+    if let Presence::Unreadable(_) = presence {
+        return Verdict::Kept(KeptReason::Unreadable);
     }
     let is_old_enough =
         |min_age| row.created_at.or(row.updated_at).is_some_and(|made| now.duration_since(made) >= min_age);
@@ -113,6 +113,8 @@ mod tests {
 
         seen.metadata = Some(r#"{"reserved_until":"2026-01-01T10:00:01Z"}"#.into());
         assert_eq!(judge(&seen, &Presence::Absent, now, None), kept(KeptReason::Reserved));
+        assert_eq!(judge(&seen, &Presence::Unreadable("?".into()), now, None), kept(KeptReason::Reserved));
+        assert_eq!(judge(&seen, &Presence::Present, now, None), Verdict::InUse);
     }
 
     #[test]

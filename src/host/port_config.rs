@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use crate::core::allocation::PortPair;
+use crate::core::allocation::{PortPair, parse_moment};
 use crate::core::app::{AppId, check_model, parse_app_nums};
 use crate::core::import::Entry;
 
@@ -53,7 +53,7 @@ fn checked(entry: &Value) -> Result<Entry> {
     let as_port = |port: i64| u16::try_from(port).ok();
     let pair = as_port(backend).zip(as_port(frontend)).and_then(|(backend, frontend)| PortPair::new(backend, frontend));
     let Some(pair) = pair else { bail!("ports {backend} and {frontend} are not two ports from 1 to 65535") };
-    let until = entry.get("reserved_until").and_then(|until| until.as_str()?.parse().ok());
+    let until = entry.get("reserved_until").and_then(|until| parse_moment(until.as_str()?));
     Ok(Entry { app: AppId::new(model, app_num), pair, until })
 }
 

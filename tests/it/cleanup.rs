@@ -80,6 +80,23 @@ fn a_reservation_is_kept_until_it_is_over() {
 }
 
 #[test]
+fn a_reservation_that_cannot_be_read_is_kept() {
+    let world = world();
+    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"9999-12-31T23:59:59Z"}' WHERE app_num = 2;
+                 UPDATE port_configurations SET metadata_json = '{"reserved_until":"2999-01-01T00:00:00Z","x":NaN}' WHERE model = 'b'"#);
+    world.line("cleanup --include-listening").is(
+        0,
+        "  kept a/x/app2: reserved until 9999-12-30T22:00:00.999999Z\n  \
+         kept b/app1: its metadata names a reservation that could not be read\n\
+         ✓ No orphaned allocations found\n",
+        ALL,
+    );
+    assert!(world.line("check").stdout.contains("The reservation of b/app1 could not be read in its metadata_json"));
+    assert!(world.line("reserve --model b --app 1 --for 1h").code != Some(0), "nothing can be added to it");
+    world.line("release b 1").ok();
+}
+
+#[test]
 fn a_row_younger_than_asked_for_or_of_unknown_age_is_kept() {
     let world = world();
     world.sql("UPDATE port_configurations SET created_at = NULL, updated_at = NULL WHERE app_num = 2");
@@ -272,10 +289,13 @@ fn a_model_whose_folder_is_a_link_to_nowhere_is_kept() {
 #[test]
 fn a_marker_is_a_file_inside_the_apps_directory() {
     let world = world();
-    for marker in ["", "/etc/passwd", "../manage-ports.toml"] {
+    for marker in ["", ".", "./.", "/etc/passwd", "../manage-ports.toml"] {
         world.write("manage-ports.toml", format!("apps_dir_marker = \"{marker}\"\n"));
         world.line("cleanup").fails(2, &["apps_dir_marker", "expected a file inside the apps directory"]);
     }
+    world.write("manage-ports.toml", "apps_dir_marker = \"a_x\"\n");
+    world.apps(["a_x/app1"]);
+    world.line("cleanup").fails(5, &["a_x is not a file"]);
     world.write("manage-ports.toml", "apps_dir = \"\"\n");
     world.line("cleanup").fails(2, &["apps_dir is empty"]);
     assert_eq!(world.rows().len(), 3);

@@ -675,7 +675,7 @@ fn broken_rules() -> (World, usize) {
          ('{}', 1, 5005, 8005, '{MADE}', NULL),
          ('m', 0, 5007, 8007, '{MADE}', 'no json'),
          ('m', -1, 5009, 8009, '{MADE}', '[1, 2]'),
-         ('text', 1, 'http', 'x' || char(27) || '[2J', '{MADE}', '{{\"reserved_until\": 5}}'),
+         ('text', 1, 'http', 'x' || char(27) || '[2J', '{MADE}', '{{\"reserved_until\": null}}'),
          ('no times', 1, 5011, 8011, NULL, NULL),
          ('no time', 1, 5013, 8013, 'yester' || char(27) || 'day', NULL),
          ('large', 1, 70000, -5, '{MADE}', NULL),
