@@ -210,6 +210,9 @@ fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String) -> Error)
     }
     let Some((scheme, rest)) = name.to_str().and_then(|name| name.split_once("://")) else {
         // A slip in a URL must not become a file, with its password for a name.
+        if name.to_str().is_some_and(|name| name.starts_with("sqlite:")) {
+            return Err(wrong("a SQLite URL is written sqlite:///relative.db or sqlite:////absolute.db".into()));
+        }
         if name.to_str().is_some_and(is_almost_postgresql) {
             return Err(wrong(
                 "a PostgreSQL URL begins with postgresql:// and names a user, a host and a database".into(),
@@ -334,7 +337,16 @@ mod tests {
         assert_eq!(path("sqlite:///ports.db").unwrap(), Path::new("base/ports.db"));
         assert_eq!(path("sqlite:////ports.db").unwrap(), Path::new("/ports.db"));
         assert_eq!(path("sqlite+pysqlite:////ports.db?timeout=5").unwrap(), Path::new("/ports.db"));
-        for bad in [":memory:", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/x", "mysql://h/d"] {
+        for bad in [
+            ":memory:",
+            "sqlite://",
+            "sqlite:///",
+            "sqlite:/x",
+            "sqlite:x",
+            "sqlite:///:memory:",
+            "sqlite://host/x",
+            "mysql://h/d",
+        ] {
             assert!(path(bad).is_err(), "{bad}");
         }
         for slip in ["postgresql:/u:pw@h/d", "postgresql//u:pw@h/d", "postgres:u:pw@h/d", "postgresql+psycopg2:u:pw@h"]

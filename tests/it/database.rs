@@ -711,6 +711,37 @@ fn is_harmless(text: &str, separator: char) {
 }
 
 #[test]
+fn a_name_that_ends_like_a_folders_is_no_database() {
+    let world = World::new();
+    world.line("--database new/ allocate --model m --app 1").fails(3, &["new/ is a folder"]);
+    assert_eq!(fs::read_dir(world.path("")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_reader_who_may_not_write_reads_without_a_log() {
+    let world = World::new();
+    world.line("allocate --model m --app 1 --no-probe --quiet").ok();
+    // The last one out takes the log along.
+    world.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    for (folder, folder_mode, file_mode) in [("may write beside", 0o777, 0o644), ("may write it", 0o555, 0o666)] {
+        let database = world.write(&format!("{folder}/p?.db"), fs::read(world.default_database()).unwrap());
+        fs::set_permissions(&database, Permissions::from_mode(file_mode)).unwrap();
+        fs::set_permissions(world.path(folder), Permissions::from_mode(folder_mode)).unwrap();
+        world.write("manage-ports.toml", format!("database = \"{folder}/p?.db\"\n"));
+        let Some(list) = world.line_as_nobody("list --format plain") else { return };
+        assert_eq!(list.ok().lines().count(), 1, "{list:?}");
+        assert_eq!(world.line_as_nobody("check").unwrap().code, Some(0));
+        world.line_as_nobody("allocate --model m --app 1 --format plain").unwrap().is(0, "5001 8001\n", "");
+        world.line_as_nobody("allocate --model m --app 2").unwrap().fails(3, &["is read-only"]);
+        let left: Vec<_> = fs::read_dir(world.path(folder)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name == "p?.db-wal" || name == "p?.db-shm"), "{left:?}");
+
+        world.line("allocate --model m --app 2 --no-probe").ok();
+        assert_eq!(world.line("list --format plain").ok().lines().count(), 2);
+    }
+}
+
+#[test]
 fn rows_that_break_the_rules_are_listed() {
     let (world, rows) = broken_rules();
     for (line, lines, separator) in [

@@ -7,7 +7,8 @@
 //! - A database keeps the journal mode it has; new ones get a write-ahead log. How each becomes
 //!   durable is told in [`durable`].
 //! - The database file itself is never opened a second time: closing it would drop SQLite's locks.
-//! - Reading changes nothing: the last reader out does not checkpoint somebody else's log.
+//! - Reading changes nothing: the last reader out does not checkpoint somebody else's log. A reader who
+//!   may not write does not make a log, either, which would be theirs and lock the owner out.
 
 mod durable;
 mod rows;
@@ -16,10 +17,13 @@ mod scratch;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jiff::SignedDuration;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::{Access, access};
 
 use self::durable::{LONG, Log, Queue, Turn, create_folder, folder_of, has_log, is_on_network, sync_folder};
 use self::rows::{all_rows, delete, existing, insert, taken_ports, update_metadata};
@@ -62,11 +66,17 @@ pub(super) struct Sqlite {
     real_path: PathBuf,
     retry: Retry,
     connection: Option<Connection>,
+    /// Where the file is read as one that nobody writes to: as it was then.
+    at_rest: Option<Rest>,
 }
+
+/// The length of a database file, and when it was last written.
+type Rest = (u64, SystemTime);
 
 impl Sqlite {
     pub(super) fn open(path: &Path, missing: Missing, retry: Retry) -> Result<Self, StoreError> {
-        let mut store = Self { path: path.to_owned(), real_path: path.to_owned(), retry, connection: None };
+        let mut store =
+            Self { path: path.to_owned(), real_path: path.to_owned(), retry, connection: None, at_rest: None };
         if has_content(&store.path)? {
             let connection = store.connect(OpenFlags::empty())?;
             let is_made = store.retry.run(|| is_made(&*connection.unchecked_transaction()?));
@@ -79,13 +89,37 @@ impl Sqlite {
     }
 
     fn connect(&mut self, extra: OpenFlags) -> Result<Connection, StoreError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
-        let connection = Connection::open_with_flags(&self.path, flags)?;
-        self.real_path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let real_path = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        self.real_path = real_path(&self.path);
+        self.at_rest = if extra.is_empty() { at_rest(&self.real_path) } else { None };
+        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
+        let connection = if self.at_rest.is_some() {
+            let path = percent_encode(self.real_path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
+            let flags = flags | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+            Connection::open_with_flags(format!("file:{path}?immutable=1"), flags)?
+        } else {
+            Connection::open_with_flags(&self.path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)?
+        };
+        if !extra.is_empty() {
+            self.real_path = real_path(&self.path);
+        }
         connection.busy_timeout(std::time::Duration::ZERO)?;
         // The last reader out leaves a log as it found it, and takes away one that came with it.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log(&self.real_path))?;
         Ok(connection)
+    }
+
+    /// Reads what a database holds, nothing where it was not made yet.
+    fn read<T: Default>(&mut self, look: impl Fn(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let Some(connection) = &self.connection else { return Ok(T::default()) };
+        let value = self.retry.run(|| look(connection))?;
+        if self.at_rest.is_none() || self.at_rest == at_rest(&self.real_path) {
+            return Ok(value);
+        }
+        // Somebody wrote to it in between.
+        let connection = self.connect(OpenFlags::empty())?;
+        self.connection = Some(connection);
+        self.read(look)
     }
 
     /// Runs `decide` in one write transaction, in its turn, and makes what it wrote durable.
@@ -169,8 +203,7 @@ impl Sqlite {
 
 impl Store for Sqlite {
     fn snapshot(&mut self) -> Result<Vec<Allocation>, StoreError> {
-        let Some(connection) = &self.connection else { return Ok(Vec::new()) };
-        let mut rows = self.retry.run(|| all_rows(connection))?;
+        let mut rows = self.read(all_rows)?;
         rows.sort_by(|a, b| (&a.app, a.id).cmp(&(&b.app, b.id)));
         Ok(rows)
     }
@@ -181,8 +214,8 @@ impl Store for Sqlite {
         hold: Option<SignedDuration>,
         choose: &mut Choose<'_>,
     ) -> Result<Vec<Outcome>, StoreError> {
-        if let Some(connection) = &self.connection {
-            let found = self.retry.run(|| existing(&*connection.unchecked_transaction()?, apps))?;
+        if self.connection.is_some() {
+            let found = self.read(|connection| existing(&*connection.unchecked_transaction()?, apps))?;
             if let Some(outcomes) = settled(found, self.retry.timestamp(), hold) {
                 self.sync_rows_of_others()?;
                 return Ok(outcomes);
@@ -265,8 +298,10 @@ impl Store for Sqlite {
     }
 
     fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError> {
-        let Some(connection) = &self.connection else { return Ok(Vec::new()) };
-        let present: Vec<String> = self.retry.run(|| {
+        if self.connection.is_none() {
+            return Ok(Vec::new());
+        }
+        let present: Vec<String> = self.read(|connection| {
             let mut indexes = connection.prepare(
                 "SELECT group_concat(columns.name ORDER BY columns.name)
                  FROM pragma_index_list('port_configurations') AS indexes, pragma_index_info(indexes.name) AS columns
@@ -284,6 +319,9 @@ const SMALLEST: u64 = 512;
 
 /// Whether there is anything in the file; an empty or missing one is a database not made yet.
 fn has_content(path: &Path) -> Result<bool, StoreError> {
+    if path.to_string_lossy().ends_with('/') {
+        return Err(unusable("is a folder"));
+    }
     match fs::metadata(path) {
         // SQLite would take a file of one byte for an empty one.
         Ok(metadata) if metadata.is_file() && (1..SMALLEST).contains(&metadata.len()) => {
@@ -297,15 +335,29 @@ fn has_content(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
-/// Says so if the file's header names a newer file format than this SQLite reads, which it reports
-/// as no database at all (<https://www.sqlite.org/fileformat2.html#file_format_version_numbers>).
-fn newer(path: &Path) -> Option<StoreError> {
+/// The version of the file format that the file's header names: 1, or 2 for a write-ahead log
+/// (<https://www.sqlite.org/fileformat2.html#file_format_version_numbers>).
+fn file_format(path: &Path) -> Option<u8> {
     let mut header = [0; 20];
     File::open(path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
-    let version = header[18].max(header[19]);
-    (header.starts_with(b"SQLite format 3\0") && version > 2).then(|| {
-        unusable(format!("was made by a newer SQLite: its file format is {version}, this program reads 1 and 2"))
-    })
+    header.starts_with(b"SQLite format 3\0").then_some(header[18].max(header[19]))
+}
+
+/// Says so if the file's format is newer than this SQLite reads, which it reports as no database at all.
+fn newer(path: &Path) -> Option<StoreError> {
+    let version = file_format(path).filter(|&version| version > 2)?;
+    Some(unusable(format!("was made by a newer SQLite: its file format is {version}, this program reads 1 and 2")))
+}
+
+/// How the file is, if it would need a log to be read that this user may not make, and has none: it then
+/// holds all there is.
+fn at_rest(path: &Path) -> Option<Rest> {
+    let may_write = |path| access(path, Access::WRITE_OK).is_ok();
+    if has_log(path) || (may_write(path) && may_write(folder_of(path))) || file_format(path) != Some(2) {
+        return None;
+    }
+    let file = fs::metadata(path).ok()?;
+    Some((file.len(), file.modified().ok()?))
 }
 
 /// Whether the table is there; a database with something else in it and no table is an error.
