@@ -9,25 +9,37 @@ use std::ops::RangeInclusive;
 use super::allocation::PortPair;
 use super::text::listed;
 
-/// Which half of an app listens on a port.
+/// Which part of an app listens on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// The server behind.
     Backend,
     /// What a browser opens.
     Frontend,
+    /// Another service, such as a database, which is given no port.
+    Other,
 }
 
 impl Role {
-    /// Both of them.
-    pub const ALL: [Self; 2] = [Self::Backend, Self::Frontend];
+    /// The two that are given a port.
+    pub const GIVEN: [Self; 2] = [Self::Backend, Self::Frontend];
 
-    /// The word for it, which is also the name of its Compose service.
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Backend, Self::Frontend, Self::Other];
+
+    /// The role of a Compose service of this name.
+    #[must_use]
+    pub fn of_service(name: &str) -> Self {
+        Self::GIVEN.into_iter().find(|role| role.name() == name).unwrap_or(Self::Other)
+    }
+
+    /// The word for it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Backend => "backend",
             Self::Frontend => "frontend",
+            Self::Other => "other",
         }
     }
 }
@@ -72,7 +84,7 @@ impl Declared {
     ///
     /// In words, when only one role has a port, a role has several, or both have the same one.
     pub fn pair(&self) -> Result<Option<PortPair>, String> {
-        let [backend, frontend] = Role::ALL.map(|role| self.only(role));
+        let [backend, frontend] = Role::GIVEN.map(|role| self.only(role));
         match (backend?, frontend?) {
             (None, None) => Ok(None),
             (Some(port), None) => Err(format!("backend port {port} is declared, but no frontend port")),

@@ -151,7 +151,8 @@ fn each_missing_index_is_named_and_an_equivalent_one_counts() {
     world.sql(
         "CREATE UNIQUE INDEX a ON port_configurations (app_num, model);
                CREATE UNIQUE INDEX b ON port_configurations (backend_port);
-               CREATE UNIQUE INDEX c ON port_configurations (frontend_port) WHERE frontend_port > 0",
+               CREATE UNIQUE INDEX c ON port_configurations (frontend_port) WHERE frontend_port > 0;
+               CREATE UNIQUE INDEX d ON port_configurations (frontend_port, lower(model))",
     );
     let partial = world.line("check");
     assert_eq!(partial.ok().lines().filter(|line| line.contains("unique index")).count(), 1);
@@ -191,6 +192,20 @@ fn the_readmes_job_fails_on_a_real_clash_and_annotates_it() {
     world.line(steps[1]).is(1, annotations, "");
     world.write("generated/apps/qwen/app1/compose.yml", "services: {backend: {ports: ['5003:5000']}}\n");
     world.line(steps[1]).is(0, "", "");
+}
+
+#[test]
+fn a_port_of_any_service_clashes_and_is_not_the_apps() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001), row("m", 2, 5003, 8003)]);
+    world.write("generated/apps/m/app1/compose.yml", "services: {db: {ports: ['5003:5432', '8001:80', '7000:1']}}");
+    world.apps(["m/app2"]);
+    world.line("check").is(
+        1,
+        "✗ Found 1 conflict(s):\n  - compose.yml of m/app1 names port 5003, which is allocated to m/app2; \
+         set the app's own ports in the file, as `allocate` prints them\n",
+        "",
+    );
 }
 
 #[test]

@@ -74,18 +74,23 @@ fn clashes(app: &AppId, own: &[&Allocation], declared: &Declared, by_port: &ByPo
                 let others = apps_of(&users.iter().copied().filter(is_other).collect::<Vec<_>>());
                 let file = Shown(file);
                 let message =
-                    format!("{file} of {app} names {role} port {port}, which is allocated to {}", list(&others));
+                    format!("{file} of {app} names {} {port}, which is allocated to {}", named(role), list(&others));
                 let apps = [vec![app.clone()], others].concat();
                 findings.push(Finding { message, ports: vec![port], apps, ..finding() });
             }
             let more = clashing.count();
             if more > 0 {
                 let message =
-                    format!("{} of {app} names {more} more {role} port(s) allocated to other apps", Shown(file));
+                    format!("{} of {app} names {more} more {}(s) allocated to other apps", Shown(file), named(role));
                 findings.push(Finding { message, apps: vec![app.clone()], ..finding() });
             }
         }
     }
+}
+
+/// What the port of a role is called.
+fn named(role: Role) -> String {
+    if role == Role::Other { "port".to_owned() } else { format!("{role} port") }
 }
 
 /// A finding about a file of an app, with nothing told yet.

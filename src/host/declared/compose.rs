@@ -1,10 +1,10 @@
-//! The ports that a Compose file publishes for the services `backend` and `frontend`.
+//! The ports that a Compose file publishes, for the services `backend` and `frontend` and for others.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 use super::interpolate::interpolate;
@@ -17,17 +17,21 @@ struct Document {
     services: Option<Services>,
 }
 
-/// The two services that have a role.
-#[derive(Deserialize)]
-struct Services {
-    backend: Option<Service>,
-    frontend: Option<Service>,
-}
+/// The services, each with its role.
+struct Services(Vec<(Role, Service)>);
 
 /// One service.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Service {
     ports: Option<Vec<Entry>>,
+}
+
+/// A service that need not be one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Lenient {
+    Service(Service),
+    Odd(IgnoredAny),
 }
 
 /// One entry of a service's `ports`; a scalar is the text that it is written as.
@@ -63,14 +67,14 @@ pub(super) fn ports<'a>(text: &str, lookup: &dyn Fn(&str) -> Option<&'a str>) ->
     };
     let services: Vec<_> = documents.into_iter().flatten().filter_map(|document| document.services).collect();
     for role in Role::ALL {
-        let entries = services.iter().filter_map(|services| match role {
-            Role::Backend => services.backend.as_ref(),
-            Role::Frontend => services.frontend.as_ref(),
-        });
+        let of_role = services.iter().flat_map(|Services(all)| all).filter(|(found, _)| *found == role);
+        let entries = of_role.filter_map(|(_, service)| service.ports.as_ref()).flatten();
         let mut ranges = Vec::new();
-        for (number, entry) in (1..).zip(entries.filter_map(|service| service.ports.as_ref()).flatten()) {
+        for (number, entry) in (1..).zip(entries) {
             match published(entry, lookup) {
                 Ok(range) => ranges.extend(range),
+                // What an app is given does not depend on it.
+                Err(_) if role == Role::Other => {}
                 Err(reason) => findings.problems.push(format!("entry {number} of the {role}'s ports {reason}")),
             }
         }
@@ -111,6 +115,41 @@ fn range(text: &str) -> Option<RangeInclusive<u16>> {
     let (start, end) = text.split_once('-').unwrap_or((text, text));
     let (start, end) = (port(start)?, port(end)?);
     (start <= end).then_some(start..=end)
+}
+
+impl<'de> Deserialize<'de> for Services {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ServicesVisitor)
+    }
+}
+
+/// Takes the services by their names.
+struct ServicesVisitor;
+
+impl<'de> Visitor<'de> for ServicesVisitor {
+    type Value = Services;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("services")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Services, A::Error> {
+        let mut services = Vec::new();
+        while let Some(key) = map.next_key::<Entry>()? {
+            let role = if let Entry::Short(name) = &key { Role::of_service(name) } else { Role::Other };
+            if role == Role::Other {
+                if let Lenient::Service(service) = map.next_value()? {
+                    services.push((role, service));
+                }
+                continue;
+            }
+            if services.iter().any(|(found, _)| *found == role) {
+                return Err(A::Error::duplicate_field(role.name()));
+            }
+            services.push((role, map.next_value::<Option<Service>>()?.unwrap_or_default()));
+        }
+        Ok(Services(services))
+    }
 }
 
 impl<'de> Deserialize<'de> for Entry {
@@ -287,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_two_services_count_in_a_document_of_any_shape() {
+    fn services_count_in_a_document_of_any_shape() {
         for (text, backend, frontend) in [
             ("", vec![], vec![]),
             ("# nothing", vec![], vec![]),
@@ -325,6 +364,15 @@ mod tests {
         ] {
             assert_eq!(found(text), (backend, frontend, vec![]), "{text}");
         }
+    }
+
+    #[test]
+    fn other_services_have_ports_too_and_may_be_odd() {
+        let text = "services: {db: {ports: ['5432:5432', odd:1, 0:1]}, 5: {ports: [010:1, '7-8:7-8']}, none: , list: [1],
+             big: 340282366920938463463374607431768211455, map: {ports: {a: b}}, twice: {ports: [9:9]}, backend: {ports: [1:1]}}";
+        assert_eq!(found(text), (vec![1], vec![], vec![]));
+        let others = ports(text, &|_| None).ports.into_iter().filter(|(role, _)| *role == Role::Other);
+        assert_eq!(others.map(|(_, ports)| ports).collect::<Vec<_>>(), [7..=10, 5432..=5432]);
     }
 
     #[test]

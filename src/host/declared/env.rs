@@ -37,8 +37,8 @@ impl Variables {
     /// The ports that the variables name.
     pub(super) fn ports(&self) -> Findings {
         let mut findings = Findings { ports: Vec::new(), problems: self.problem.iter().cloned().collect() };
-        for role in Role::ALL {
-            let Some(Assigned { value, line }) = self.last.get(variable(role)) else { continue };
+        for (role, name) in VARIABLES {
+            let Some(Assigned { value, line }) = self.last.get(name) else { continue };
             let reason = match value.as_deref().map(|value| (value, port(value))) {
                 Ok(("", _)) => continue,
                 Ok((_, Some(port))) => {
@@ -49,23 +49,18 @@ impl Variables {
                 Ok((_, None)) => "is not a port from 1 to 65535",
                 Err(reason) => reason,
             };
-            findings.problems.push(format!("line {line}: {} {reason}", variable(role)));
+            findings.problems.push(format!("line {line}: {name} {reason}"));
         }
         findings
     }
 }
 
-/// The variable that holds a role's port.
-fn variable(role: Role) -> &'static str {
-    match role {
-        Role::Backend => "BACKEND_PORT",
-        Role::Frontend => "FRONTEND_PORT",
-    }
-}
+/// The variables that hold a port, with the role that it has.
+const VARIABLES: [(Role, &str); 2] = [(Role::Backend, "BACKEND_PORT"), (Role::Frontend, "FRONTEND_PORT")];
 
 /// Whether a variable holds a port.
 fn is_ours(name: &str) -> bool {
-    Role::ALL.into_iter().any(|role| variable(role) == name)
+    VARIABLES.iter().any(|(_, known)| *known == name)
 }
 
 /// Reads every assignment in a file.
