@@ -34,8 +34,7 @@ Exit codes:
   6    the ports asked for are taken or refused
   130  interrupted
 
-Settings come from flags, then the environment, then manage-ports.toml in this folder or the
-nearest one above, then the defaults.";
+Settings come from flags, then the environment, then the configuration file, then the defaults.";
 
 /// Gives every generated app a backend and a frontend port of its own
 #[derive(Parser)]
@@ -50,15 +49,17 @@ struct Root {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// The database: a path, or a URL such as postgresql://user@host/ports [env: MANAGE_PORTS_DATABASE]
+    /// The database: a path, or a URL such as postgresql://user@host/ports; data/ports.db beside the
+    /// configuration file by default [env: MANAGE_PORTS_DATABASE]
     #[arg(long, global = true, value_name = "PATH or URL", value_hint = ValueHint::FilePath)]
     pub(crate) database: Option<OsString>,
 
-    /// The folder that holds <model>/app<N> [env: MANAGE_PORTS_APPS_DIR]
+    /// The folder that holds <model>/app<N>; generated/apps by default [env: MANAGE_PORTS_APPS_DIR]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) apps_dir: Option<PathBuf>,
 
-    /// The configuration file [env: MANAGE_PORTS_CONFIG]
+    /// The configuration file; manage-ports.toml in this folder or the nearest one above by default
+    /// [env: MANAGE_PORTS_CONFIG]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
 

@@ -136,8 +136,12 @@ impl Config {
             let marker = marker.display();
             return Err(in_file(format!("apps_dir_marker = \"{marker}\": expected a file inside the apps directory")));
         }
-        if file.apps_dir.as_deref().is_some_and(|path| path.as_os_str().is_empty()) {
+        let is_empty = |path: &Option<PathBuf>| path.as_deref().is_some_and(|path| path.as_os_str().is_empty());
+        if is_empty(&file.apps_dir) {
             return Err(in_file("apps_dir is empty: expected a folder".to_owned()));
+        }
+        if is_empty(&file.preconfigured) {
+            return Err(in_file("preconfigured is empty: expected a file".to_owned()));
         }
         let is_terminal = io::stdout().is_terminal();
         let apps_dir = flags.apps_dir.clone().or_else(|| variable("APPS_DIR").map(PathBuf::from));
@@ -283,9 +287,6 @@ fn limits(ports: &Ports) -> std::result::Result<Limits, String> {
     if limits.backend_base == limits.frontend_base {
         return Err(format!("backend_base and frontend_base are both {}: they must differ", limits.backend_base));
     }
-    if limits.max < limits.backend_base.max(limits.frontend_base) {
-        return Err(format!("max = {} is below the bases: no slot fits", limits.max));
-    }
     Ok(limits)
 }
 
@@ -296,6 +297,10 @@ fn limits(ports: &Ports) -> std::result::Result<Limits, String> {
 /// What was expected, in words.
 pub(crate) fn parse_duration(text: &str) -> std::result::Result<SignedDuration, String> {
     let wrong = || format!("'{}' is not a duration: expected one such as 500ms, 30s, 2h or 7d", Shown(text));
+    // The one duration that needs no unit.
+    if text == "0" {
+        return Ok(SignedDuration::ZERO);
+    }
     let span: Span = text.parse().map_err(|_| wrong())?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     if duration.is_negative() { Err(wrong()) } else { Ok(duration) }

@@ -41,11 +41,11 @@ pub(crate) struct Args {
     apps: AppsArgs,
 
     /// Ask for this backend port, for one app
-    #[arg(long, value_name = "PORT", requires = "frontend_port", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", requires = "frontend_port", allow_negative_numbers = true, value_parser = parse_port)]
     backend_port: Option<u16>,
 
     /// Ask for this frontend port, for one app
-    #[arg(long, value_name = "PORT", requires = "backend_port", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", requires = "backend_port", allow_negative_numbers = true, value_parser = parse_port)]
     frontend_port: Option<u16>,
 
     /// Set BACKEND_PORT and FRONTEND_PORT in this file, too, and keep its other lines; for one app
@@ -146,7 +146,7 @@ pub(super) fn give(request: &Request, config: &Config) -> Result<Vec<Outcome>> {
                 choose(&config.limits, &preferred, taken, &mut is_listening)
             }
         })
-        .map_err(|err| explain(err, store.as_mut(), config))?;
+        .map_err(|err| explain(err, *pair, store.as_mut(), config))?;
 
     if let (Some(pair), [Outcome { allocation, .. }]) = (pair, outcomes.as_slice())
         && allocation.ports() != pair.ports().map(i64::from)
@@ -173,6 +173,10 @@ pub(super) fn print(out: &mut dyn Write, format: Format, outcomes: &[Outcome]) -
         Format::Human | Format::Github => human::outcomes(out, outcomes),
     }?;
     Ok(())
+}
+
+fn parse_port(text: &str) -> std::result::Result<u16, String> {
+    text.parse().ok().filter(|&port| port != 0).ok_or_else(|| "expected a port from 1 to 65535".to_owned())
 }
 
 fn asked_pair(args: &Args) -> Result<Option<PortPair>> {
@@ -208,8 +212,8 @@ fn warn_of_preconfigured(outcome: &Outcome, preconfigured: &HashMap<AppId, PortP
     }
 }
 
-/// Tells a refusal in words, for which it looks up who has a taken port.
-fn explain(err: StoreError, store: &mut dyn Store, config: &Config) -> Error {
+/// Tells a refusal in words, for which it looks up who has the ports asked for.
+fn explain(err: StoreError, pair: Option<PortPair>, store: &mut dyn Store, config: &Config) -> Error {
     let (port, reason) = match err {
         StoreError::Refused(Refusal::Port { port, reason }) => (port, reason),
         StoreError::Refused(Refusal::Exhausted(tally)) => {
@@ -223,24 +227,22 @@ fn explain(err: StoreError, store: &mut dyn Store, config: &Config) -> Error {
     let (why, hint) = match reason {
         Reason::Taken => {
             let rows = store.snapshot().unwrap_or_default();
-            match rows.iter().find(|row| row.ports().contains(&i64::from(port))) {
-                Some(row) if row.backend_port == i64::from(port) => (format!("the backend of {}", row.app), None),
-                Some(row) => (format!("the frontend of {}", row.app), None),
-                None => ("taken".to_owned(), None),
-            }
+            let users = pair.into_iter().flat_map(PortPair::ports).filter_map(|port| {
+                let row = rows.iter().find(|row| row.ports().contains(&i64::from(port)))?;
+                let role = if row.backend_port == i64::from(port) { "backend" } else { "frontend" };
+                Some(format!("port {port} is the {role} of {}", row.app))
+            });
+            let users = users.collect::<Vec<_>>().join(", ");
+            let message = if users.is_empty() { format!("port {port} is taken") } else { users };
+            return Error::msg(Kind::Conflict, message);
         }
-        Reason::Excluded => ("excluded".to_owned(), Some("see `exclude` in manage-ports.toml")),
-        Reason::BrowserBlocked => (
-            "one that browsers refuse to open".to_owned(),
-            Some("`allow_browser_blocked` in manage-ports.toml allows such ports"),
-        ),
+        Reason::Excluded => ("excluded", "see `exclude` in manage-ports.toml"),
+        Reason::BrowserBlocked => {
+            ("one that browsers refuse to open", "`allow_browser_blocked` in manage-ports.toml allows such ports")
+        }
         Reason::Listening => {
-            ("in use: something on this machine listens on it".to_owned(), Some("--no-probe hands it out all the same"))
+            ("in use: something on this machine listens on it", "--no-probe hands it out all the same")
         }
     };
-    let err = Error::msg(Kind::Conflict, format!("port {port} is {why}"));
-    match hint {
-        Some(hint) => err.hint(hint),
-        None => err,
-    }
+    Error::msg(Kind::Conflict, format!("port {port} is {why}")).hint(hint)
 }

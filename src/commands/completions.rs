@@ -64,14 +64,25 @@ pub(super) fn models() -> ArgValueCandidates {
 
 /// Completes the numbers of the apps that the database holds, of the model if one is named.
 pub(super) fn apps() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| {
-        let rows = rows();
-        let words: Vec<_> = words().map(|word| word.to_string_lossy().into_owned()).collect();
-        let is_named = |row: &&Allocation| words.contains(&row.app.model);
-        let of_models: Vec<_> = rows.iter().filter(is_named).collect();
-        let rows = if of_models.is_empty() { rows.iter().collect() } else { of_models };
-        candidates(rows.into_iter().map(|row| row.app.app_num.to_string()))
+    ArgValueCandidates::new(app_nums)
+}
+
+/// Completes a first argument: the apps of the model that `--model` named, else the models.
+pub(super) fn models_or_apps() -> ArgValueCandidates {
+    let names_model =
+        || words().any(|word| word.to_str().is_some_and(|word| word.split('=').next() == Some("--model")));
+    ArgValueCandidates::new(move || {
+        if names_model() { app_nums() } else { candidates(rows().iter().map(|row| row.app.model.clone())) }
     })
+}
+
+fn app_nums() -> Vec<CompletionCandidate> {
+    let rows = rows();
+    let words: Vec<_> = words().map(|word| word.to_string_lossy().into_owned()).collect();
+    let is_named = |row: &&Allocation| words.contains(&row.app.model);
+    let of_models: Vec<_> = rows.iter().filter(is_named).collect();
+    let rows = if of_models.is_empty() { rows.iter().collect() } else { of_models };
+    candidates(rows.into_iter().map(|row| row.app.app_num.to_string()))
 }
 
 fn candidates(names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {

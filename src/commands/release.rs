@@ -22,7 +22,7 @@ Examples:
 #[command(after_help = AFTER_HELP, override_usage = "manage-ports release [OPTIONS] <MODEL> <APPS>...")]
 pub(crate) struct Args {
     /// The model
-    #[arg(value_name = "MODEL", add = super::completions::models())]
+    #[arg(value_name = "MODEL", add = super::completions::models_or_apps())]
     model: Option<String>,
 
     /// The apps: numbers, ranges and lists such as 1,3,5-9

@@ -7,7 +7,6 @@ use jiff::SignedDuration;
 use super::Answer;
 use super::allocate::{AppsArgs, FORMATS, Request, check_format, give, print};
 use crate::config::{Config, parse_duration};
-use crate::core::text::Shown;
 use crate::error::{Error, Result};
 use crate::host::clock;
 
@@ -42,10 +41,9 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     if args.duration.is_zero() {
         return Err(Error::usage("--for: a reservation lasts longer than no time: expected one such as 30m, 2h or 1d"));
     }
-    clock::now().checked_add(args.duration).map_err(|_| {
-        let duration = args.duration.to_string();
-        Error::usage(format!("--for: '{}' is too long: it ends after the year 9999", Shown(&duration)))
-    })?;
+    clock::now()
+        .checked_add(args.duration)
+        .map_err(|_| Error::usage(format!("--for: {:#} is too long: it ends after the year 9999", args.duration)))?;
     let outcomes = give(&Request { apps, pair: None, hold: Some(args.duration), probe: config.probe }, config)?;
     print(out, format, &outcomes)?;
     Ok(Answer::Yes)

@@ -116,8 +116,13 @@ impl Scratch {
                 Database::Postgres(_) => err,
             }
         })?;
-        let folder = tempfile::tempdir()?;
-        fs::write(folder.path().join("manage-ports.toml"), "")?;
+        let make = || -> io::Result<TempDir> {
+            let folder = tempfile::tempdir()?;
+            fs::write(folder.path().join("manage-ports.toml"), "")?;
+            Ok(folder)
+        };
+        let folder = make().context("a self-test needs a folder for temporary files, such as TMPDIR names");
+        let folder = folder.map_err(|err| Error::new(Kind::Io, err))?;
         let program = std::env::current_exe().context("this program's own file is not known");
         Ok(Self { database, folder, program: program.map_err(|err| Error::new(Kind::Io, err))? })
     }

@@ -25,8 +25,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Entry>> {
         true => io::read_to_string(io::stdin()).map(String::into_bytes),
         false => fs::read(path),
     };
-    let entries: Vec<Value> = serde_json::from_slice(&text.with_context(name)?)
-        .with_context(|| format!("{} is not a port configuration", name()))?;
+    let text = text.with_context(name)?;
+    // Windows programs begin a text with a mark.
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
+    let entries: Vec<Value> =
+        serde_json::from_slice(text).with_context(|| format!("{} is not a port configuration", name()))?;
     entries
         .iter()
         .enumerate()
@@ -83,7 +86,7 @@ fn shortened(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str) -> Result<Vec<Entry>> {
+    fn read_text(text: impl AsRef<[u8]>) -> Result<Vec<Entry>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
         read(file.path())
@@ -92,7 +95,8 @@ mod tests {
     #[test]
     fn both_spellings_are_read_and_other_keys_ignored() {
         let entries = read_text(
-            r#"[{"model_name":"a","app_number":1,"backend_port":5001,"frontend_port":8001,"reserved_until":"soon"},
+            "\u{feff}".to_owned()
+                + r#"[{"model_name":"a","app_number":1,"backend_port":5001,"frontend_port":8001,"reserved_until":"soon"},
                 {"model":"b","app_num":2,"backend_port":5003,"frontend_port":8003,
                  "reserved_until":"2026-01-01T10:00:00Z","note":[1]}]"#,
         );

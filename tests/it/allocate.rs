@@ -137,7 +137,8 @@ fn a_pair_asked_for_is_given_or_refused_with_the_reason() {
     };
     ask(1, 5001, 7001).fails(6, &["error: port 5001 is the backend of a/app1"]);
     ask(1, 8001, 7001).fails(6, &["error: port 8001 is the frontend of a/app1"]);
-    ask(1, 7001, 5001).fails(6, &["error: port 5001 is the backend of a/app1"]);
+    ask(1, 7001, 5001).fails(6, &["error: port 5001 is the backend of a/app1\n"]);
+    ask(1, 8001, 5001).fails(6, &["error: port 8001 is the frontend of a/app1, port 5001 is the backend of a/app1\n"]);
     ask(1, 7000, 7001).fails(6, &["error: port 7000 is excluded", "hint:"]);
     ask(1, 7001, 5060).fails(6, &["error: port 5060 is one that browsers refuse to open", "hint:"]);
     assert_eq!(world.rows(), [row("a", 1, 5001, 8001)]);
@@ -189,6 +190,8 @@ fn without_room_nothing_of_a_batch_is_kept() {
     assert_eq!(world.rows(), [row("a", 1, 5001, 8001)]);
     assert_eq!(world.line("allocate --model m --app 1-3 --format plain").ok(), "5005 8005\n5007 8007\n5009 8009\n");
     world.line("allocate --model m --app 4").fails(4, &["1 wanted and 0 free"]);
+    world.write("manage-ports.toml", "[ports]\nmax = 8000\n");
+    world.line("allocate --model m --app 4").fails(4, &["no free pair is left: 1 wanted and 0 free of 0 slots"]);
     // An app that has its pair needs no room.
     world.line("allocate --model m --app 1").ok();
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::fixture::{MADE, Ran, SCHEMA, WEAK_SCHEMA, World, platform_rows, row, rows_of};
+use crate::fixture::{MADE, Ran, SCHEMA, WEAK_SCHEMA, World, interrupt, platform_rows, row, rows_of};
 
 /// A line for every command, on a world of the platform's.
 const LINES: [&str; 6] = [
@@ -516,7 +516,7 @@ fn a_commit_goes_through_when_the_readers_have_finished() {
 #[track_caller]
 fn ends_on_interrupt(waiting: (Child, BufReader<ChildStderr>)) -> Ran {
     let start = Instant::now();
-    assert!(Command::new("kill").args(["-INT", &waiting.0.id().to_string()]).status().unwrap().success());
+    interrupt(&waiting.0);
     let ran = finish(waiting);
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(130), ""), "{ran:?}");

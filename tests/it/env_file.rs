@@ -72,6 +72,16 @@ fn a_file_that_cannot_be_written_costs_no_ports() {
 }
 
 #[test]
+fn a_folder_in_which_it_cannot_be_replaced_costs_no_ports() {
+    let world = world();
+    world.database(SCHEMA, &[]);
+    world.write("ours/.env", "A=1\n");
+    let Some(ran) = world.line_as_nobody("allocate --model m --app 1 --env-file ours/.env") else { return };
+    ran.fails(1, &["ours/.env", "the folder ours cannot be written to"]);
+    assert_eq!(world.rows(), []);
+}
+
+#[test]
 fn what_others_write_to_the_file_while_it_waits_stays() {
     let world = world();
     world.database(SCHEMA, &[]);

@@ -192,6 +192,13 @@ impl World {
     }
 }
 
+/// Presses Ctrl-C.
+pub fn interrupt(child: &Child) {
+    // The shell has it built in; not every machine has the program.
+    let status = Command::new("sh").args(["-c", "kill -INT \"$0\"", &child.id().to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
 /// What a run of the binary printed, and how it ended.
 #[derive(Debug)]
 pub struct Ran {

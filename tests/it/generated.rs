@@ -72,6 +72,8 @@ fn models_and_apps_are_completed_from_the_database() {
         assert_eq!(completed(&world, words), "openai_o3\n", "{words:?}");
     }
     assert_eq!(completed(&world, &["manage-ports", "release", "openai_o3", ""]).lines().next(), Some("7"));
+    let of_model = completed(&world, &["manage-ports", "release", "--model", "openai_o3", ""]);
+    assert_eq!(of_model.lines().next(), Some("7"), "{of_model}");
     assert!(completed(&world, &["manage-ports", "rel"]).starts_with("release"));
 
     fs::rename(world.path("data"), world.path("other")).unwrap();

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::fixture::{Ran, Row, World, answered, platform_rows, row, shared};
+use super::fixture::{Ran, Row, World, answered, interrupt, platform_rows, row, shared};
 use super::platform::python_with_sqlalchemy;
 use super::server::{SCHEMA, Server};
 use super::storm::{CONFIG, assert_distinct, finish, is_created, lowest_slots, two_ports_in_either_role};
@@ -345,7 +345,7 @@ fn ctrl_c_ends_the_wait_on_both_sides() {
         world.server().sql(&format!("SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = '{mode}' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"))
     };
     wait_until(|| waiting("ShareRowExclusiveLock") == "1\n");
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    interrupt(&child);
     assert_eq!(finish(child).fails_as_json(130, "interrupted"), "interrupted");
     wait_until(|| waiting("ShareRowExclusiveLock") == "0\n");
     drop(lock);

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::fixture::World;
+use super::fixture::{Ran, World};
 
 #[test]
 fn the_promises_hold_here_and_nothing_is_left_behind() {
@@ -44,6 +44,9 @@ fn what_the_environment_names_is_not_touched() {
 fn a_folder_that_cannot_be_written_is_an_error() {
     let world = World::new();
     world.line("selftest --database /proc/ports.db").fails(3, &["no room for a scratch folder in /proc", "hint:"]);
+    let mut command = world.command();
+    Ran::of(command.arg("selftest").env("TMPDIR", "/proc/none")).fails(1, &["temporary files", "/proc/none"]);
+    assert_eq!(fs::read_dir(world.path(".")).unwrap().count(), 0);
     world.line("selftest --processes 0").fails(2, &["0"]);
     world.line("selftest --format csv").fails(2, &["human, json"]);
 }

@@ -186,7 +186,9 @@ fn what_is_no_port_is_named_with_what_was_expected() {
         }
     }
     for port in ["0", "65536"] {
-        world.line(&format!("allocate --model m --app 1 --backend-port {port} --frontend-port 1")).fails(2, &["65535"]);
+        world
+            .line(&format!("allocate --model m --app 1 --backend-port {port} --frontend-port 1"))
+            .fails(2, &[port, "expected a port from 1 to 65535"]);
     }
     assert!(!world.path("data").exists());
 }
