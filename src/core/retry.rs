@@ -131,7 +131,6 @@ impl Retry {
     ) -> Result<T, StoreError> {
         let start = self.clock.now();
         let already = self.waited.get();
-        self.tries.set(self.tries.get() + 1);
         let mut is_told = false;
         loop {
             if is_interrupted() {
@@ -142,7 +141,10 @@ impl Retry {
             self.waited.set(already + self.clock.now().saturating_sub(start));
             match come {
                 Some(come) => return Ok(come),
-                None if left.is_zero() => return Err(self.locked(what)),
+                None if left.is_zero() => {
+                    self.tries.set(self.tries.get() + 1);
+                    return Err(self.locked(what));
+                }
                 None if !is_told => {
                     log::debug!("waiting for {what}");
                     is_told = true;
