@@ -212,11 +212,13 @@ pub fn scratch(database: &Database, retry: Retry) -> Result<Box<dyn Scratch>, St
 
 /// The columns of a row, in the order in which every store reads them, behind the one that names it.
 macro_rules! select {
-    ($id:literal, $rest:literal) => {
+    ($id:literal, $model:literal, $rest:literal) => {
         concat!(
             "SELECT ",
             $id,
-            ", model, app_num, backend_port, frontend_port, is_available, metadata_json, ",
+            ", ",
+            $model,
+            ", app_num, backend_port, frontend_port, is_available, metadata_json, ",
             "created_at, updated_at FROM port_configurations ",
             $rest
         )

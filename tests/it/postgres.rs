@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -395,6 +395,55 @@ fn a_table_that_does_not_take_what_is_written_is_an_error() {
         world.line(line).fails(3, &["did not take what was written"]);
         assert_eq!(world.rows(), before, "{line}");
     }
+    world.sql(
+        "DROP TRIGGER stays ON port_configurations;
+         CREATE FUNCTION moves() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN NEW.backend_port := NEW.backend_port + 100; RETURN NEW; END';
+         CREATE TRIGGER moves BEFORE INSERT ON port_configurations FOR EACH ROW EXECUTE FUNCTION moves()",
+    );
+    for app in ["1", "1-2"] {
+        world.line(&format!("allocate --model new --app {app}")).fails(3, &["did not take what was written"]);
+        assert_eq!(world.rows(), before, "{app}");
+    }
+}
+
+#[test]
+fn a_model_that_is_padded_is_found_again() {
+    let Some(world) = world("a padded model") else { return };
+    world.sql(&SCHEMA.replace("VARCHAR(200)", "CHAR(20)"));
+    for created in ["", " (existing)"] {
+        world.line("allocate --model m --app 1").is(0, &format!("m/app1: backend 5001, frontend 8001{created}\n"), "");
+    }
+    world.line("allocate --model m --app 1-2 --format plain").is(0, "5001 8001\n5003 8003\n", "");
+    world.line("release m 1").ok();
+    assert_eq!(world.rows().len(), 1);
+}
+
+#[test]
+fn an_answer_about_a_row_that_is_there_waits_for_the_standby_too() {
+    let Some(server) = Server::start() else { return super::fixture::not_run("a standby: no PostgreSQL server") };
+    let world = World::on(Box::leak(Box::new(server)));
+    world.write("manage-ports.toml", CONFIG);
+    world.sql(SCHEMA);
+    let set_standby = |how: &str, name: &str| {
+        world.sql(&format!("ALTER SYSTEM {how}"));
+        world.sql("SELECT pg_reload_conf()");
+        wait_until(|| world.server().sql("SHOW synchronous_standby_names") == format!("{name}\n"));
+    };
+    set_standby("SET synchronous_standby_names = nobody", "nobody");
+    // The first is told that nothing is known; the row can be seen, and the standby does not have it.
+    for _ in 0..2 {
+        world.line("allocate --model m --app 1 --timeout 500ms").fails(3, &["still busy"]);
+        assert_eq!(world.rows(), [row("m", 1, 5001, 8001)]);
+    }
+    let alter = |how: &str| {
+        world.sql(&format!("SET synchronous_commit = local; ALTER DATABASE {} {how}", world.server().name()));
+    };
+    alter("SET synchronous_commit = local");
+    world.line("allocate --model m --app 1 --format plain").is(0, "5001 8001\n", "");
+    alter("RESET synchronous_commit");
+    set_standby("RESET synchronous_standby_names", "");
+    world.line("allocate --model m --app 1 --format plain").is(0, "5001 8001\n", "");
 }
 
 #[test]
@@ -415,6 +464,46 @@ fn rows_of_others_may_lack_what_they_need() {
     world.apps([""]);
     world.line("cleanup -q --json").ok();
     assert_eq!(world.server().sql("SELECT count(*) FROM port_configurations"), "0\n");
+}
+
+/// A port on which a pooler turns two connections away, with these words, and passes on all later ones.
+fn pooler(server: &'static Server, words: &str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let fields = format!("SFATAL\0VFATAL\0C08P01\0M{words}\0\0");
+    let length = u32::try_from(fields.len() + 4).unwrap();
+    let refusal = [b"E", length.to_be_bytes().as_slice(), fields.as_bytes()].concat();
+    thread::spawn(move || {
+        for (nth, client) in listener.incoming().enumerate() {
+            let mut client = client.unwrap();
+            if nth < 2 {
+                assert!(client.read(&mut [0; 4096]).unwrap() > 0);
+                client.write_all(&refusal).unwrap();
+                continue;
+            }
+            let mut upstream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+            let (mut answers, mut to_client) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut answers, &mut to_client));
+            thread::spawn(move || io::copy(&mut client, &mut upstream));
+        }
+    });
+    port
+}
+
+#[test]
+fn a_pooler_that_has_no_room_is_waited_for() {
+    let Some(world) = world("a pooler") else { return };
+    let server = world.server();
+    let allocate = |words: &str| {
+        let url = server.url_through(pooler(server.server(), words));
+        world.run(["allocate", "--model", "m", "--app", "1", "--format", "plain", "-q", "--database", &url])
+    };
+    for words in ["no more connections allowed (max_client_conn)", "try again later (server_login_retry)"] {
+        allocate(words).is(0, "5001 8001\n", "");
+    }
+    let refused = allocate("unsupported startup parameter: options");
+    refused.fails(3, &["unsupported startup parameter"]);
+    assert!(!refused.stderr.contains("hint:"), "{refused:?}");
 }
 
 #[test]

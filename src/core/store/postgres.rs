@@ -13,14 +13,16 @@
 //!   transaction's begin, its lock and all that it reads; what it writes and its commit. What goes in
 //!   one trip is sent together and answered in order.
 //! - *An answer is durable.* A commit returns once it is on the server's disk, and on its synchronous
-//!   standbys; a setting of `synchronous_commit = off` is overruled. Others' rows are seen only after
-//!   that, unless they commit with `off`: where the log is not all on the disk, an answer about a row
-//!   that was there follows a commit of its own, which takes all before it along
+//!   standbys where `synchronous_commit` is not `local`; a setting of `off` is overruled. Others' rows may
+//!   be seen before that: they commit with `off`, or left off waiting for a standby. So an answer about a
+//!   row that was there follows a commit of its own, which takes all before it along, unless the log is
+//!   all on the disk and there is no standby to wait for
 //!   (<https://www.postgresql.org/docs/current/wal-async-commit.html>).
 //! - *A commit whose outcome is unknown is looked up.* A connection may be lost between a commit and its
 //!   confirmation. Under the lock, when the transaction is over one way or the other, the rows tell
-//!   which: all that it wrote is there, and nothing that it removed, or it is repeated. Its id would
-//!   not tell (`txid_status`): after a crash, the server gives the same one to somebody else.
+//!   which: all that it wrote is there, and nothing that it removed, or it is repeated; what is there is
+//!   then made as durable as any other's row. Its id would not tell (`txid_status`): after a crash, the
+//!   server gives the same one to somebody else.
 //! - *Whatever is safe to repeat is repeated*, under the deadline of [`Retry`]: a server that starts or
 //!   has no connection free, a connection lost before the commit, a deadlock, a constraint that
 //!   somebody who does not lock was quicker to meet.
@@ -141,6 +143,7 @@ impl Postgres {
         mut decide: impl FnMut(R, Timestamp) -> Result<(T, Writes), StoreError>,
     ) -> Result<(T, HashMap<AppId, i64>), StoreError> {
         let Self { link, retry, .. } = self;
+        let mut was_looked_up = false;
         let (value, ids, made_table) = retry.run(|| {
             let left = retry.left();
             let begun = link.ask(retry, async |client| begin(client, left, idle, makes_table, &read).await);
@@ -168,6 +171,7 @@ impl Postgres {
                         link.roll_back();
                         Ok(begun?.read)
                     });
+                    was_looked_up = true;
                     match rows {
                         Ok(rows) => writes.found_in(&rows).ok_or(LOST)?,
                         // Not even the table that it made is there.
@@ -181,6 +185,9 @@ impl Postgres {
         if made_table {
             log::info!("Created table port_configurations in {}", self.link.server);
         }
+        if was_looked_up {
+            self.sync_rows_of_others()?;
+        }
         Ok((value, ids))
     }
 
@@ -188,7 +195,9 @@ impl Postgres {
     fn sync_rows_of_others(&mut self) -> Result<(), StoreError> {
         let is_durable = self.ask(async |client| {
             let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN true
-                       ELSE pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn() END";
+                       ELSE pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn()
+                        AND (current_setting('synchronous_standby_names') = ''
+                             OR current_setting('synchronous_commit') = 'local') END";
             client.query_typed_one(sql, &[]).await?.try_get(0)
         })?;
         if is_durable { Ok(()) } else { self.ask(async |client| sync(client, 0).await) }
@@ -334,7 +343,8 @@ async fn begin<R>(
 
 impl Writes {
     /// Writes and commits, and returns the ids of new rows; nothing if the table did not take all of it
-    /// as it is. That is seen before the commit, but for one new row, which is sent along with it.
+    /// as it is. That is seen before the commit, but for one new row, which is sent along with it and
+    /// taken back.
     async fn commit(&self, client: &Client, commit: &str) -> Result<Option<HashMap<AppId, i64>>, Error> {
         let is_one = self.insert.len() == 1 && self.update.is_empty() && self.delete.is_empty();
         let insert = try_join_all(self.insert.chunks(ROWS_MAX).map(|rows| insert(client, rows)));
@@ -346,6 +356,9 @@ impl Writes {
         let ids: HashMap<_, _> = inserted.into_iter().flatten().collect();
         let has_id = |row: &Allocation| ids.contains_key(&(row.app.clone(), row.ports()));
         if (updated, deleted) != (self.update.len(), self.delete.len()) || !self.insert.iter().all(has_id) {
+            if is_one {
+                delete(client, &ids.into_values().collect::<Vec<_>>()).await?;
+            }
             return Ok(None);
         }
         if !is_one {
@@ -376,7 +389,8 @@ async fn has_table(client: &Client) -> Result<bool, Error> {
 /// Commits so many bytes of its own, with which all commits before it become durable.
 async fn sync(client: &Client, bytes: usize) -> Result<(), Error> {
     let sql = format!(
-        "BEGIN; SET LOCAL synchronous_commit = on;
+        "BEGIN; SELECT set_config('synchronous_commit', 'on', true)
+          WHERE current_setting('synchronous_commit') = 'off';
          SELECT pg_logical_emit_message(true, 'manage-ports', repeat(' ', {bytes})); COMMIT"
     );
     client.batch_execute(&sql).await

@@ -53,15 +53,19 @@ pub(super) fn refusal(err: Error, host: &Config, was: bool) -> StoreError {
     if err.code().map_or_else(|| err.is_closed(), |code| PASSING.contains(code)) {
         return busy;
     }
-    match err.into() {
+    let Some(db) = err.as_db_error() else {
         // The library has no name for a password that was asked for in vain.
-        StoreError::Unusable { why, hint: None }
-            if host.get_password().is_none() && host.get_ssl_mode() != SslMode::Require =>
-        {
-            StoreError::Unusable { why, hint: Some("a password is taken from PGPASSWORD, ~/.pgpass or the URL") }
-        }
-        other => other,
+        let lacks_password = host.get_password().is_none() && host.get_ssl_mode() != SslMode::Require;
+        let hint = lacks_password.then_some("a password is taken from PGPASSWORD, ~/.pgpass or the URL");
+        return StoreError::Unusable { why: format!("cannot be used: {}", in_full(&err)), hint };
+    };
+    // All that PgBouncer tells has one code. It names the setting by which it turned the connection away:
+    // it has no room, or it will soon try its server again.
+    const TURNED_AWAY: [&str; 2] = ["(max_client_conn)", "(server_login_retry)"];
+    if *db.code() == SqlState::PROTOCOL_VIOLATION && TURNED_AWAY.iter().any(|setting| db.message().ends_with(setting)) {
+        return busy;
     }
+    err.into()
 }
 
 /// A host that cannot be reached, for this reason.

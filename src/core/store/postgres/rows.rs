@@ -19,7 +19,7 @@ pub(super) const ROWS_MAX: usize = 10_000;
 
 /// All rows, the oldest first.
 pub(super) async fn all_rows(client: &Client) -> Result<Vec<Allocation>, Error> {
-    let rows = client.query_typed(select!("id", ""), &[]).await?;
+    let rows = client.query_typed(select!("id", "model::text", ""), &[]).await?;
     let mut rows: Vec<_> = rows.iter().map(allocation).collect::<Result<_, _>>()?;
     rows.sort_by_key(|row| row.id);
     Ok(rows)
@@ -28,7 +28,8 @@ pub(super) async fn all_rows(client: &Client) -> Result<Vec<Allocation>, Error> 
 /// The row of each app, where it has one; the oldest where it has several.
 pub(super) async fn existing(client: &Client, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, Error> {
     let asked = Asked::new(apps);
-    let rows = client.query_typed(&format!(select!("id", "WHERE {}"), asked.sql), &asked.values()).await?;
+    let rows =
+        client.query_typed(&format!(select!("id", "model::text", "WHERE {}"), asked.sql), &asked.values()).await?;
     let mut rows: Vec<_> = rows.iter().map(allocation).collect::<Result<_, _>>()?;
     rows.sort_by_key(|row| Reverse(row.id));
     let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.app.clone(), row)).collect();
@@ -106,7 +107,7 @@ pub(super) async fn insert(client: &Client, rows: &[Allocation]) -> Result<Vec<(
     let sql = format!(
         "INSERT INTO port_configurations
          (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
-         VALUES {} RETURNING id, model, app_num, backend_port, frontend_port",
+         VALUES {} RETURNING id, model::text, app_num, backend_port, frontend_port",
         list.join(", ")
     );
     let mut values: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&now, Type::TIMESTAMPTZ)];

@@ -42,13 +42,14 @@ const COLUMNS: [&CStr; 8] = [
 ];
 
 pub(super) fn all_rows(connection: &Connection) -> Result<Vec<Allocation>, StoreError> {
-    let mut rows = prepare(connection, select!("rowid", ""))?;
+    let mut rows = prepare(connection, select!("rowid", "model", ""))?;
     Ok(rows.query_map([], allocation)?.collect::<Result<_, _>>()?)
 }
 
 /// The row of each app, where it has one; the oldest where it has several.
 pub(super) fn existing(connection: &Connection, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, StoreError> {
-    let mut row = prepare(connection, select!("rowid", "WHERE model = ?1 AND app_num = ?2 ORDER BY rowid LIMIT 1"))?;
+    let mut row =
+        prepare(connection, select!("rowid", "model", "WHERE model = ?1 AND app_num = ?2 ORDER BY rowid LIMIT 1"))?;
     apps.iter().map(|app| Ok(row.query_row(params![app.model, app.app_num], allocation).optional()?)).collect()
 }
 
