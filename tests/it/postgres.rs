@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -335,12 +336,47 @@ fn a_wait_for_the_lock_ends_with_the_timeout() {
     world.line("allocate --model m --app 1 --timeout 0s --format plain").is(0, "5001 8001\n", "");
 }
 
+/// Passes a connection on to the server.
+fn pass_on(mut client: TcpStream, server: &Server) {
+    let mut upstream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    let (mut answers, mut to_client) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+    thread::spawn(move || io::copy(&mut answers, &mut to_client));
+    thread::spawn(move || io::copy(&mut client, &mut upstream));
+}
+
+/// A port that passes connections on, and tells of each request to stop whether its sender waits until
+/// it was seen to.
+fn watcher(server: &'static Server) -> (u16, Receiver<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut first = [0; 16];
+            while (1..8).contains(&client.peek(&mut first).unwrap()) {}
+            // The code of such a request, after its length.
+            if first[4..8] != 80_877_102_u32.to_be_bytes() {
+                pass_on(client, server);
+                continue;
+            }
+            client.read_exact(&mut first).unwrap();
+            client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            tell.send(client.read(&mut [0]).is_err()).unwrap();
+            TcpStream::connect(("127.0.0.1", server.port())).unwrap().write_all(&first).unwrap();
+        }
+    });
+    (port, told)
+}
+
 #[test]
 fn ctrl_c_ends_the_wait_on_both_sides() {
     let Some(world) = world("Ctrl-C") else { return };
     world.sql(SCHEMA);
     let lock = world.server().session("BEGIN; LOCK TABLE port_configurations IN SHARE ROW EXCLUSIVE MODE");
-    let child = world.start("allocate --model m --app 1 --json");
+    let (port, waits) = watcher(world.server().server());
+    let url = world.server().url_through(port);
+    let child = world.start(&format!("allocate --model m --app 1 --json --database {url}"));
     let waiting = |mode| {
         world.server().sql(&format!("SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = '{mode}' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"))
     };
@@ -348,6 +384,7 @@ fn ctrl_c_ends_the_wait_on_both_sides() {
     interrupt(&child);
     assert_eq!(finish(child).fails_as_json(130, "interrupted"), "interrupted");
     wait_until(|| waiting("ShareRowExclusiveLock") == "0\n");
+    assert!(waits.recv().unwrap(), "it did not wait until the request was seen to");
     drop(lock);
     assert_eq!(world.rows(), []);
 }
@@ -481,10 +518,7 @@ fn pooler(server: &'static Server, words: &str) -> u16 {
                 client.write_all(&refusal).unwrap();
                 continue;
             }
-            let mut upstream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
-            let (mut answers, mut to_client) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
-            thread::spawn(move || io::copy(&mut answers, &mut to_client));
-            thread::spawn(move || io::copy(&mut client, &mut upstream));
+            pass_on(client, server);
         }
     });
     port

@@ -30,6 +30,7 @@
 //! A transaction and its settings never outlive one another, and nothing is prepared by name, so a
 //! pooler may hand out its connections transaction by transaction.
 
+mod cancel;
 mod error;
 mod link;
 mod rows;

@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Error};
 
+use super::cancel::cancel;
 use super::error::{in_full, is_lost, not_reached, refusal, unusable};
 use super::server::Server;
 use crate::core::retry::Retry;
@@ -29,6 +30,8 @@ pub(super) struct Link {
     /// There until the end.
     runtime: Option<Runtime>,
     client: Option<Client>,
+    /// Which of the hosts it is connected to.
+    host: usize,
     was_connected: bool,
 }
 
@@ -43,7 +46,7 @@ pub(super) enum Failure {
 impl Link {
     pub(super) fn new(server: Server) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-        Ok(Self { server, runtime: Some(runtime), client: None, was_connected: false })
+        Ok(Self { server, runtime: Some(runtime), client: None, host: 0, was_connected: false })
     }
 
     /// Asks, and leaves off on Ctrl-C.
@@ -97,10 +100,11 @@ impl Link {
             return Ok(());
         }
         let mut refusals = Vec::new();
-        for host in &self.server.hosts {
+        for (index, host) in self.server.hosts.iter().enumerate() {
             match self.connect_to(host, retry) {
                 Ok(client) => {
                     self.client = Some(client);
+                    self.host = index;
                     self.was_connected = true;
                     return Ok(());
                 }
@@ -140,9 +144,9 @@ impl Link {
     /// queue and keep others waiting.
     fn give_up(&mut self) {
         if let (Some(runtime), Some(client)) = (&self.runtime, self.client.take())
-            && let Ok(tls) = self.server.verify.connector()
+            && let (Some(host), Ok(tls)) = (self.server.hosts.get(self.host), self.server.verify.connector())
         {
-            let told = within(runtime, LEAST, client.cancel_token().cancel_query(tls));
+            let told = within(runtime, LEAST, cancel(client.cancel_token(), host, tls));
             log::debug!("asked the server to stop: {}", if matches!(told, Some(Ok(()))) { "done" } else { "in vain" });
         }
     }
