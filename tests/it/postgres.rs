@@ -457,6 +457,23 @@ fn a_model_that_is_padded_is_found_again() {
 }
 
 #[test]
+fn what_is_not_text_to_a_server_without_encodings_is_listed_and_released() {
+    let Some(world) = world("bytes that are no text") else { return };
+    let name = format!("{}_bytes", world.server().name());
+    world.sql(&format!("CREATE DATABASE {name} ENCODING SQL_ASCII TEMPLATE template0"));
+    let url = format!("postgresql://postgres@127.0.0.1:{}/{name}", world.server().server().port());
+    world.line(&format!("allocate --model ok --app 1 -q --database {url}")).ok();
+    let columns = "(model, app_num, backend_port, frontend_port)";
+    let sql = format!(r"INSERT INTO port_configurations {columns} VALUES (E'caf\xe9', 1, 5003, 8003)");
+    world.server().sql_in(&name, &sql);
+    let list = world.line(&format!("list --format plain --database {url}"));
+    assert!(list.ok().starts_with("caf\u{fffd}\t1\t5003\t"), "{list:?}");
+    for model in ["caf\u{fffd}", "ok"] {
+        world.line(&format!("release {model} 1 --database {url}")).ok();
+    }
+}
+
+#[test]
 fn an_answer_about_a_row_that_is_there_waits_for_the_standby_too() {
     let Some(server) = Server::start() else { return super::fixture::not_run("a standby: no PostgreSQL server") };
     let world = World::on(Box::leak(Box::new(server)));

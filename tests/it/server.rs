@@ -156,6 +156,12 @@ impl Database {
         psql(&mut self.server.psql_command(&self.name), sql)
     }
 
+    /// Runs SQL in another database of the same server.
+    #[track_caller]
+    pub fn sql_in(&self, name: &str, sql: &str) -> String {
+        psql(&mut self.server.psql_command(name), sql)
+    }
+
     /// Starts a session that runs this SQL and stays as it is until it is dropped.
     pub fn session(&self, sql: &str) -> Session {
         let mut command = self.server.psql_command(&self.name);

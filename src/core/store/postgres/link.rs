@@ -126,8 +126,14 @@ impl Link {
             Ok(connected) => connected.map_err(|err| refusal(err, host, self.was_connected))?,
             Err(_) => return Err(not_reached(format!("it did not answer within a connect_timeout of {limit:.0?}"))),
         };
+        let has_encoding = connection.parameter("server_encoding") != Some("SQL_ASCII");
         // It ends when the client is dropped or the connection lost, which the client tells as well.
         runtime.spawn(async { connection.await.map_or_else(|err| log::trace!("{}", in_full(&err)), drop) });
+        if !has_encoding {
+            // It would refuse to show what is not UTF-8.
+            let asking = pin!(client.batch_execute("SET client_encoding = SQL_ASCII"));
+            retry.wait("the server to answer", polled(runtime, asking))?.map_err(StoreError::from)?;
+        }
         Ok(client)
     }
 

@@ -24,7 +24,7 @@ impl<'a> FromSql<'a> for Integer {
     accepts!(INT2, INT4, INT8);
 }
 
-/// A text, empty where there is none.
+/// A text, empty where there is none; a server that knows no encodings sends the bytes that it was given.
 pub(super) struct Text(pub(super) String);
 
 impl<'a> FromSql<'a> for Text {
