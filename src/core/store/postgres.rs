@@ -318,8 +318,10 @@ async fn begin<R>(
     // Zero would be no limit.
     let limit = left.as_millis().clamp(1, i32::MAX as u128);
     let idle = limit.min(idle.as_millis());
+    // Somebody else's table may keep times without a zone.
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+         SET LOCAL timezone = 'UTC';
          SET LOCAL lock_timeout = {limit};
          SET LOCAL statement_timeout = {limit};
          SET LOCAL idle_in_transaction_session_timeout = {idle}"
