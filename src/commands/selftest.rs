@@ -13,7 +13,7 @@ use anyhow::{Context, anyhow};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use super::{Answer, retry};
+use super::{Answer, retry, unless_interrupted};
 use crate::cli::Format;
 use crate::config::Config;
 use crate::core::allocation::Allocation;
@@ -65,8 +65,8 @@ pub(crate) struct Report {
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&[Format::Human, Format::Json])?;
-    // From here on, Ctrl-C must not leave the scratch folder behind.
-    let clock = HostClock::new().map_err(Error::from)?;
+    // From here on, nothing that asks it to end must leave the scratch folder behind.
+    let clock = HostClock::new().and_then(HostClock::and_termination).map_err(Error::from)?;
     let mut scratch = Scratch::new(config)?;
     let report = scratch.test(args.processes, config);
     drop(scratch);
@@ -192,6 +192,7 @@ impl Scratch {
 
     /// Starts a copy of this program for each of these command lines, all at once, and waits.
     fn at_once(&self, lines: impl IntoIterator<Item = Vec<String>>) -> Result<Vec<Ended>> {
+        unless_interrupted()?;
         let run = |mut command: Command| -> io::Result<Ended> {
             let start = Instant::now();
             let output = command.stdin(Stdio::null()).output()?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use jiff::Timestamp;
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::core::retry::Clock;
@@ -37,6 +37,14 @@ impl HostClock {
             }
         };
         Ok(Self { start: Instant::now(), interrupted })
+    }
+
+    /// Takes for Ctrl-C what else asks the process to end, too: for who has something to clear away.
+    pub(crate) fn and_termination(self) -> io::Result<Self> {
+        for signal in [SIGTERM, SIGHUP] {
+            flag::register(signal, Arc::clone(&self.interrupted))?;
+        }
+        Ok(self)
     }
 }
 

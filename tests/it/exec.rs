@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use super::fixture::{Ran, World, row};
+use super::fixture::{Ran, World, row, send};
 
 fn world() -> World {
     let world = World::new();
@@ -52,8 +52,7 @@ fn it_is_the_same_process_so_a_signal_is_its_own() {
         let mut pid = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut pid).unwrap();
         assert_eq!(pid.trim(), child.id().to_string());
-        let sent = Command::new("/bin/sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
-        assert!(sent.success());
+        send(signal, &child);
         assert_eq!(child.wait().unwrap().signal(), Some(number), "{signal}");
     }
 }

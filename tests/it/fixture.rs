@@ -194,9 +194,14 @@ impl World {
 
 /// Presses Ctrl-C.
 pub fn interrupt(child: &Child) {
+    send("INT", child);
+}
+
+/// Sends a signal.
+pub fn send(signal: &str, child: &Child) {
     // The shell has it built in; not every machine has the program.
-    let status = Command::new("sh").args(["-c", "kill -INT \"$0\"", &child.id().to_string()]).status();
-    assert!(status.unwrap().success());
+    let kill = format!("kill -{signal} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
 /// What a run of the binary printed, and how it ended.

@@ -1,10 +1,12 @@
 //! `selftest`.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::fixture::{Ran, World};
+use super::fixture::{Ran, World, send};
+use super::storm::finish;
 
 #[test]
 fn the_promises_hold_here_and_nothing_is_left_behind() {
@@ -38,6 +40,21 @@ fn what_the_environment_names_is_not_touched() {
     command.args(["selftest", "--processes", "2", "-q"]).env("MANAGE_PORTS_DATABASE", world.default_database());
     assert!(command.output().unwrap().status.success());
     assert_eq!(fs::read(world.default_database()).unwrap(), before);
+}
+
+#[test]
+fn whatever_ends_it_nothing_is_left_behind() {
+    for signal in ["INT", "TERM", "HUP"] {
+        let world = World::with_platform();
+        let child = world.start("selftest --processes 32");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while fs::read_dir(world.path("data")).unwrap().count() == 1 {
+            assert!(Instant::now() < deadline, "no scratch folder");
+        }
+        send(signal, &child);
+        finish(child).fails(130, &["error: interrupted"]);
+        assert_eq!(fs::read_dir(world.path("data")).unwrap().count(), 1, "{signal}");
+    }
 }
 
 #[test]
