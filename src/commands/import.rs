@@ -34,9 +34,11 @@ Examples:
   manage-ports import --from-apps --skip-conflicts
   manage-ports --database old.db list --json | manage-ports --database new.db import -";
 
+const USAGE: &str = "manage-ports import [OPTIONS] <FILE>\n       manage-ports import [OPTIONS] --from-apps";
+
 /// Take over allocations from a file, or from what the apps' own files declare
 #[derive(clap::Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, override_usage = USAGE)]
 pub(crate) struct Args {
     /// The file with the allocations; - for standard input
     #[arg(value_name = "FILE", required_unless_present = "from_apps", conflicts_with = "from_apps")]
