@@ -26,8 +26,8 @@ impl EnvFile {
     ///
     /// # Errors
     ///
-    /// When it is no regular file, cannot be read, or stands in a folder that does not exist or in which
-    /// it could not be replaced.
+    /// When it is no regular file or cannot be read, or does not exist yet in a folder that does not exist
+    /// or cannot be written to. One that is there may be as it is to be, and need not be replaced.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let name = || format!("env file {}", path.display());
         // A link stays one: the file that it leads to is replaced.
@@ -35,13 +35,13 @@ impl EnvFile {
             true => fs::canonicalize(path).with_context(name)?,
             false => path.to_owned(),
         };
-        let folder = folder_of(path);
-        ensure!(folder.is_dir(), "{}: the folder {} does not exist", name(), folder.display());
-        access(folder, Access::WRITE_OK)
-            .with_context(|| format!("{}: the folder {} cannot be written to", name(), folder.display()))?;
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                let folder = folder_of(path);
+                ensure!(folder.is_dir(), "{}: the folder {} does not exist", name(), folder.display());
+                access(folder, Access::WRITE_OK)
+                    .with_context(|| format!("{}: the folder {} cannot be written to", name(), folder.display()))?;
                 return Ok(Self { path: path.clone(), content: Vec::new(), old: None });
             }
             Err(err) => return Err(err).with_context(name),

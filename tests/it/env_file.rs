@@ -72,13 +72,16 @@ fn a_file_that_cannot_be_written_costs_no_ports() {
 }
 
 #[test]
-fn a_folder_in_which_it_cannot_be_replaced_costs_no_ports() {
+fn a_folder_in_which_it_cannot_be_made_costs_no_ports() {
     let world = world();
     world.database(SCHEMA, &[]);
-    world.write("ours/.env", "A=1\n");
+    world.write("ours/other", "");
     let Some(ran) = world.line_as_nobody("allocate --model m --app 1 --env-file ours/.env") else { return };
     ran.fails(1, &["ours/.env", "the folder ours cannot be written to"]);
     assert_eq!(world.rows(), []);
+    // One that is as it is to be need not be replaced.
+    world.write("ours/.env", "BACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
+    world.line_as_nobody("allocate --model m --app 1 --env-file ours/.env --quiet").unwrap().ok();
 }
 
 #[test]
