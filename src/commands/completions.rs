@@ -78,7 +78,8 @@ pub(super) fn models_or_apps() -> ArgValueCandidates {
 
 fn app_nums() -> Vec<CompletionCandidate> {
     let rows = rows();
-    let words: Vec<_> = words().map(|word| word.to_string_lossy().into_owned()).collect();
+    let of_flag = |word: &str| word.strip_prefix("--model=").unwrap_or(word).to_owned();
+    let words: Vec<_> = words().map(|word| of_flag(&word.to_string_lossy())).collect();
     let is_named = |row: &&Allocation| words.contains(&row.app.model);
     let of_models: Vec<_> = rows.iter().filter(is_named).collect();
     let rows = if of_models.is_empty() { rows.iter().collect() } else { of_models };

@@ -99,7 +99,8 @@ impl Allocation {
     /// What the row's metadata says of a reservation.
     #[must_use]
     pub fn reservation(&self) -> Reservation {
-        let Some(text) = self.metadata.as_deref().filter(|text| text.contains(RESERVED_UNTIL)) else {
+        let Some(text) = self.metadata.as_deref().filter(|text| text.contains(RESERVED_UNTIL) || text.contains('\\'))
+        else {
             return Reservation::None;
         };
         match serde_json::from_str(text) {
@@ -110,6 +111,8 @@ impl Allocation {
                 }
             },
             Ok(_) => Reservation::None,
+            // What names none is not worth keeping.
+            Err(_) if !text.contains(RESERVED_UNTIL) => Reservation::None,
             Err(_) => Reservation::Unreadable,
         }
     }
@@ -180,12 +183,13 @@ pub fn moment(until: Timestamp) -> String {
 }
 
 /// Reads a moment as RFC 3339 has it. One without an offset, as Python writes it, is in UTC; one
-/// that is later than can be told is the latest.
+/// that is later than can be told is the latest, up to the year 9999.
 #[must_use]
 pub fn parse_moment(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(|| {
         let local: DateTime = text.trim_end_matches(['Z', 'z']).parse().ok()?;
-        Some(TimeZone::UTC.to_timestamp(local).unwrap_or(Timestamp::MAX))
+        let limit = if local.year() < 0 { Timestamp::MIN } else { Timestamp::MAX };
+        Some(TimeZone::UTC.to_timestamp(local).unwrap_or(limit))
     })
 }
 
@@ -286,6 +290,9 @@ pub(super) mod tests {
             (r#"{"reserved_until":"2026-01-01 10:00:00"}"#, until("2026-01-01T10:00:00Z")),
             (r#"{"reserved_until":"9999-12-31T23:59:59Z"}"#, Reservation::Until(Timestamp::MAX)),
             (r#"{"reserved_until":"9999-12-31T23:59:59"}"#, Reservation::Until(Timestamp::MAX)),
+            (r#"{"reserved_until":"-009999-01-01T00:00:00Z"}"#, Reservation::Until(Timestamp::MIN)),
+            (r#"{"reserved\u005funtil":"2026-01-01T10:00:00Z"}"#, until("2026-01-01T10:00:00Z")),
+            (r#"{"path":"C:\new"}"#, Reservation::None),
             (r#"{"reserved_until":5}"#, Reservation::Unreadable),
             (r#"{"reserved_until":"soon"}"#, Reservation::Unreadable),
             (r#"{"reserved_until":"2026-01-01T10:00:00Z","score":NaN}"#, Reservation::Unreadable),

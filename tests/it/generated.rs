@@ -74,6 +74,7 @@ fn models_and_apps_are_completed_from_the_database() {
     assert_eq!(completed(&world, &["manage-ports", "release", "openai_o3", ""]).lines().next(), Some("7"));
     let of_model = completed(&world, &["manage-ports", "release", "--model", "openai_o3", ""]);
     assert_eq!(of_model.lines().next(), Some("7"), "{of_model}");
+    assert_eq!(completed(&world, &["manage-ports", "release", "--model=openai_o3", ""]), of_model);
     assert!(completed(&world, &["manage-ports", "rel"]).starts_with("release"));
 
     fs::rename(world.path("data"), world.path("other")).unwrap();

@@ -6,9 +6,11 @@
 //!   (<https://www.sqlite.org/lockingv3.html>).
 //! - A database keeps the journal mode it has; new ones get a write-ahead log. How each becomes
 //!   durable is told in [`durable`].
-//! - The database file itself is never opened a second time: closing it would drop SQLite's locks.
-//! - Reading changes nothing: the last reader out does not checkpoint somebody else's log. A reader who
-//!   may not write does not make a log, either, which would be theirs and lock the owner out.
+//! - The database file itself is never opened a second time while SQLite has locks on it: closing it
+//!   would drop them.
+//! - Reading changes nothing: the last reader out does not checkpoint somebody else's log. Where there is
+//!   no log, or no index of one, a reader who may not write makes none: it would be theirs and lock the
+//!   owner out.
 
 mod durable;
 mod rows;
@@ -25,7 +27,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use rustix::fs::{Access, access};
 
-use self::durable::{LONG, Log, Queue, Turn, create_folder, folder_of, has_log, is_on_network, sync_folder};
+use self::durable::{
+    LONG, Log, Queue, Turn, create_folder, folder_of, has_frames, has_log, is_on_network, sync_folder,
+};
 use self::rows::{all_rows, delete, existing, insert, taken_ports, update_metadata};
 pub(super) use self::scratch::Scratch;
 use super::settle::{Step, settled, steps};
@@ -73,14 +77,19 @@ pub(super) struct Sqlite {
 /// The length of a database file, and when it was last written.
 type Rest = (u64, SystemTime);
 
+/// How often a file at rest may have changed while it was read.
+const CHANGES_MAX: u32 = 10;
+
 impl Sqlite {
     pub(super) fn open(path: &Path, missing: Missing, retry: Retry) -> Result<Self, StoreError> {
         let mut store =
             Self { path: path.to_owned(), real_path: path.to_owned(), retry, connection: None, at_rest: None };
         if has_content(&store.path)? {
-            let connection = store.connect(OpenFlags::empty())?;
-            let is_made = store.retry.run(|| is_made(&*connection.unchecked_transaction()?));
-            store.connection = is_made.map_err(|err| newer(&store.path).unwrap_or(err))?.then_some(connection);
+            store.connection = Some(store.connect(OpenFlags::empty())?);
+            let is_made = store.read(|connection| is_made(&*connection.unchecked_transaction()?));
+            if !is_made.map_err(|err| store.newer().unwrap_or(err))? {
+                store.connection = None;
+            }
         }
         if missing == Missing::Fail && store.connection.is_none() {
             return Err(StoreError::Missing);
@@ -93,10 +102,15 @@ impl Sqlite {
         self.real_path = real_path(&self.path);
         self.at_rest = if extra.is_empty() { at_rest(&self.real_path) } else { None };
         let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
-        let connection = if self.at_rest.is_some() {
+        let limit = match self.at_rest {
+            Some(_) => Some("immutable=1"),
+            None if extra.is_empty() && !may_write(&self.real_path) => Some("readonly_shm=1"),
+            None => None,
+        };
+        let connection = if let Some(limit) = limit {
             let path = percent_encode(self.real_path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
             let flags = flags | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-            Connection::open_with_flags(format!("file:{path}?immutable=1"), flags)?
+            Connection::open_with_flags(format!("file:{path}?{limit}"), flags)?
         } else {
             Connection::open_with_flags(&self.path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)?
         };
@@ -109,17 +123,25 @@ impl Sqlite {
         Ok(connection)
     }
 
+    /// Says so if the file's format is newer than this SQLite reads, which it reports as no database at all.
+    fn newer(&mut self) -> Option<StoreError> {
+        self.connection = None;
+        let version = file_format(&self.path).filter(|&version| version > 2)?;
+        Some(unusable(format!("was made by a newer SQLite: its file format is {version}, this program reads 1 and 2")))
+    }
+
     /// Reads what a database holds, nothing where it was not made yet.
     fn read<T: Default>(&mut self, look: impl Fn(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let Some(connection) = &self.connection else { return Ok(T::default()) };
-        let value = self.retry.run(|| look(connection))?;
-        if self.at_rest.is_none() || self.at_rest == at_rest(&self.real_path) {
-            return Ok(value);
+        for _ in 0..CHANGES_MAX {
+            let Some(connection) = &self.connection else { return Ok(T::default()) };
+            let looked = self.retry.run(|| look(connection));
+            if self.at_rest.is_none() || self.at_rest == at_rest(&self.real_path) {
+                return looked;
+            }
+            // Somebody wrote to it meanwhile: whatever was seen may be neither old nor new.
+            self.connection = Some(self.connect(OpenFlags::empty())?);
         }
-        // Somebody wrote to it in between.
-        let connection = self.connect(OpenFlags::empty())?;
-        self.connection = Some(connection);
-        self.read(look)
+        Err(StoreError::Busy("writers to let go of it"))
     }
 
     /// Runs `decide` in one write transaction, in its turn, and makes what it wrote durable.
@@ -343,21 +365,18 @@ fn file_format(path: &Path) -> Option<u8> {
     header.starts_with(b"SQLite format 3\0").then_some(header[18].max(header[19]))
 }
 
-/// Says so if the file's format is newer than this SQLite reads, which it reports as no database at all.
-fn newer(path: &Path) -> Option<StoreError> {
-    let version = file_format(path).filter(|&version| version > 2)?;
-    Some(unusable(format!("was made by a newer SQLite: its file format is {version}, this program reads 1 and 2")))
-}
-
-/// How the file is, if it would need a log to be read that this user may not make, and has none: it then
-/// holds all there is.
+/// How the file is, if it would need a log to be read that this user may not make, and has none with
+/// anything in it: it then holds all there is.
 fn at_rest(path: &Path) -> Option<Rest> {
-    let may_write = |path| access(path, Access::WRITE_OK).is_ok();
-    if has_log(path) || (may_write(path) && may_write(folder_of(path))) || file_format(path) != Some(2) {
+    if has_frames(path) || (may_write(path) && may_write(folder_of(path))) || file_format(path) != Some(2) {
         return None;
     }
     let file = fs::metadata(path).ok()?;
     Some((file.len(), file.modified().ok()?))
+}
+
+fn may_write(path: &Path) -> bool {
+    access(path, Access::WRITE_OK).is_ok()
 }
 
 /// Whether the table is there; a database with something else in it and no table is an error.
@@ -441,4 +460,44 @@ impl From<io::Error> for StoreError {
 
 fn unusable(why: impl Into<String>) -> StoreError {
     StoreError::Unusable { why: why.into(), hint: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::retry::Clock;
+
+    /// A clock that nobody waits for.
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+        fn timestamp(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH
+        }
+        fn sleep(&self, _: Duration) {}
+        fn is_interrupted(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn what_was_seen_while_somebody_wrote_is_looked_at_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ports.db");
+        Connection::open(&path).unwrap().execute_batch(SCHEMA).unwrap();
+        let mut store = Sqlite::open(&path, Missing::Fail, Retry::new(Duration::ZERO, Box::new(Still))).unwrap();
+        for seen in [Ok(vec![1]), Err(unusable("is damaged"))] {
+            // It was another file when it was opened.
+            store.at_rest = Some((0, SystemTime::UNIX_EPOCH));
+            let first = Cell::new(Some(seen));
+            let read = store.read(|_| first.take().unwrap_or(Ok(vec![2])));
+            assert_eq!(read.unwrap(), [2]);
+        }
+    }
 }

@@ -172,6 +172,11 @@ pub(super) fn has_log(database: &Path) -> bool {
     beside(database, "-wal").exists()
 }
 
+/// Whether a database has a write-ahead log with anything in it.
+pub(super) fn has_frames(database: &Path) -> bool {
+    fs::metadata(beside(database, "-wal")).is_ok_and(|log| log.len() > 0)
+}
+
 /// A file that stands beside the database under its name.
 fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
