@@ -47,7 +47,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use self::error::unusable;
-use self::link::{Failure, LOST, Link};
+use self::link::{Failure, LOST, Link, OTHERS};
 use self::rows::{ROWS_MAX, all_rows, delete, existing, insert, taken_ports, update_metadata};
 pub(super) use self::scratch::Scratch;
 pub use self::server::Server;
@@ -121,8 +121,13 @@ impl Postgres {
 
     /// Asks something that may be asked again.
     fn ask<T>(&mut self, question: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
+        self.ask_for(OTHERS, question)
+    }
+
+    /// The same where something else is waited for.
+    fn ask_for<T>(&mut self, what: &str, question: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
         let Self { link, retry, .. } = self;
-        retry.run(|| Ok(link.ask(retry, &question)?))
+        retry.run(|| Ok(link.ask(retry, what, &question)?))
     }
 
     /// Asks something of the table; without a table, there is nothing to be told.
@@ -147,7 +152,7 @@ impl Postgres {
         let mut was_looked_up = false;
         let (value, ids, made_table) = retry.run(|| {
             let left = retry.left();
-            let begun = link.ask(retry, async |client| begin(client, left, idle, makes_table, &read).await);
+            let begun = link.ask(retry, OTHERS, async |client| begin(client, left, idle, makes_table, &read).await);
             let decided = begun.map_err(StoreError::from).and_then(|begun| {
                 let (value, writes) = decide(begun.read, retry.timestamp())?;
                 Ok((begun.made_table, begun.commit, value, writes))
@@ -167,8 +172,8 @@ impl Postgres {
                     log::debug!("the connection was lost in a commit, looking up what became of it");
                     let rows = retry.run(|| {
                         let left = retry.left();
-                        let begun =
-                            link.ask(retry, async |client| begin(client, left, IDLE_MAX, false, all_rows).await);
+                        let begun = link
+                            .ask(retry, OTHERS, async |client| begin(client, left, IDLE_MAX, false, all_rows).await);
                         link.roll_back();
                         Ok(begun?.read)
                     });
@@ -201,7 +206,8 @@ impl Postgres {
                              OR current_setting('synchronous_commit') = 'local') END";
             client.query_typed_one(sql, &[]).await?.try_get(0)
         })?;
-        if is_durable { Ok(()) } else { self.ask(async |client| sync(client, 0).await) }
+        let what = "the disk of the server and of its standby";
+        if is_durable { Ok(()) } else { self.ask_for(what, async |client| sync(client, 0).await) }
     }
 }
 

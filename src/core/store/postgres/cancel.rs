@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use anyhow::bail;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::config::Host;
@@ -26,8 +27,7 @@ pub(super) async fn cancel(token: CancelToken, host: &Config, tls: MakeRustlsCon
         (Some(Host::Tcp(name)), Some(address)) => {
             tell(token, TcpStream::connect((*address, port)).await?, tls, name).await
         }
-        (Some(Host::Tcp(name)), None) => tell(token, TcpStream::connect((name.as_str(), port)).await?, tls, name).await,
-        (None, _) => Ok(()),
+        _ => bail!("the server's address is not known"),
     }
 }
 

@@ -2,11 +2,14 @@
 //! for longer than the time allows.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
+use tokio::net::lookup_host;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, Error};
 
 use super::cancel::cancel;
@@ -30,8 +33,8 @@ pub(super) struct Link {
     /// There until the end.
     runtime: Option<Runtime>,
     client: Option<Client>,
-    /// Which of the hosts it is connected to.
-    host: usize,
+    /// The host that it is or was last connected to, at its address.
+    host: Option<Config>,
     was_connected: bool,
 }
 
@@ -46,17 +49,18 @@ pub(super) enum Failure {
 impl Link {
     pub(super) fn new(server: Server) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-        Ok(Self { server, runtime: Some(runtime), client: None, host: 0, was_connected: false })
+        Ok(Self { server, runtime: Some(runtime), client: None, host: None, was_connected: false })
     }
 
-    /// Asks, and leaves off on Ctrl-C.
+    /// Asks, and leaves off on Ctrl-C; `what` is waited for.
     pub(super) fn ask<T>(
         &mut self,
         retry: &Retry,
+        what: &str,
         question: impl AsyncFnOnce(&Client) -> Result<T, Error>,
     ) -> Result<T, Failure> {
         self.connect(retry)?;
-        self.converse(question, |poll| retry.wait(OTHERS, poll))
+        self.converse(question, |poll| retry.wait(what, poll))
     }
 
     /// Asks what must not be left in the middle.
@@ -100,20 +104,48 @@ impl Link {
             return Ok(());
         }
         let mut refusals = Vec::new();
-        for (index, host) in self.server.hosts.iter().enumerate() {
-            match self.connect_to(host, retry) {
-                Ok(client) => {
-                    self.client = Some(client);
-                    self.host = index;
-                    self.was_connected = true;
-                    return Ok(());
+        let mut note = |err| match err {
+            StoreError::Interrupted | StoreError::Locked { .. } => Err(err),
+            _ => {
+                refusals.push(err);
+                Ok(())
+            }
+        };
+        for host in &self.server.hosts {
+            let addresses = self.at_addresses(host, retry).or_else(|err| note(err).map(|()| Vec::new()))?;
+            for host in addresses {
+                match self.connect_to(&host, retry) {
+                    Ok(client) => {
+                        self.client = Some(client);
+                        self.host = Some(host);
+                        self.was_connected = true;
+                        return Ok(());
+                    }
+                    Err(err) => note(err)?,
                 }
-                Err(err @ (StoreError::Interrupted | StoreError::Locked { .. })) => return Err(err),
-                Err(err) => refusals.push(err),
             }
         }
         // A host that may soon take a connection is worth waiting for, whatever the others say.
         Err(refusals.into_iter().min_by_key(|err| !matches!(err, StoreError::Busy(_))).unwrap_or(LOST))
+    }
+
+    /// The host at each of its addresses, so that it is known which one answered.
+    fn at_addresses(&self, host: &Config, retry: &Retry) -> Result<Vec<Config>, StoreError> {
+        let (Some(runtime), [Host::Tcp(name)], []) = (&self.runtime, host.get_hosts(), host.get_hostaddrs()) else {
+            return Ok(vec![host.clone()]);
+        };
+        let looking = pin!(lookup_host((name.as_str(), 0)));
+        let found = retry.wait("the host's address", polled(runtime, looking))?;
+        let at = |address: SocketAddr| {
+            let mut host = host.clone();
+            host.hostaddr(address.ip());
+            host
+        };
+        match found {
+            Ok(found) => Ok(found.map(at).collect()),
+            Err(_) if self.was_connected => Err(StoreError::Busy("the host's address")),
+            Err(err) => Err(not_reached(format!("{name}: {err}"))),
+        }
     }
 
     fn connect_to(&self, host: &Config, retry: &Retry) -> Result<Client, StoreError> {
@@ -150,7 +182,7 @@ impl Link {
     /// queue and keep others waiting.
     fn give_up(&mut self) {
         if let (Some(runtime), Some(client)) = (&self.runtime, self.client.take())
-            && let (Some(host), Ok(tls)) = (self.server.hosts.get(self.host), self.server.verify.connector())
+            && let (Some(host), Ok(tls)) = (&self.host, self.server.verify.connector())
         {
             let told = within(runtime, LEAST, cancel(client.cancel_token(), host, tls));
             log::debug!("asked the server to stop: {}", if matches!(told, Some(Ok(()))) { "done" } else { "in vain" });

@@ -1,7 +1,7 @@
 //! A schema of its own on the same server, in which a self-test happens.
 
 use super::error::unusable;
-use super::link::Link;
+use super::link::{Link, OTHERS};
 use super::{Postgres, Server, sync};
 use crate::core::retry::Retry;
 use crate::core::store::{self, Database, Missing, StoreError};
@@ -26,7 +26,7 @@ impl Scratch {
         let scratch = Self { admin, schema, database };
         // A pooler may leave the search path out, and everything would happen to the real table.
         let Database::Postgres(server) = &scratch.database else { return Ok(scratch) };
-        let sees = Link::new((**server).clone())?.ask(&scratch.admin.retry, async |client| {
+        let sees = Link::new((**server).clone())?.ask(&scratch.admin.retry, OTHERS, async |client| {
             client.query_typed_one("SELECT coalesce(current_schema()::text, '')", &[]).await?.try_get::<_, String>(0)
         })?;
         if sees == scratch.schema { Ok(scratch) } else { Err(unusable(POOLED)) }
