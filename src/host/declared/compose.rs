@@ -11,27 +11,20 @@ use super::interpolate::interpolate;
 use super::{Findings, port};
 use crate::core::declared::{Role, union};
 
-/// The parts of a document that count; the others may have any shape.
+/// The parts of a document that count; the others may have any shape. Of the services, those are all or
+/// the two that are given a port.
 #[derive(Deserialize)]
-struct Document {
-    services: Option<Services>,
+struct Document<const ALL: bool> {
+    services: Option<Services<ALL>>,
 }
 
 /// The services, each with its role.
-struct Services(Vec<(Role, Service)>);
+struct Services<const ALL: bool>(Vec<(Role, Service)>);
 
 /// One service.
 #[derive(Default, Deserialize)]
 struct Service {
     ports: Option<Vec<Entry>>,
-}
-
-/// A service that need not be one.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Lenient {
-    Service(Service),
-    Odd(IgnoredAny),
 }
 
 /// One entry of a service's `ports`; a scalar is the text that it is written as.
@@ -47,17 +40,9 @@ enum Entry {
 /// The ports that the services publish; variables in them are looked up by their name.
 pub(super) fn ports<'a>(text: &str, lookup: &dyn Fn(&str) -> Option<&'a str>) -> Findings {
     let mut findings = Findings::default();
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { enforce_alias_anchor_ratio: false },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
-        // Compose refuses a key that stands twice. Where it matters here, serde does too.
-        duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        leading_zero_numbers_as_strings: true,
-        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
-        with_snippet: false,
-    };
-    let documents: Vec<Option<Document>> = match serde_saphyr::from_multiple_with_options(text, options) {
-        Ok(documents) => documents,
+    // What is odd in another service must not hide the two.
+    let services = match services::<true>(text).or_else(|_| services::<false>(text)) {
+        Ok(services) => services,
         Err(err) => {
             // The error's own words may show what the file holds.
             let line = err.location().map(|location| format!(" at line {}", location.line())).unwrap_or_default();
@@ -65,9 +50,8 @@ pub(super) fn ports<'a>(text: &str, lookup: &dyn Fn(&str) -> Option<&'a str>) ->
             return findings;
         }
     };
-    let services: Vec<_> = documents.into_iter().flatten().filter_map(|document| document.services).collect();
     for role in Role::ALL {
-        let of_role = services.iter().flat_map(|Services(all)| all).filter(|(found, _)| *found == role);
+        let of_role = services.iter().filter(|(found, _)| *found == role);
         let entries = of_role.filter_map(|(_, service)| service.ports.as_ref()).flatten();
         let mut ranges = Vec::new();
         for (number, entry) in (1..).zip(entries) {
@@ -81,6 +65,21 @@ pub(super) fn ports<'a>(text: &str, lookup: &dyn Fn(&str) -> Option<&'a str>) ->
         findings.ports.extend(union(ranges).into_iter().map(|ports| (role, ports)));
     }
     findings
+}
+
+/// The services of all documents in a file.
+fn services<const ALL: bool>(text: &str) -> Result<Vec<(Role, Service)>, serde_saphyr::Error> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { enforce_alias_anchor_ratio: false },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+        // Compose refuses a key that stands twice. Where it matters here, serde does too.
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        leading_zero_numbers_as_strings: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        with_snippet: false,
+    };
+    let documents: Vec<Option<Document<ALL>>> = serde_saphyr::from_multiple_with_options(text, options)?;
+    Ok(documents.into_iter().flatten().filter_map(|document| document.services).flat_map(|Services(all)| all).collect())
 }
 
 /// The TCP ports of this machine that an entry publishes, if it names any.
@@ -117,33 +116,31 @@ fn range(text: &str) -> Option<RangeInclusive<u16>> {
     (start <= end).then_some(start..=end)
 }
 
-impl<'de> Deserialize<'de> for Services {
+impl<'de, const ALL: bool> Deserialize<'de> for Services<ALL> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ServicesVisitor)
+        deserializer.deserialize_map(ServicesVisitor::<ALL>)
     }
 }
 
 /// Takes the services by their names.
-struct ServicesVisitor;
+struct ServicesVisitor<const ALL: bool>;
 
-impl<'de> Visitor<'de> for ServicesVisitor {
-    type Value = Services;
+impl<'de, const ALL: bool> Visitor<'de> for ServicesVisitor<ALL> {
+    type Value = Services<ALL>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("services")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Services, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Services<ALL>, A::Error> {
         let mut services = Vec::new();
         while let Some(key) = map.next_key::<Entry>()? {
             let role = if let Entry::Short(name) = &key { Role::of_service(name) } else { Role::Other };
-            if role == Role::Other {
-                if let Lenient::Service(service) = map.next_value()? {
-                    services.push((role, service));
-                }
+            if role == Role::Other && !ALL {
+                map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            if services.iter().any(|(found, _)| *found == role) {
+            if role != Role::Other && services.iter().any(|(found, _)| *found == role) {
                 return Err(A::Error::duplicate_field(role.name()));
             }
             services.push((role, map.next_value::<Option<Service>>()?.unwrap_or_default()));
@@ -368,11 +365,17 @@ mod tests {
 
     #[test]
     fn other_services_have_ports_too_and_may_be_odd() {
-        let text = "services: {db: {ports: ['5432:5432', odd:1, 0:1]}, 5: {ports: [010:1, '7-8:7-8']}, none: , list: [1],
-             big: 340282366920938463463374607431768211455, map: {ports: {a: b}}, twice: {ports: [9:9]}, backend: {ports: [1:1]}}";
-        assert_eq!(found(text), (vec![1], vec![], vec![]));
-        let others = ports(text, &|_| None).ports.into_iter().filter(|(role, _)| *role == Role::Other);
-        assert_eq!(others.map(|(_, ports)| ports).collect::<Vec<_>>(), [7..=10, 5432..=5432]);
+        let others = |text: &str| {
+            assert_eq!(found(text), (vec![1], vec![], vec![]), "{text}");
+            let others = ports(text, &|_| None).ports.into_iter().filter(|(role, _)| *role == Role::Other);
+            others.map(|(_, ports)| ports).collect::<Vec<_>>()
+        };
+        let all = "services: {db: {ports: ['5432:5432', odd:1, 0:1]}, 5: {ports: !override [010:1, '7-8:7-8']}, none: ,
+             twice: !x {ports: [9:9]}, twice: {image: x}, backend: {ports: [1:1]}";
+        assert_eq!(others(&format!("{all}}}")), [7..=10, 5432..=5432]);
+        for odd in ["5", "[1]", "{ports: {a: b}}", "340282366920938463463374607431768211455"] {
+            assert_eq!(others(&format!("{all}, odd: {odd}}}")), []);
+        }
     }
 
     #[test]
