@@ -95,7 +95,7 @@ fn warnings_fail_only_when_strict() {
     world.database(SCHEMA, &[row("a", 1, 5061, 8001), row("b", 1, 5003, 8003), row("c", 1, 5005, 8005)]);
     world.apps(["a/app1", "b/app1", "z/app7", "z/app07", "z/notes"]);
     world.write("generated/apps/z/app8", "a file is no app");
-    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2001-01-01T00:00:00Z"}' WHERE model = 'b'"#);
+    world.set_metadata(r#"{"reserved_until":"2001-01-01T00:00:00Z"}"#, "model = 'b'");
     let expected = "✓ No port conflicts found.\n\
                     ! 4 warning(s):\n  \
                     - c/app1 has no directory c/app1; `cleanup` removes the allocation\n  \
@@ -304,7 +304,7 @@ fn the_same_is_told_once_of_a_row_that_stands_twice() {
     let world = World::new();
     world.database(WEAK_SCHEMA, &[row("m", 1, 5061, 70000), row("m", 1, 5061, 70000), row("m", 2, 5003, 8003)]);
     world.apps(["m/app2"]);
-    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2001-01-01T00:00:00Z"}' WHERE app_num = 1"#);
+    world.set_metadata(r#"{"reserved_until":"2001-01-01T00:00:00Z"}"#, "app_num = 1");
     let check = world.line("check");
     let mut lines: Vec<_> = check.stdout.lines().filter(|line| line.starts_with("  - ")).collect();
     assert_eq!(lines.len(), 3 + 1 + 1 + 1 + 3, "{check:?}");

@@ -51,7 +51,7 @@ fn only_apps_without_a_directory_are_removed() {
 #[test]
 fn json_tells_what_was_removed_and_what_was_kept_and_why() {
     let world = world();
-    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2999-01-01T00:00:00Z"}' WHERE model = 'b'"#);
+    world.set_metadata(r#"{"reserved_until":"2999-01-01T00:00:00Z"}"#, "model = 'b'");
     let dry: Value = serde_json::from_str(&world.line("cleanup --json --dry-run --include-listening").stdout).unwrap();
     let real: Value = serde_json::from_str(&world.line("cleanup --json --include-listening").stdout).unwrap();
     assert_eq!(dry["removed"], real["removed"]);
@@ -69,8 +69,8 @@ fn json_tells_what_was_removed_and_what_was_kept_and_why() {
 #[test]
 fn a_reservation_is_kept_until_it_is_over() {
     let world = world();
-    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2999-01-01T00:00:00Z"}' WHERE app_num = 2;
-                 UPDATE port_configurations SET metadata_json = '{"reserved_until":"2001-01-01T00:00:00Z"}' WHERE model = 'b'"#);
+    world.set_metadata(r#"{"reserved_until":"2999-01-01T00:00:00Z"}"#, "app_num = 2");
+    world.set_metadata(r#"{"reserved_until":"2001-01-01T00:00:00Z"}"#, "model = 'b'");
     world.line("cleanup --include-listening").is(
         0,
         "  b/app1: backend 5005, frontend 8005\n  kept a/x/app2: reserved until 2999-01-01T00:00:00Z\n\
@@ -82,8 +82,8 @@ fn a_reservation_is_kept_until_it_is_over() {
 #[test]
 fn a_reservation_that_cannot_be_read_is_kept() {
     let world = world();
-    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"9999-12-31T23:59:59Z"}' WHERE app_num = 2;
-                 UPDATE port_configurations SET metadata_json = '{"reserved_until":"2999-01-01T00:00:00Z","x":NaN}' WHERE model = 'b'"#);
+    world.set_metadata(r#"{"reserved_until":"9999-12-31T23:59:59Z"}"#, "app_num = 2");
+    world.set_metadata(r#"{"reserved_until":"2999-01-01T00:00:00Z","x":NaN}"#, "model = 'b'");
     world.line("cleanup --include-listening").is(
         0,
         "  kept a/x/app2: reserved until 9999-12-30T22:00:00.999999Z\n  \

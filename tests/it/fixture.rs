@@ -137,6 +137,11 @@ impl World {
         }
     }
 
+    /// Writes this metadata into the rows that the condition names.
+    pub fn set_metadata(&self, metadata: &str, condition: &str) {
+        self.sql(&format!("UPDATE port_configurations SET metadata_json = '{metadata}' WHERE {condition}"));
+    }
+
     /// The rows of the default database, in the order of their making.
     pub fn rows(&self) -> Vec<Row> {
         let Some(server) = &self.server else { return rows_of(&self.default_database()) };

@@ -50,8 +50,8 @@ fn globs_choose_models() {
 fn states_choose_rows() {
     let world = world();
     world.apps(["b_x/app2", "a/app1"]);
-    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2999-01-01T00:00:00Z"}' WHERE backend_port = 5005;
-                 UPDATE port_configurations SET metadata_json = '{"reserved_until":"2001-01-01T00:00:00Z"}' WHERE backend_port = 5007"#);
+    world.set_metadata(r#"{"reserved_until":"2999-01-01T00:00:00Z"}"#, "backend_port = 5005");
+    world.set_metadata(r#"{"reserved_until":"2001-01-01T00:00:00Z"}"#, "backend_port = 5007");
     assert_eq!(backends(&world, "list --state allocated"), ["5003", "5001"]);
     assert_eq!(backends(&world, "list --state reserved"), ["5005"]);
     assert_eq!(backends(&world, "list --state orphaned"), ["5007"]);

@@ -69,10 +69,8 @@ fn the_moment_is_the_time_asked_for_from_now_and_only_ever_later() {
 fn metadata_of_others_is_kept_and_what_is_no_object_is_not_touched() {
     let world = world();
     world.database(SCHEMA, &[row("m", 1, 5001, 8001), row("m", 2, 5003, 8003), row("m", 3, 5005, 8005)]);
-    world.sql(
-        r#"UPDATE port_configurations SET metadata_json = '{"note": "é", "n": 1.50}' WHERE app_num = 1;
-           UPDATE port_configurations SET metadata_json = '[1]' WHERE app_num = 3"#,
-    );
+    world.set_metadata(r#"{"note": "é", "n": 1.50}"#, "app_num = 1");
+    world.set_metadata(r#"[1]"#, "app_num = 3");
     world.line("reserve --model m --app 1-3 --for 2h").fails(3, &["m/app3", "no JSON object", "release"]);
     let metadata = || -> Vec<Option<String>> {
         let connection = rusqlite::Connection::open(world.default_database()).unwrap();
@@ -92,7 +90,7 @@ fn metadata_of_others_is_kept_and_what_is_no_object_is_not_touched() {
 fn one_that_is_over_is_an_orphan_like_any_other() {
     let world = world();
     world.line("reserve --model m --app 1 --for 1h -q").ok();
-    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until":"2001-01-01T00:00:00Z"}'"#);
+    world.set_metadata(r#"{"reserved_until":"2001-01-01T00:00:00Z"}"#, "true");
     let check: Value = serde_json::from_str(world.line("check --json").ok()).unwrap();
     let kinds: Vec<_> = check["warnings"].as_array().unwrap().iter().map(|found| found["kind"].clone()).collect();
     assert_eq!(kinds, ["orphaned", "expired_reservation"]);
