@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::cli::{ColorWhen, Format, GlobalArgs};
 use crate::core::policy::Limits;
-use crate::core::ports::PortSet;
+use crate::core::ports::{PortSet, as_port};
 use crate::core::store::{Database, Server};
 use crate::core::text::Shown;
 use crate::error::{Error, Kind, Result};
@@ -253,10 +253,7 @@ fn is_almost_postgresql(name: &str) -> bool {
 
 fn limits(ports: &Ports) -> std::result::Result<Limits, String> {
     let port = |name: &str, value: i64| {
-        u16::try_from(value)
-            .ok()
-            .filter(|&port| port != 0)
-            .ok_or_else(|| format!("{name} = {value}: expected a number from 1 to 65535"))
+        as_port(value).ok_or_else(|| format!("{name} = {value}: expected a number from 1 to 65535"))
     };
     let mut excluded = PortSet::new();
     for value in &ports.exclude {
@@ -269,7 +266,7 @@ fn limits(ports: &Ports) -> std::result::Result<Limits, String> {
             ),
             _ => return Err(wrong()),
         };
-        let parse = |text: String| text.parse::<u16>().ok().filter(|&port| port != 0).ok_or_else(wrong);
+        let parse = |text: String| text.parse().ok().and_then(as_port).ok_or_else(wrong);
         let (first, last) = (parse(first)?, parse(last)?);
         if first > last {
             return Err(wrong());

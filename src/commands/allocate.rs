@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::core::allocation::PortPair;
 use crate::core::app::{AppId, check_model, parse_app_nums};
 use crate::core::policy::{Reason, Refusal, admit, choose};
-use crate::core::ports::is_browser_blocked;
+use crate::core::ports::{as_port, is_browser_blocked};
 use crate::core::store::{Missing, Outcome, Store, StoreError};
 use crate::error::{Error, Kind, Result};
 use crate::host::env_file::EnvFile;
@@ -176,7 +176,7 @@ pub(super) fn print(out: &mut dyn Write, format: Format, outcomes: &[Outcome]) -
 }
 
 fn parse_port(text: &str) -> std::result::Result<u16, String> {
-    text.parse().ok().filter(|&port| port != 0).ok_or_else(|| "expected a port from 1 to 65535".to_owned())
+    text.parse().ok().and_then(as_port).ok_or_else(|| "expected a port from 1 to 65535".to_owned())
 }
 
 fn asked_pair(args: &Args) -> Result<Option<PortPair>> {

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use super::{Answer, on_database, open_store, unless_interrupted, unless_misnamed, watch};
 use crate::cli::Format;
 use crate::config::{Config, parse_duration};
-use crate::core::allocation::{self, Allocation};
+use crate::core::allocation::{Allocation, until_text};
 use crate::core::app::{Presence, check_model};
 use crate::core::listener::Listeners;
 use crate::core::orphan::{Kept, KeptReason, Verdict, judge};
@@ -137,7 +137,7 @@ fn unusable(err: anyhow::Error) -> Error {
 fn keep(row: &Allocation, reason: KeptReason, presence: &Presence, listeners: &Listeners) -> Kept {
     let why = match (reason, presence) {
         (KeptReason::Reserved, _) => match row.reserved_until() {
-            Some(until) => format!("reserved until {}", allocation::moment(until)),
+            Some(until) => format!("reserved until {}", until_text(until)),
             None => "its metadata names a reservation that could not be read".into(),
         },
         (KeptReason::TooRecent, _) => match row.created_at.or(row.updated_at) {

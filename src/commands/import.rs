@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         log::warn!("{app} is skipped: {why}");
     }
     for row in &added {
-        for port in row.ports().into_iter().filter(|&port| u16::try_from(port).is_ok_and(is_browser_blocked)) {
+        for port in row.valid_ports().filter(|&port| is_browser_blocked(port)) {
             log::warn!("the port {port} of {} is one that browsers refuse to open", row.app);
         }
     }

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use super::app::{AppId, Presence};
+use super::ports::as_port;
 
 /// The backend and the frontend port of one app: two different ports from 1 to 65535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,12 +29,6 @@ impl PortPair {
     pub fn ports(self) -> [u16; 2] {
         [self.backend, self.frontend]
     }
-}
-
-/// The number as a port, if it can be one: from 1 to 65535.
-#[must_use]
-pub fn as_port(number: i64) -> Option<u16> {
-    u16::try_from(number).ok().filter(|&port| port != 0)
 }
 
 /// The key of a reservation's moment in a row's metadata.
@@ -99,6 +94,7 @@ impl Allocation {
     /// What the row's metadata says of a reservation.
     #[must_use]
     pub fn reservation(&self) -> Reservation {
+        // Written with an escape, the key is the same.
         let Some(text) = self.metadata.as_deref().filter(|text| text.contains(RESERVED_UNTIL) || text.contains('\\'))
         else {
             return Reservation::None;
@@ -106,9 +102,7 @@ impl Allocation {
         match serde_json::from_str(text) {
             Ok(Value::Object(metadata)) => match metadata.get(RESERVED_UNTIL) {
                 None | Some(Value::Null) => Reservation::None,
-                Some(until) => {
-                    until.as_str().and_then(parse_moment).map_or(Reservation::Unreadable, Reservation::Until)
-                }
+                Some(until) => until.as_str().and_then(parse_until).map_or(Reservation::Unreadable, Reservation::Until),
             },
             Ok(_) => Reservation::None,
             // What names none is not worth keeping.
@@ -171,22 +165,29 @@ impl Allocation {
 
 /// Metadata with a reservation until a moment, as text.
 fn held(mut metadata: Map<String, Value>, until: Timestamp) -> String {
-    metadata.insert(RESERVED_UNTIL.to_owned(), moment(until).into());
+    metadata.insert(RESERVED_UNTIL.to_owned(), until_text(until).into());
     Value::Object(metadata).to_string()
 }
 
 /// A reservation's moment in RFC 3339, in UTC: in whole seconds or with all six digits of the
 /// microseconds, as readers want it that do not know other fractions.
 #[must_use]
-pub fn moment(until: Timestamp) -> String {
+pub fn until_text(until: Timestamp) -> String {
     if until.subsec_nanosecond() == 0 { format!("{until:.0}") } else { format!("{until:.6}") }
 }
 
-/// Reads a moment as RFC 3339 has it. One without an offset, as Python writes it, is in UTC; one
-/// that is later than can be told is the latest, up to the year 9999.
+/// Reads a time as RFC 3339 has it; one without an offset, as Python writes it, is in UTC.
 #[must_use]
-pub fn parse_moment(text: &str) -> Option<Timestamp> {
-    text.parse().ok().or_else(|| {
+pub fn parse_time(text: &str) -> Option<Timestamp> {
+    // A civil time may be followed by an offset, and would be read without it.
+    text.parse().ok().or_else(|| TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok())
+}
+
+/// Reads a reservation's moment likewise; one that is later than can be told is the latest, up to the
+/// year 9999.
+#[must_use]
+pub fn parse_until(text: &str) -> Option<Timestamp> {
+    parse_time(text).or_else(|| {
         let local: DateTime = text.trim_end_matches(['Z', 'z']).parse().ok()?;
         let limit = if local.year() < 0 { Timestamp::MIN } else { Timestamp::MAX };
         Some(TimeZone::UTC.to_timestamp(local).unwrap_or(limit))

@@ -10,11 +10,11 @@ use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 
-use super::allocation::{Allocation, Reservation, State, as_port};
+use super::allocation::{Allocation, Reservation, State};
 use super::app::{AppId, Presence, check_directory, safe_model};
 use super::declared::Declared;
 use super::listener::Listeners;
-use super::ports::is_browser_blocked;
+use super::ports::{as_port, is_browser_blocked};
 use super::text::Shown;
 
 /// All that is looked at, taken before anything is judged.
@@ -216,8 +216,8 @@ pub fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     shared_names(snapshot.rows, &mut findings);
     for row in snapshot.rows {
         odd_ports(snapshot, row, &mut findings);
+        reservation(snapshot, row, &mut findings);
     }
-    reservations(snapshot, &mut findings);
     if let Some(view) = snapshot.apps_dir {
         directories(snapshot, view, &mut findings);
         files::declarations(snapshot.rows, view, &mut findings);
@@ -331,20 +331,18 @@ fn odd_ports(snapshot: &Snapshot<'_>, row: &Allocation, findings: &mut Vec<Findi
     }
 }
 
-/// Reservations that are over, and those that could not be read.
-fn reservations(snapshot: &Snapshot<'_>, findings: &mut Vec<Finding>) {
-    for row in snapshot.rows {
-        match row.reservation() {
-            Reservation::Until(until) if until <= snapshot.now => {
-                let message = format!("The reservation of {} is over", row.app);
-                findings.push(about(Kind::ExpiredReservation, message, row));
-            }
-            Reservation::Unreadable => {
-                let message = format!("The reservation of {} could not be read in its metadata_json", row.app);
-                findings.push(about(Kind::Unreadable, message, row));
-            }
-            Reservation::None | Reservation::Until(_) => {}
+/// A reservation of one row that is over, or that could not be read.
+fn reservation(snapshot: &Snapshot<'_>, row: &Allocation, findings: &mut Vec<Finding>) {
+    match row.reservation() {
+        Reservation::Until(until) if until <= snapshot.now => {
+            let message = format!("The reservation of {} is over", row.app);
+            findings.push(about(Kind::ExpiredReservation, message, row));
         }
+        Reservation::Unreadable => {
+            let message = format!("The reservation of {} could not be read in its metadata_json", row.app);
+            findings.push(about(Kind::Unreadable, message, row));
+        }
+        Reservation::None | Reservation::Until(_) => {}
     }
 }
 

@@ -1,6 +1,12 @@
-//! Sets of ports, and the ports that browsers refuse.
+//! Which numbers are ports, sets of them, and those that browsers refuse.
 
 use std::fmt::{self, Debug};
+
+/// The number as a port, if it can be one: from 1 to 65535.
+#[must_use]
+pub fn as_port(number: i64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|&port| port != 0)
+}
 
 /// A set of TCP ports as a bitmap of 65,536 bits.
 #[derive(Clone, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::core::declared::{Declared, DeclaredPorts, Role};
+use crate::core::ports::as_port;
 
 /// The names of a Compose file; of several, Compose takes the first.
 const COMPOSE_FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
@@ -94,7 +95,7 @@ fn text(path: &Path) -> io::Result<Result<String, String>> {
 fn port(text: &str) -> Option<u16> {
     // `parse` alone takes a sign.
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|&port| is_number && port != 0)
+    text.parse().ok().filter(|_| is_number).and_then(as_port)
 }
 
 #[cfg(test)]

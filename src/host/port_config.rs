@@ -8,9 +8,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use crate::core::allocation::{PortPair, parse_moment};
+use crate::core::allocation::{PortPair, parse_until};
 use crate::core::app::{AppId, check_model, parse_app_nums};
 use crate::core::import::Entry;
+use crate::core::ports::as_port;
 
 /// Reads every entry of the file, in its order; `-` is standard input.
 ///
@@ -53,10 +54,9 @@ fn checked(entry: &Value) -> Result<Entry> {
         whole_number(key, port)
     };
     let (backend, frontend) = (port("backend_port")?, port("frontend_port")?);
-    let as_port = |port: i64| u16::try_from(port).ok();
     let pair = as_port(backend).zip(as_port(frontend)).and_then(|(backend, frontend)| PortPair::new(backend, frontend));
     let Some(pair) = pair else { bail!("ports {backend} and {frontend} are not two ports from 1 to 65535") };
-    let until = entry.get("reserved_until").and_then(|until| parse_moment(until.as_str()?));
+    let until = entry.get("reserved_until").and_then(|until| parse_until(until.as_str()?));
     Ok(Entry { app: AppId::new(model, app_num), pair, until })
 }
 

@@ -6,7 +6,7 @@ use csv::{QuoteStyle, Terminator, WriterBuilder};
 
 use super::human::listening;
 use super::json::moment;
-use crate::core::allocation::{self, Allocation};
+use crate::core::allocation::{Allocation, until_text};
 use crate::core::listener::Listeners;
 use crate::core::store::Outcome;
 use crate::core::text::Shown;
@@ -67,7 +67,7 @@ fn write_rows<'a>(
     for row in rows {
         let [model, app_num, backend, frontend] = name_and_ports(row);
         let [created, updated] = [row.created_at, row.updated_at].map(|time| time.map(moment).unwrap_or_default());
-        let reserved = row.reserved_until().map(allocation::moment).unwrap_or_default();
+        let reserved = row.reserved_until().map(until_text).unwrap_or_default();
         let record = [model, app_num, backend, frontend, row.is_available.to_string(), created, updated, reserved];
         out.write_record(record.into_iter().chain(listeners.map(|listeners| listening(row, listeners))))?;
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::commands::{import, selftest};
-use crate::core::allocation::{self, Allocation};
+use crate::core::allocation::{Allocation, until_text};
 use crate::core::app::AppId;
 use crate::core::conflict::Finding;
 use crate::core::listener::{Listener, Listeners};
@@ -201,7 +201,7 @@ fn allocation(row: &Allocation) -> AllocationObject<'_> {
         is_available: row.is_available,
         created_at: row.created_at.map(moment),
         updated_at: row.updated_at.map(moment),
-        reserved_until: row.reserved_until().map(allocation::moment),
+        reserved_until: row.reserved_until().map(until_text),
         created: None,
         listeners: None,
     }

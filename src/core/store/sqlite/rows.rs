@@ -3,14 +3,12 @@
 use std::ffi::CStr;
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use rusqlite::functions::{Aggregate, Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::unusable;
-use crate::core::allocation::Allocation;
+use crate::core::allocation::{Allocation, parse_time};
 use crate::core::app::AppId;
 use crate::core::ports::PortSet;
 use crate::core::store::{StoreError, select};
@@ -131,8 +129,8 @@ fn allocation(row: &Row<'_>) -> rusqlite::Result<Allocation> {
         frontend_port: integer(row.get_ref(4)?),
         is_available: integer(row.get_ref(5)?) != 0,
         metadata: text(row.get_ref(6)?),
-        created_at: text(row.get_ref(7)?).as_deref().and_then(parse_timestamp),
-        updated_at: text(row.get_ref(8)?).as_deref().and_then(parse_timestamp),
+        created_at: text(row.get_ref(7)?).as_deref().and_then(parse_time),
+        updated_at: text(row.get_ref(8)?).as_deref().and_then(parse_time),
     })
 }
 
@@ -159,9 +157,4 @@ fn text(value: ValueRef<'_>) -> Option<String> {
 /// A time as SQLAlchemy's `DateTime` writes and reads it in SQLite: UTC, always 26 characters.
 fn timestamp_text(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S%.6f").to_string()
-}
-
-fn parse_timestamp(text: &str) -> Option<Timestamp> {
-    // A civil time may be followed by an offset, and would be read without it.
-    text.parse().ok().or_else(|| TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok())
 }
