@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Answer> {
 
 /// Completes the models that the database holds.
 pub(super) fn models() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| candidates(rows().iter().map(|row| row.app.model.clone())))
+    ArgValueCandidates::new(model_names)
 }
 
 /// Completes the numbers of the apps that the database holds, of the model if one is named.
@@ -71,9 +71,11 @@ pub(super) fn apps() -> ArgValueCandidates {
 pub(super) fn models_or_apps() -> ArgValueCandidates {
     let names_model =
         || words().any(|word| word.to_str().is_some_and(|word| word.split('=').next() == Some("--model")));
-    ArgValueCandidates::new(move || {
-        if names_model() { app_nums() } else { candidates(rows().iter().map(|row| row.app.model.clone())) }
-    })
+    ArgValueCandidates::new(move || if names_model() { app_nums() } else { model_names() })
+}
+
+fn model_names() -> Vec<CompletionCandidate> {
+    candidates(rows().into_iter().map(|row| row.app.model))
 }
 
 fn app_nums() -> Vec<CompletionCandidate> {

@@ -88,6 +88,9 @@ const MAKING: i64 = 0x70_6f72_7473;
 /// where it has nothing to do that takes long.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 
+/// What is waited for where a commit takes others' rows along.
+const DISKS: &str = "the disk of the server and of its standby";
+
 /// The table on a server.
 pub(super) struct Postgres {
     link: Link,
@@ -149,7 +152,6 @@ impl Postgres {
         mut decide: impl FnMut(R, Timestamp) -> Result<(T, Writes), StoreError>,
     ) -> Result<(T, HashMap<AppId, i64>), StoreError> {
         let Self { link, retry, .. } = self;
-        let mut was_looked_up = false;
         let (value, ids, made_table) = retry.run(|| {
             let left = retry.left();
             let begun = link.ask(retry, OTHERS, async |client| begin(client, left, idle, makes_table, &read).await);
@@ -175,9 +177,10 @@ impl Postgres {
                         let begun = link
                             .ask(retry, OTHERS, async |client| begin(client, left, IDLE_MAX, false, all_rows).await);
                         link.roll_back();
-                        Ok(begun?.read)
+                        let rows = begun?.read;
+                        link.ask(retry, DISKS, async |client| sync(client, 0).await)?;
+                        Ok(rows)
                     });
-                    was_looked_up = true;
                     match rows {
                         Ok(rows) => writes.found_in(&rows).ok_or(LOST)?,
                         // Not even the table that it made is there.
@@ -191,9 +194,6 @@ impl Postgres {
         if made_table {
             log::info!("Created table port_configurations in {}", self.link.server);
         }
-        if was_looked_up {
-            self.sync_rows_of_others()?;
-        }
         Ok((value, ids))
     }
 
@@ -206,8 +206,7 @@ impl Postgres {
                              OR current_setting('synchronous_commit') = 'local') END";
             client.query_typed_one(sql, &[]).await?.try_get(0)
         })?;
-        let what = "the disk of the server and of its standby";
-        if is_durable { Ok(()) } else { self.ask_for(what, async |client| sync(client, 0).await) }
+        if is_durable { Ok(()) } else { self.ask_for(DISKS, async |client| sync(client, 0).await) }
     }
 }
 

@@ -85,10 +85,14 @@ impl Sqlite {
         let mut store =
             Self { path: path.to_owned(), real_path: path.to_owned(), retry, connection: None, at_rest: None };
         if has_content(&store.path)? {
-            store.connection = Some(store.connect(OpenFlags::empty())?);
-            let is_made = store.read(|connection| is_made(&*connection.unchecked_transaction()?));
-            if !is_made.map_err(|err| store.newer().unwrap_or(err))? {
-                store.connection = None;
+            store.connection = Some(store.connect()?);
+            match store.read(|connection| is_made(&*connection.unchecked_transaction()?)) {
+                Ok(true) => {}
+                Ok(false) => store.connection = None,
+                Err(err) => {
+                    drop(store);
+                    return Err(newer(path).unwrap_or(err));
+                }
             }
         }
         if missing == Missing::Fail && store.connection.is_none() {
@@ -97,37 +101,30 @@ impl Sqlite {
         Ok(store)
     }
 
-    fn connect(&mut self, extra: OpenFlags) -> Result<Connection, StoreError> {
-        let real_path = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+    /// Connects to a file that is there.
+    fn connect(&mut self) -> Result<Connection, StoreError> {
         self.real_path = real_path(&self.path);
-        self.at_rest = if extra.is_empty() { at_rest(&self.real_path) } else { None };
-        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
+        self.at_rest = at_rest(&self.real_path);
         let limit = match self.at_rest {
             Some(_) => Some("immutable=1"),
-            None if extra.is_empty() && !may_write(&self.real_path) => Some("readonly_shm=1"),
+            None if !may_write(&self.real_path) => Some("readonly_shm=1"),
             None => None,
         };
-        let connection = if let Some(limit) = limit {
+        if let Some(limit) = limit {
             let path = percent_encode(self.real_path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
-            let flags = flags | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-            Connection::open_with_flags(format!("file:{path}?{limit}"), flags)?
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+            self.configured(format!("file:{path}?{limit}"), flags)
         } else {
-            Connection::open_with_flags(&self.path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)?
-        };
-        if !extra.is_empty() {
-            self.real_path = real_path(&self.path);
+            self.configured(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)
         }
+    }
+
+    fn configured(&self, name: impl AsRef<Path>, flags: OpenFlags) -> Result<Connection, StoreError> {
+        let connection = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(std::time::Duration::ZERO)?;
         // The last reader out leaves a log as it found it, and takes away one that came with it.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log(&self.real_path))?;
         Ok(connection)
-    }
-
-    /// Says so if the file's format is newer than this SQLite reads, which it reports as no database at all.
-    fn newer(&mut self) -> Option<StoreError> {
-        self.connection = None;
-        let version = file_format(&self.path).filter(|&version| version > 2)?;
-        Some(unusable(format!("was made by a newer SQLite: its file format is {version}, this program reads 1 and 2")))
     }
 
     /// Reads what a database holds, nothing where it was not made yet.
@@ -139,7 +136,7 @@ impl Sqlite {
                 return looked;
             }
             // Somebody wrote to it meanwhile: whatever was seen may be neither old nor new.
-            self.connection = Some(self.connect(OpenFlags::empty())?);
+            self.connection = Some(self.connect()?);
         }
         Err(StoreError::Busy("writers to let go of it"))
     }
@@ -198,7 +195,10 @@ impl Sqlite {
         create_folder(folder_of(&self.path))?;
         let turn = self.enter()?;
         let is_empty = !has_content(&self.path)?;
-        let connection = self.connect(OpenFlags::SQLITE_OPEN_CREATE)?;
+        let connection =
+            self.configured(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        self.real_path = real_path(&self.path);
+        self.at_rest = None;
         if is_empty && !is_on_network(folder_of(&self.path)) {
             self.retry.run(|| Ok(connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?))?;
         }
@@ -363,6 +363,17 @@ fn file_format(path: &Path) -> Option<u8> {
     let mut header = [0; 20];
     File::open(path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
     header.starts_with(b"SQLite format 3\0").then_some(header[18].max(header[19]))
+}
+
+/// Says so if the file's format is newer than this SQLite reads, which it reports as no database at all.
+fn newer(path: &Path) -> Option<StoreError> {
+    let version = file_format(path).filter(|&version| version > 2)?;
+    Some(unusable(format!("was made by a newer SQLite: its file format is {version}, this program reads 1 and 2")))
+}
+
+/// Where a link leads, in the end; the path itself where nothing is there yet.
+fn real_path(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// How the file is, if it would need a log to be read that this user may not make, and has none with

@@ -35,7 +35,6 @@ pub(super) struct Link {
     client: Option<Client>,
     /// The host that it is or was last connected to, at its address.
     host: Option<Config>,
-    was_connected: bool,
 }
 
 /// Why the server did not answer.
@@ -49,7 +48,7 @@ pub(super) enum Failure {
 impl Link {
     pub(super) fn new(server: Server) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-        Ok(Self { server, runtime: Some(runtime), client: None, host: None, was_connected: false })
+        Ok(Self { server, runtime: Some(runtime), client: None, host: None })
     }
 
     /// Asks, and leaves off on Ctrl-C; `what` is waited for.
@@ -118,7 +117,6 @@ impl Link {
                     Ok(client) => {
                         self.client = Some(client);
                         self.host = Some(host);
-                        self.was_connected = true;
                         return Ok(());
                     }
                     Err(err) => note(err)?,
@@ -143,7 +141,7 @@ impl Link {
         };
         match found {
             Ok(found) => Ok(found.map(at).collect()),
-            Err(_) if self.was_connected => Err(StoreError::Busy("the host's address")),
+            Err(_) if self.host.is_some() => Err(StoreError::Busy("the host's address")),
             Err(err) => Err(not_reached(format!("{name}: {err}"))),
         }
     }
@@ -155,7 +153,7 @@ impl Link {
         let connecting = pin!(async { timeout(limit, host.connect(tls)).await });
         let connected = retry.wait("the server to answer", polled(runtime, connecting))?;
         let (client, connection) = match connected {
-            Ok(connected) => connected.map_err(|err| refusal(err, host, self.was_connected))?,
+            Ok(connected) => connected.map_err(|err| refusal(err, host, self.host.is_some()))?,
             Err(_) => return Err(not_reached(format!("it did not answer within a connect_timeout of {limit:.0?}"))),
         };
         let has_encoding = connection.parameter("server_encoding") != Some("SQL_ASCII");
