@@ -21,12 +21,9 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use jiff::Timestamp;
-use manage_ports::core::retry::{Clock, Retry};
-use manage_ports::core::store::{self, Database, Missing};
+use manage_ports::internals;
 use tokio::runtime::Builder;
 use tokio_postgres::{Client, NoTls, error::SqlState};
 
@@ -62,7 +59,7 @@ fn main() -> Result<()> {
     let args: Vec<_> = env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [CONNECT, url] => run(url, async |client| Ok(client.batch_execute("SELECT 1").await?)),
-        [CONNECT_TLS, url] => connect_with_tls(url),
+        [CONNECT_TLS, url] => Ok(internals::connect_to_server(url)?),
         [CHOOSE, way, url, app] => {
             let app = app.parse()?;
             run(url, async |client| choose_and_insert(client, way, app).await)
@@ -291,36 +288,6 @@ fn run(url: &str, what: impl AsyncFnOnce(&mut Client) -> Result<()>) -> Result<(
         tokio::spawn(connection);
         what(&mut client).await
     })
-}
-
-/// Connects through the library and asks for two settings.
-fn connect_with_tls(url: &str) -> Result<()> {
-    let server = store::Server::parse(url.strip_prefix("postgresql://").ok_or("not a URL")?, &|_| None, None)?;
-    let database = Database::Postgres(Box::new(server));
-    let retry = Retry::new(Duration::from_secs(30), Box::new(Wall(Instant::now())));
-    let mode = store::open(&database, Missing::Empty, retry).and_then(|mut store| store.mode());
-    mode.map(drop).map_err(|err| format!("{err:?}").into())
-}
-
-/// The machine's clock, without Ctrl-C.
-struct Wall(Instant);
-
-impl Clock for Wall {
-    fn now(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn timestamp(&self) -> Timestamp {
-        Timestamp::now()
-    }
-
-    fn sleep(&self, pause: Duration) {
-        thread::sleep(pause);
-    }
-
-    fn is_interrupted(&self) -> bool {
-        false
-    }
 }
 
 /// Looks for the app's row, chooses the lowest free pair, inserts and commits, as long as it takes.

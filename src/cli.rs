@@ -1,21 +1,19 @@
 //! The command line: every flag as a clap type, and a plain `match` to the commands.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::CompleteEnv;
 
+use crate::commands::completions::COMPLETE_VARIABLE;
 use crate::commands::{self, Answer};
 use crate::config::{Config, wants_colour};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Style};
+use crate::flags::{self, GlobalArgs};
 use crate::output::{Pipe, log};
-
-/// The variable by which a shell's completion script asks for candidates.
-pub(crate) const COMPLETE_VARIABLE: &str = "MANAGE_PORTS_COMPLETE";
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -45,77 +43,6 @@ struct Root {
     global: GlobalArgs,
 }
 
-/// The flags of every command, as given.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct GlobalArgs {
-    /// The database: a path, or a URL such as postgresql://user@host/ports; data/ports.db beside the
-    /// configuration file by default [env: MANAGE_PORTS_DATABASE]
-    #[arg(long, global = true, value_name = "PATH or URL", value_hint = ValueHint::FilePath)]
-    pub(crate) database: Option<OsString>,
-
-    /// The folder that holds <model>/app<N>; generated/apps by default [env: MANAGE_PORTS_APPS_DIR]
-    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) apps_dir: Option<PathBuf>,
-
-    /// The configuration file; manage-ports.toml in this folder or the nearest one above by default
-    /// [env: MANAGE_PORTS_CONFIG]
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) config: Option<PathBuf>,
-
-    /// The longest wait for other writers, such as 500ms or 2m; 30s by default [env: MANAGE_PORTS_TIMEOUT]
-    #[arg(long, global = true, value_name = "DURATION", allow_hyphen_values = true)]
-    pub(crate) timeout: Option<String>,
-
-    /// How to print the answer; each command has some of these
-    #[arg(long, global = true, value_name = "FORMAT")]
-    pub(crate) format: Option<Format>,
-
-    /// The same as --format json
-    #[arg(long, global = true, conflicts_with = "format")]
-    pub(crate) json: bool,
-
-    /// When to use colours [env: NO_COLOR, CLICOLOR_FORCE]
-    #[arg(long, global = true, value_name = "WHEN")]
-    pub(crate) color: Option<ColorWhen>,
-
-    /// Log waits and retries to stderr; twice for more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
-    pub(crate) verbose: u8,
-
-    /// Print nothing but errors to stderr
-    #[arg(short, long, global = true)]
-    pub(crate) quiet: bool,
-}
-
-/// How an answer is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people
-    Human,
-    /// JSON
-    Json,
-    /// Comma-separated values with a header
-    Csv,
-    /// Bare values for scripts
-    Plain,
-    /// Shell variables
-    Env,
-    /// GitHub workflow annotations
-    Github,
-}
-
-/// When colours are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ColorWhen {
-    /// Where a terminal reads them
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
-
 #[derive(Subcommand)]
 #[command(defer = true)]
 enum Command {
@@ -138,6 +65,15 @@ enum Command {
 ///
 /// The one failure that ended it, not yet printed.
 pub fn run(args: &[OsString]) -> Result<ExitCode> {
+    run_command(args).map_err(|err| {
+        err.in_style(Style {
+            is_json: flags::asks_for_json(args),
+            has_colour: wants_colour(flags::color(args), io::stderr().is_terminal()),
+        })
+    })
+}
+
+fn run_command(args: &[OsString]) -> Result<ExitCode> {
     let completing = CompleteEnv::with_factory(command)
         .var(COMPLETE_VARIABLE)
         .try_complete(args, std::env::current_dir().ok().as_deref());
@@ -148,11 +84,11 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
     }
 
     let mut out = BufWriter::new(Pipe::new(io::stdout().lock()));
-    let (global, command) = match parse(args) {
+    let (global, subcommand) = match parse(args) {
         Ok(parsed) => parsed,
         Err(err) if !err.use_stderr() => {
             let text = err.render();
-            if wants_colour(colour_flag(args), io::stdout().is_terminal()) {
+            if wants_colour(flags::color(args), io::stdout().is_terminal()) {
                 write!(out, "{}", text.ansi())?;
             } else {
                 write!(out, "{text}")?;
@@ -164,7 +100,7 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
     };
     log::start(global.verbose, global.quiet, wants_colour(global.color, io::stderr().is_terminal()));
     let config = || Config::resolve(&global);
-    let answer = match command {
+    let answer = match subcommand {
         Command::Allocate(args) => commands::allocate::run(&args, &config()?, &mut out),
         Command::Reserve(args) => commands::reserve::run(&args, &config()?, &mut out),
         Command::Exec(args) => commands::exec::run(&args, &config()?),
@@ -174,8 +110,8 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
         Command::Release(args) => commands::release::run(&args, &config()?, &mut out),
         Command::Import(args) => commands::import::run(&args, &config()?, &mut out),
         Command::Selftest(args) => commands::selftest::run(&args, &config()?, &mut out),
-        Command::Completions(args) => commands::completions::run(&args, &mut out),
-        Command::Man(args) => commands::man::run(&args, &mut out),
+        Command::Completions(args) => commands::completions::run(&args, &command(), &mut out),
+        Command::Man(args) => commands::man::run(&args, command(), &mut out),
     }?;
     out.flush()?;
     Ok(match answer {
@@ -185,7 +121,7 @@ pub fn run(args: &[OsString]) -> Result<ExitCode> {
 }
 
 /// The whole command line.
-pub(crate) fn command() -> clap::Command {
+fn command() -> clap::Command {
     Command::augment_subcommands(Root::command())
 }
 
@@ -205,38 +141,4 @@ fn parse(args: &[OsString]) -> clap::error::Result<(GlobalArgs, Command)> {
         }
     };
     Ok((GlobalArgs::from_arg_matches(&matches)?, Command::from_arg_matches(&matches)?))
-}
-
-/// Whether an error is to be printed as JSON, judged without parsing: parsing may be what failed.
-#[must_use]
-pub fn asks_for_json(args: &[OsString]) -> bool {
-    value_of(args, "--format").is_some_and(|format| format == "json") || before_dashes(args).any(|arg| arg == "--json")
-}
-
-/// Whether an error is to be printed in colour, judged likewise.
-#[must_use]
-pub fn colours_stderr(args: &[OsString]) -> bool {
-    wants_colour(colour_flag(args), io::stderr().is_terminal())
-}
-
-fn colour_flag(args: &[OsString]) -> Option<ColorWhen> {
-    value_of(args, "--color").and_then(|when| ColorWhen::from_str(when.to_str()?, true).ok())
-}
-
-fn before_dashes(args: &[OsString]) -> impl Iterator<Item = &OsStr> {
-    args.iter().map(OsString::as_os_str).take_while(|arg| *arg != "--")
-}
-
-fn value_of<'a>(args: &'a [OsString], flag: &str) -> Option<&'a OsStr> {
-    let mut args = before_dashes(args);
-    while let Some(arg) = args.next() {
-        if arg == flag {
-            return args.next();
-        }
-        let value = arg.to_str().and_then(|arg| arg.strip_prefix(flag)?.strip_prefix('='));
-        if let Some(value) = value {
-            return Some(OsStr::new(value));
-        }
-    }
-    None
 }

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::core::store::{Database, StoreError};
 use crate::core::text::{Shown, escape_json};
+use crate::store::Database;
+use crate::store::error::StoreError;
 
 /// The kinds of failure that a caller can tell apart, by name in JSON and by exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The command line is wrong.
     Usage,
     /// The configuration is wrong.
@@ -67,15 +68,25 @@ pub struct Error {
     cause: anyhow::Error,
     hint: Option<String>,
     usage: Option<String>,
+    style: Style,
+}
+
+/// How a failure is printed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Style {
+    /// Whether it is one line of JSON.
+    pub(crate) is_json: bool,
+    /// Whether it is coloured otherwise.
+    pub(crate) has_colour: bool,
 }
 
 /// What a command returns.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// A failure of a kind.
     pub(crate) fn new(kind: Kind, cause: impl Into<anyhow::Error>) -> Self {
-        Self { kind, cause: cause.into(), hint: None, usage: None }
+        Self { kind, cause: cause.into(), hint: None, usage: None, style: Style::default() }
     }
 
     /// A failure of a kind, told in words.
@@ -153,13 +164,19 @@ impl Error {
         self.cause
     }
 
+    /// Sets how the failure is printed.
+    pub(crate) fn in_style(self, style: Style) -> Self {
+        Self { style, ..self }
+    }
+
     /// Prints the failure to stderr, as one line of JSON or for a person.
     ///
     /// Where stderr cannot be written nothing more can be said, so that is passed over.
-    pub fn print(&self, as_json: bool, colour: bool) {
+    pub fn print(&self) {
+        let Style { is_json, has_colour } = self.style;
         let message = format!("{:#}", self.cause);
         let mut stderr = io::stderr().lock();
-        let _ = if as_json {
+        let _ = if is_json {
             let message = match &self.hint {
                 Some(hint) => format!("{message} ({hint})"),
                 None => message,
@@ -169,7 +186,7 @@ impl Error {
             writeln!(stderr, "{}", escape_json(&error.to_string()))
         } else {
             let usage = self.usage.as_deref().map(|usage| format!("\n\n{usage}")).unwrap_or_default();
-            let (on, off) = if colour { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
+            let (on, off) = if has_colour { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
             let lines =
                 |text: &str| text.split('\n').map(|line| Shown(line).to_string()).collect::<Vec<_>>().join("\n");
             let hint = self.hint.as_deref().map(|hint| format!("\nhint: {}", lines(hint))).unwrap_or_default();
@@ -178,7 +195,6 @@ impl Error {
     }
 
     /// The process's exit code.
-    #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         self.kind.exit_code().into()
     }

@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     match cli::run(&args) {
         Ok(code) => code,
         Err(err) => {
-            err.print(cli::asks_for_json(&args), cli::colours_stderr(&args));
+            err.print();
             err.exit_code()
         }
     }

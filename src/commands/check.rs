@@ -3,13 +3,14 @@
 use std::io::Write;
 
 use super::{Answer, on_database, open_store, unless_interrupted, watch};
-use crate::cli::Format;
 use crate::config::Config;
 use crate::core::allocation::Allocation;
-use crate::core::conflict::{self, AppsDirView, Snapshot};
+use crate::core::apps_dir::AppsDirView;
+use crate::core::conflict::{self, Snapshot};
 use crate::error::Result;
 use crate::host::apps_dir::AppsDir;
 use crate::host::{clock, ephemeral, listeners};
+use crate::output::look::Format;
 use crate::output::{github, human, json};
 
 const AFTER_HELP: &str = "\

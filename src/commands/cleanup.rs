@@ -6,7 +6,6 @@ use std::io::Write;
 use jiff::SignedDuration;
 
 use super::{Answer, on_database, open_store, unless_interrupted, unless_misnamed, watch};
-use crate::cli::Format;
 use crate::config::{Config, parse_duration};
 use crate::core::allocation::{Allocation, until_text};
 use crate::core::app::{Presence, check_model};
@@ -15,6 +14,7 @@ use crate::core::orphan::{Kept, KeptReason, Verdict, judge};
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
 use crate::host::{clock, listeners};
+use crate::output::look::Format;
 use crate::output::progress::Progress;
 use crate::output::{human, json};
 

@@ -6,15 +6,18 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::time::Duration;
 
-use clap::{FromArgMatches, ValueEnum};
+use clap::ValueEnum;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::Shells;
 
 use super::{Answer, open_store};
-use crate::cli::{self, COMPLETE_VARIABLE, GlobalArgs};
 use crate::config::Config;
 use crate::core::allocation::Allocation;
 use crate::error::{Error, Result};
+use crate::flags::GlobalArgs;
+
+/// The variable by which a shell's completion script asks for candidates.
+pub(crate) const COMPLETE_VARIABLE: &str = "MANAGE_PORTS_COMPLETE";
 
 const AFTER_HELP: &str = "\
 The script asks the program itself, so it completes models and apps from the database.
@@ -46,12 +49,11 @@ enum Shell {
     Zsh,
 }
 
-pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Answer> {
+pub(crate) fn run(args: &Args, command: &clap::Command, out: &mut dyn Write) -> Result<Answer> {
     let shell = args.shell.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     let shells = Shells::builtins();
     let completer =
         shells.completer(&shell).ok_or_else(|| Error::usage(format!("no completions for the shell '{shell}'")))?;
-    let command = cli::command();
     let name = command.get_name();
     completer.write_registration(COMPLETE_VARIABLE, name, name, name, out)?;
     Ok(Answer::Yes)
@@ -99,8 +101,7 @@ fn candidates(names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
 /// The rows of the database that the unfinished command line names; none if that fails, for there
 /// is nowhere to say so.
 fn rows() -> Vec<Allocation> {
-    let matches = cli::command().ignore_errors(true).try_get_matches_from(words());
-    let Some(Ok(flags)) = matches.ok().map(|matches| GlobalArgs::from_arg_matches(&matches)) else { return Vec::new() };
+    let flags = GlobalArgs::of_unfinished(&words().collect::<Vec<_>>());
     let Ok(mut config) = Config::resolve(&flags) else { return Vec::new() };
     config.timeout = config.timeout.min(PATIENCE);
     open_store(&config).ok().and_then(|mut store| store.snapshot().ok()).unwrap_or_default()

@@ -11,13 +11,13 @@ use std::process::Command;
 use anyhow::anyhow;
 
 use super::Answer;
-use super::allocate::{Request, give};
-use crate::cli::Format;
+use super::give::{Request, give};
 use crate::config::Config;
 use crate::core::app::{AppId, check_model, parse_app_nums};
 use crate::error::{Error, Kind, Result};
 use crate::host::clock;
 use crate::output::human::env_variables;
+use crate::output::look::Format;
 
 const AFTER_HELP: &str = "\
 The command takes the place of this process: signals reach it, and its exit status is the program's.

@@ -5,17 +5,17 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::{Answer, on_database, open_store_as, watch};
-use crate::cli::Format;
 use crate::config::Config;
 use crate::core::allocation::Allocation;
-use crate::core::app::{AppId, check_directory, safe_model};
-use crate::core::import::{Entry, Import, plan};
+use crate::core::app_folder::AppFolder;
+use crate::core::import::{Entry, Import, Report, Skipped, plan};
 use crate::core::ports::is_browser_blocked;
-use crate::core::store::Missing;
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
 use crate::host::port_config;
+use crate::output::look::Format;
 use crate::output::{human, json};
+use crate::store::api::IfMissing;
 
 const AFTER_HELP: &str = "\
 FILE is an array of objects with `model` or `model_name`, `app_number` or `app_num`, `backend_port`
@@ -53,26 +53,13 @@ pub(crate) struct Args {
     skip_conflicts: bool,
 }
 
-/// An app that is passed over, and the reason in words.
-type Skipped = (AppId, String);
-
-/// What an import did.
-pub(crate) struct Report {
-    /// How many allocations it made.
-    pub(crate) imported: usize,
-    /// How many were there already, with the same ports.
-    pub(crate) existing: usize,
-    /// The apps that it passed over.
-    pub(crate) skipped: Vec<Skipped>,
-}
-
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&[Format::Human, Format::Json])?;
     let entries = match &args.file {
         Some(file) => Some(port_config::read(file).map_err(|err| Error::new(Kind::Usage, err))?),
         None => None,
     };
-    let mut store = open_store_as(config, Missing::Empty)?;
+    let mut store = open_store_as(config, IfMissing::ReadAsEmpty)?;
     let (entries, mut skipped) = match entries {
         Some(entries) => (entries, Vec::new()),
         None => declared_entries(&store.snapshot().map_err(|err| on_database(err, config))?, config)?,
@@ -118,13 +105,11 @@ fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Vec<Entry>,
     for (path, why) in &view.unreadable {
         log::warn!("{path} could not be read: {why}");
     }
-    let allocated: HashMap<_, _> =
-        rows.iter().map(|row| ((safe_model(&row.app.model), row.app.app_num), row)).collect();
+    let allocated: HashMap<_, _> = rows.iter().map(|row| (AppFolder::of(&row.app), row)).collect();
     let mut entries = Vec::new();
     let mut skipped = Vec::new();
-    for ((model, app_num), found) in view.found.into_iter().zip(view.declared) {
-        let app = AppId::new(&model, app_num);
-        let row = allocated.get(&(model, app_num));
+    for (folder, found) in view.found.into_iter().zip(view.declared) {
+        let row = allocated.get(&folder);
         let pair = match found.unreadable.first() {
             Some((file, why)) => Err(format!("{file}: {why}")),
             None => found.pair(),
@@ -137,8 +122,8 @@ fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Vec<Entry>,
             // It has its ports; what its files say is for `check` to judge.
             (Some(_), _) => {}
             (None, pair) => {
-                let named = check_directory(&app.model, app_num);
-                match named.map_err(|why| format!("its directory is no app's: {why}")).and(pair) {
+                let app = folder.app();
+                match folder.check().map_err(|why| format!("its directory is no app's: {why}")).and(pair) {
                     Ok(pair) => entries.push(Entry { app, pair, until: None }),
                     Err(why) => skipped.push((app, why)),
                 }

@@ -6,7 +6,6 @@ use clap::ValueEnum;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::{Answer, on_database, open_store, unless_interrupted, watch};
-use crate::cli::Format;
 use crate::config::Config;
 use crate::core::allocation::{Allocation, State};
 use crate::core::app::Presence;
@@ -14,6 +13,7 @@ use crate::core::text::Shown;
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
 use crate::host::{clock, listeners};
+use crate::output::look::Format;
 use crate::output::{csv, json, table};
 
 const AFTER_HELP: &str = "\

@@ -5,7 +5,6 @@ use std::io::Write;
 use clap_mangen::Man;
 
 use super::Answer;
-use crate::cli;
 use crate::error::{Error, Result};
 
 const AFTER_HELP: &str = "\
@@ -22,8 +21,7 @@ pub(crate) struct Args {
     command: Option<String>,
 }
 
-pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<Answer> {
-    let mut root = cli::command();
+pub(crate) fn run(args: &Args, mut root: clap::Command, out: &mut dyn Write) -> Result<Answer> {
     root.build();
     let page = match &args.command {
         None => root,

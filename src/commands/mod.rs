@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod cleanup;
 pub(crate) mod completions;
 pub(crate) mod exec;
+mod give;
 pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod man;
@@ -13,11 +14,13 @@ pub(crate) mod reserve;
 pub(crate) mod selftest;
 
 use crate::config::Config;
-use crate::core::retry::Retry;
-use crate::core::store::{self, Missing, Store, StoreError};
 use crate::error::{Error, Kind, Result};
 use crate::host::clock::{self, HostClock};
 use crate::output::progress::Progress;
+use crate::store;
+use crate::store::api::{IfMissing, Store};
+use crate::store::error::StoreError;
+use crate::store::retry::Retry;
 
 /// What a command's answer is, apart from what it printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +33,10 @@ pub(crate) enum Answer {
 
 /// Opens the configured database; one that nobody named may be missing.
 fn open_store(config: &Config) -> Result<Box<dyn Store>> {
-    open_store_as(config, if config.database_is_default { Missing::Empty } else { Missing::Fail })
+    open_store_as(config, if config.database_is_default { IfMissing::ReadAsEmpty } else { IfMissing::Fail })
 }
 
-fn open_store_as(config: &Config, missing: Missing) -> Result<Box<dyn Store>> {
+fn open_store_as(config: &Config, missing: IfMissing) -> Result<Box<dyn Store>> {
     store::open(&config.database, missing, retry(config)?).map_err(|err| on_database(err, config))
 }
 

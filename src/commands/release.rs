@@ -3,10 +3,10 @@
 use std::io::Write;
 
 use super::{Answer, on_database, open_store, unless_misnamed};
-use crate::cli::Format;
 use crate::config::Config;
 use crate::core::app::{AppId, check_model, parse_app_nums};
 use crate::error::{Error, Result};
+use crate::output::look::Format;
 use crate::output::{human, json};
 
 const AFTER_HELP: &str = "\

@@ -5,7 +5,7 @@ use std::io::Write;
 use jiff::SignedDuration;
 
 use super::Answer;
-use super::allocate::{AppsArgs, FORMATS, Request, check_format, give, print};
+use super::give::{AppsArgs, FORMATS, Request, check_format, give, print};
 use crate::config::{Config, parse_duration};
 use crate::error::{Error, Result};
 use crate::host::clock;

@@ -1,6 +1,5 @@
 //! `selftest`: shows on this machine and this disk that the promises hold.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
@@ -10,18 +9,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::{Answer, retry, unless_interrupted};
-use crate::cli::Format;
 use crate::config::Config;
 use crate::core::allocation::Allocation;
-use crate::core::retry::Clock;
-use crate::core::store::{self, Database, Missing, Mode};
+use crate::core::clock::Clock;
+use crate::core::promise::{Answered, Report, ScratchMode, all_made, own_answers, same_answer};
 use crate::error::{Error, Kind, Result};
 use crate::host::clock::HostClock;
+use crate::output::look::Format;
 use crate::output::{human, json};
+use crate::store::api::{IfMissing, Store};
+use crate::store::{self, Database, ScratchDatabase};
 
 const AFTER_HELP: &str = "\
 It works in a scratch database in a new folder beside the configured one, on PostgreSQL in a new
@@ -47,22 +47,6 @@ pub(crate) struct Args {
     processes: u16,
 }
 
-/// What a self-test found.
-pub(crate) struct Report {
-    /// The promises, each with what broke it; nothing if it held.
-    pub(crate) promises: Vec<(String, Option<String>)>,
-    /// New allocations a second, by all processes together.
-    pub(crate) per_second: f64,
-    /// How long half of the processes took at most, from start to exit.
-    pub(crate) p50: Duration,
-    /// How long all but one in a hundred took at most.
-    pub(crate) p99: Duration,
-    /// How long it takes here to make 4 KiB durable, if it could be done.
-    pub(crate) sync: Option<Duration>,
-    /// How the scratch database kept what was written, if it could be opened.
-    pub(crate) mode: Option<Mode>,
-}
-
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&[Format::Human, Format::Json])?;
     // From here on, nothing that asks it to end must leave the scratch folder behind.
@@ -84,7 +68,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
 
 /// A database beside the configured one, and a folder for apps. Both are removed on drop.
 struct Scratch {
-    database: Box<dyn store::Scratch>,
+    database: ScratchDatabase,
     folder: TempDir,
     program: PathBuf,
 }
@@ -95,15 +79,6 @@ struct Ended {
     stdout: String,
     stderr: String,
     took: Duration,
-}
-
-/// The line that `allocate --json` prints.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-struct Answered {
-    app_num: i64,
-    backend_port: i64,
-    frontend_port: i64,
-    created: bool,
 }
 
 impl Scratch {
@@ -178,6 +153,7 @@ impl Scratch {
         let percentile = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
         // What cannot be measured must not hide what broke.
         let mode = self.store(config).ok().and_then(|mut store| store.mode().ok());
+        let mode = mode.map(|mode| ScratchMode { journal: mode.journal, waiting: mode.waiting.describe() });
         let sync = self.cost_of_sync();
         promise("4 KiB become durable".to_owned(), sync.as_ref().map(drop).map_err(|err| anyhow!("{err:#}")));
         Ok(Report {
@@ -220,19 +196,19 @@ impl Scratch {
             command.env_remove(format!("MANAGE_PORTS_{variable}"));
         }
         // In the environment, as others may read a command line and it may hold a password.
-        command.env("MANAGE_PORTS_DATABASE", self.database.database().secret_name());
+        command.env("MANAGE_PORTS_DATABASE", self.database.database.secret_name());
         command.arg("--config").arg(folder.join("manage-ports.toml"));
         command.arg("--apps-dir").arg(folder.join("apps")).arg("--quiet").args(line);
         command
     }
 
-    fn store(&self, config: &Config) -> Result<Box<dyn store::Store>> {
-        let database = self.database.database();
-        store::open(database, Missing::Fail, retry(config)?).map_err(|err| Error::store(err, database))
+    fn store(&self, config: &Config) -> Result<Box<dyn Store>> {
+        let database = &self.database.database;
+        store::open(database, IfMissing::Fail, retry(config)?).map_err(|err| Error::store(err, database))
     }
 
     fn rows(&self, config: &Config) -> anyhow::Result<Vec<Allocation>> {
-        let database = self.database.database();
+        let database = &self.database.database;
         let rows = self.store(config).and_then(|mut store| store.snapshot().map_err(|err| Error::store(err, database)));
         rows.map_err(Error::into_cause)
     }
@@ -242,9 +218,9 @@ impl Scratch {
         let mut took = Vec::new();
         for _ in 0..21 {
             let start = Instant::now();
-            let synced = self.database.sync();
+            let synced = self.database.place.sync();
             took.push(start.elapsed());
-            synced.map_err(|err| Error::store(err, self.database.database()).into_cause())?;
+            synced.map_err(|err| Error::store(err, &self.database.database).into_cause())?;
         }
         took.sort_unstable();
         Ok(took[took.len() / 2])
@@ -276,34 +252,4 @@ fn answers(ended: &[Ended], each: i64) -> anyhow::Result<Vec<Answered>> {
 fn failure(ended: &[Ended]) -> String {
     let first = ended.iter().find(|ended| !ended.succeeded);
     first.map_or_else(|| "an answer is missing".to_owned(), |ended| ended.stderr.trim_end().to_owned())
-}
-
-/// One row, in which all agree and which one of them made.
-fn same_answer(answers: &[Answered], rows: &[Allocation]) -> anyhow::Result<()> {
-    let created = answers.iter().filter(|answer| answer.created).count();
-    anyhow::ensure!(created == 1, "{created} processes say that they made the row");
-    anyhow::ensure!(rows.len() == 1, "there are {} rows", rows.len());
-    let differing = answers.iter().filter(|answer| !is_row(answer, &rows[0])).count();
-    anyhow::ensure!(differing == 0, "{differing} answers differ from the row");
-    Ok(())
-}
-
-/// A row for each answer, and no port twice among all rows.
-fn own_answers(answers: &[Answered], rows: &[Allocation]) -> anyhow::Result<()> {
-    let lost = answers.iter().filter(|answer| !rows.iter().any(|row| is_row(answer, row))).count();
-    anyhow::ensure!(lost == 0, "{lost} answers are not in the table");
-    let ports: HashSet<_> = rows.iter().flat_map(Allocation::ports).collect();
-    anyhow::ensure!(ports.len() == 2 * rows.len(), "{} ports stand twice", 2 * rows.len() - ports.len());
-    Ok(())
-}
-
-/// The same, and each row was made by the process that asked for it.
-fn all_made(answers: &[Answered], rows: &[Allocation]) -> anyhow::Result<()> {
-    let found = answers.iter().filter(|answer| !answer.created).count();
-    anyhow::ensure!(found == 0, "{found} rows were there already, left by a batch that was not made as a whole");
-    own_answers(answers, rows)
-}
-
-fn is_row(answer: &Answered, row: &Allocation) -> bool {
-    row.app.app_num == answer.app_num && row.ports() == [answer.backend_port, answer.frontend_port]
 }

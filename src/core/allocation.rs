@@ -10,23 +10,21 @@ use super::ports::as_port;
 
 /// The backend and the frontend port of one app: two different ports from 1 to 65535.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PortPair {
+pub(crate) struct PortPair {
     /// The port that the app's backend listens on.
-    pub backend: u16,
+    pub(crate) backend: u16,
     /// The port that the app's frontend listens on.
-    pub frontend: u16,
+    pub(crate) frontend: u16,
 }
 
 impl PortPair {
     /// Makes a pair, unless a port is 0 or both are the same.
-    #[must_use]
-    pub fn new(backend: u16, frontend: u16) -> Option<Self> {
+    pub(crate) fn new(backend: u16, frontend: u16) -> Option<Self> {
         (backend != 0 && frontend != 0 && backend != frontend).then_some(Self { backend, frontend })
     }
 
     /// Both ports, the backend's first.
-    #[must_use]
-    pub fn ports(self) -> [u16; 2] {
+    pub(crate) fn ports(self) -> [u16; 2] {
         [self.backend, self.frontend]
     }
 }
@@ -36,7 +34,7 @@ const RESERVED_UNTIL: &str = "reserved_until";
 
 /// The app's metadata is not a JSON object, so that nothing can be added to it.
 #[derive(Debug)]
-pub struct ForeignMetadata(
+pub(crate) struct ForeignMetadata(
     /// Whose it is.
     pub AppId,
 );
@@ -45,29 +43,28 @@ pub struct ForeignMetadata(
 ///
 /// Ports are wider than a port can be because somebody else may have written the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Allocation {
+pub(crate) struct Allocation {
     /// What tells the row from every other in its database.
-    pub id: i64,
+    pub(crate) id: i64,
     /// Whose ports these are.
-    pub app: AppId,
+    pub(crate) app: AppId,
     /// The backend's port.
-    pub backend_port: i64,
+    pub(crate) backend_port: i64,
     /// The frontend's port.
-    pub frontend_port: i64,
+    pub(crate) frontend_port: i64,
     /// The platform's flag of the same name; a missing one counts as false.
-    pub is_available: bool,
+    pub(crate) is_available: bool,
     /// The text of `metadata_json`.
-    pub metadata: Option<String>,
+    pub(crate) metadata: Option<String>,
     /// When the row was made; `None` where the row has no time or none that can be read.
-    pub created_at: Option<Timestamp>,
+    pub(crate) created_at: Option<Timestamp>,
     /// When the row was last changed, likewise.
-    pub updated_at: Option<Timestamp>,
+    pub(crate) updated_at: Option<Timestamp>,
 }
 
 impl Allocation {
     /// A row that is yet to be written, without an id, held until a moment if one is given.
-    #[must_use]
-    pub fn new(app: AppId, pair: PortPair, until: Option<Timestamp>, now: Timestamp) -> Self {
+    pub(crate) fn new(app: AppId, pair: PortPair, until: Option<Timestamp>, now: Timestamp) -> Self {
         Self {
             id: 0,
             app,
@@ -81,19 +78,17 @@ impl Allocation {
     }
 
     /// The two ports, the backend's first.
-    #[must_use]
-    pub fn ports(&self) -> [i64; 2] {
+    pub(crate) fn ports(&self) -> [i64; 2] {
         [self.backend_port, self.frontend_port]
     }
 
     /// Those of the two ports that can be one: from 1 to 65535.
-    pub fn valid_ports(&self) -> impl Iterator<Item = u16> + use<> {
+    pub(crate) fn valid_ports(&self) -> impl Iterator<Item = u16> + use<> {
         self.ports().into_iter().filter_map(as_port)
     }
 
     /// What the row's metadata says of a reservation.
-    #[must_use]
-    pub fn reservation(&self) -> Reservation {
+    pub(crate) fn reservation(&self) -> Reservation {
         // Written with an escape, the key is the same.
         let Some(text) = self.metadata.as_deref().filter(|text| text.contains(RESERVED_UNTIL) || text.contains('\\'))
         else {
@@ -112,8 +107,7 @@ impl Allocation {
     }
 
     /// Until when the row is held for a planned app, where it says so in a way that can be read.
-    #[must_use]
-    pub fn reserved_until(&self) -> Option<Timestamp> {
+    pub(crate) fn reserved_until(&self) -> Option<Timestamp> {
         match self.reservation() {
             Reservation::Until(until) => Some(until),
             Reservation::None | Reservation::Unreadable => None,
@@ -126,7 +120,7 @@ impl Allocation {
     /// # Errors
     ///
     /// [`ForeignMetadata`] when there is no object to write it into.
-    pub fn hold(&mut self, until: Timestamp) -> Result<bool, ForeignMetadata> {
+    pub(crate) fn hold(&mut self, until: Timestamp) -> Result<bool, ForeignMetadata> {
         if self.reserved_until().is_some_and(|held| held >= until) {
             return Ok(false);
         }
@@ -141,8 +135,7 @@ impl Allocation {
     }
 
     /// Whether the row is held at this moment; one that may be, counts.
-    #[must_use]
-    pub fn is_reserved(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_reserved(&self, now: Timestamp) -> bool {
         match self.reservation() {
             Reservation::None => false,
             Reservation::Until(until) => until > now,
@@ -151,8 +144,7 @@ impl Allocation {
     }
 
     /// What the row is at this moment, given what stands at its app's directory.
-    #[must_use]
-    pub fn state(&self, now: Timestamp, presence: &Presence) -> State {
+    pub(crate) fn state(&self, now: Timestamp, presence: &Presence) -> State {
         if self.is_reserved(now) {
             State::Reserved
         } else if *presence == Presence::Absent {
@@ -163,6 +155,15 @@ impl Allocation {
     }
 }
 
+/// An app's allocation as a call gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The row.
+    pub(crate) allocation: Allocation,
+    /// Whether this call made it.
+    pub(crate) created: bool,
+}
+
 /// Metadata with a reservation until a moment, as text.
 fn held(mut metadata: Map<String, Value>, until: Timestamp) -> String {
     metadata.insert(RESERVED_UNTIL.to_owned(), until_text(until).into());
@@ -171,22 +172,19 @@ fn held(mut metadata: Map<String, Value>, until: Timestamp) -> String {
 
 /// A reservation's moment in RFC 3339, in UTC: in whole seconds or with all six digits of the
 /// microseconds, as readers want it that do not know other fractions.
-#[must_use]
-pub fn until_text(until: Timestamp) -> String {
+pub(crate) fn until_text(until: Timestamp) -> String {
     if until.subsec_nanosecond() == 0 { format!("{until:.0}") } else { format!("{until:.6}") }
 }
 
 /// Reads a time as RFC 3339 has it; one without an offset, as Python writes it, is in UTC.
-#[must_use]
-pub fn parse_time(text: &str) -> Option<Timestamp> {
+pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
     // A civil time may be followed by an offset, and would be read without it.
     text.parse().ok().or_else(|| TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok())
 }
 
 /// Reads a reservation's moment likewise; one that is later than can be told is the latest, up to the
 /// year 9999.
-#[must_use]
-pub fn parse_until(text: &str) -> Option<Timestamp> {
+pub(crate) fn parse_until(text: &str) -> Option<Timestamp> {
     parse_time(text).or_else(|| {
         let local: DateTime = text.trim_end_matches(['Z', 'z']).parse().ok()?;
         let limit = if local.year() < 0 { Timestamp::MIN } else { Timestamp::MAX };
@@ -196,7 +194,7 @@ pub fn parse_until(text: &str) -> Option<Timestamp> {
 
 /// What a row says of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reservation {
+pub(crate) enum Reservation {
     /// Nothing.
     None,
     /// It is held until this moment: `reserved_until` in its metadata, RFC 3339.
@@ -207,7 +205,7 @@ pub enum Reservation {
 
 /// What an allocation is at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// Its app has a directory, or whether it has one cannot be told.
     Allocated,
     /// It is held for a planned app.

@@ -8,37 +8,30 @@ use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 use super::text::Shown;
 
 /// The longest model name, in characters: the width of the platform's column.
-pub const MODEL_MAX_CHARS: usize = 200;
+pub(crate) const MODEL_MAX_CHARS: usize = 200;
 
 /// The highest app number: the largest value of PostgreSQL's `integer`.
-pub const APP_NUM_MAX: u32 = 2_147_483_647;
+pub(crate) const APP_NUM_MAX: u32 = 2_147_483_647;
 
 /// The most apps that one call may name.
-pub const APPS_MAX: usize = 10_000;
+pub(crate) const APPS_MAX: usize = 10_000;
 
 /// One generated app, named by its model and its number; shown as `MODEL/appN`.
 ///
 /// Rows that others wrote may hold any text and any number, so an `AppId` does too. What a
 /// command line names goes through [`check_model`] and [`parse_app_nums`] first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AppId {
+pub(crate) struct AppId {
     /// The model's name.
-    pub model: String,
+    pub(crate) model: String,
     /// The app's number, from 1 to [`APP_NUM_MAX`] unless somebody else wrote it.
-    pub app_num: i64,
+    pub(crate) app_num: i64,
 }
 
 impl AppId {
     /// Names an app.
-    #[must_use]
-    pub fn new(model: impl Into<String>, app_num: impl Into<i64>) -> Self {
+    pub(crate) fn new(model: impl Into<String>, app_num: impl Into<i64>) -> Self {
         Self { model: model.into(), app_num: app_num.into() }
-    }
-
-    /// The app's directory below the apps directory: `<safe model>/app<N>`.
-    #[must_use]
-    pub fn directory(&self) -> String {
-        format!("{}/app{}", safe_model(&self.model), self.app_num)
     }
 }
 
@@ -52,8 +45,7 @@ impl Display for AppId {
 ///
 /// `\w` is what Python's `re` takes for it: letters and numbers of every script (the general
 /// categories L and N, see `str.isalnum`) and the underscore.
-#[must_use]
-pub fn safe_model(model: &str) -> String {
+pub(crate) fn safe_model(model: &str) -> String {
     let is_kept = |c: char| {
         matches!(c, '_' | '-' | '.')
             || matches!(c.general_category_group(), GeneralCategoryGroup::Letter | GeneralCategoryGroup::Number)
@@ -63,7 +55,7 @@ pub fn safe_model(model: &str) -> String {
 
 /// What stands where an app's directory should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Presence {
+pub(crate) enum Presence {
     /// Something does: a directory, a file, a link that leads somewhere.
     Present,
     /// Nothing does, or a link that leads nowhere.
@@ -77,7 +69,7 @@ pub enum Presence {
 /// # Errors
 ///
 /// A message that names the model and what was expected, when it breaks a rule.
-pub fn check_model(name: &str) -> Result<(), String> {
+pub(crate) fn check_model(name: &str) -> Result<(), String> {
     let chars = name.chars().count();
     let broken = if chars == 0 {
         format!("expected 1 to {MODEL_MAX_CHARS} characters, it is empty")
@@ -93,23 +85,6 @@ pub fn check_model(name: &str) -> Result<(), String> {
     Err(format!("'{}' is not a model: {broken}", Shown(name)))
 }
 
-/// Checks that a directory of the apps directory could be an app's, by the name of the folder that it
-/// stands in and its number.
-///
-/// # Errors
-///
-/// In words, when no app that may be allocated has this directory.
-pub fn check_directory(model: &str, app_num: i64) -> Result<(), String> {
-    let safe = safe_model(model);
-    if safe != model {
-        return Err(format!("a model of this name has the folder {safe}"));
-    }
-    if !(1..=APP_NUM_MAX.into()).contains(&app_num) {
-        return Err(format!("app numbers go from 1 to {APP_NUM_MAX}"));
-    }
-    check_model(model)
-}
-
 /// Reads app numbers as a command line gives them: `3`, `1-50`, `1,3,5-9`, in any number of lists.
 ///
 /// Each number is kept once, where it stood first.
@@ -118,7 +93,7 @@ pub fn check_directory(model: &str, app_num: i64) -> Result<(), String> {
 ///
 /// A message that names the offending part and what was expected: numbers from 1 to
 /// [`APP_NUM_MAX`], ranges that do not run backwards, at most [`APPS_MAX`] apps.
-pub fn parse_app_nums<S: AsRef<str>>(lists: &[S]) -> Result<Vec<u32>, String> {
+pub(crate) fn parse_app_nums<S: AsRef<str>>(lists: &[S]) -> Result<Vec<u32>, String> {
     let mut nums = Vec::new();
     let mut seen = HashSet::new();
     for list in lists {
@@ -199,24 +174,6 @@ mod tests {
             ("a\0b\n", "a_b_"),
         ] {
             assert_eq!(safe_model(model), safe);
-        }
-        assert_eq!(AppId::new("a/b", 3).directory(), "a_b/app3");
-    }
-
-    #[test]
-    fn a_directory_is_an_apps_if_the_app_may_be_allocated() {
-        for (model, app_num) in [("a_b", 1), ("模型-4.1", APP_NUM_MAX.into())] {
-            assert_eq!(check_directory(model, app_num), Ok(()), "{model}");
-        }
-        for (model, app_num, why) in [
-            ("a:b", 1, "the folder a_b"),
-            ("my model", 1, "the folder my_model"),
-            ("a\u{fffd}", 1, "the folder a_"),
-            ("a", 2_147_483_648, "from 1 to 2147483647"),
-            (&"a".repeat(201), 1, "it has 201"),
-        ] {
-            let reason = check_directory(model, app_num).unwrap_err();
-            assert!(reason.contains(why), "{model}: {reason}");
         }
     }
 

@@ -11,7 +11,7 @@ use super::text::listed;
 
 /// Which part of an app listens on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
+pub(crate) enum Role {
     /// The server behind.
     Backend,
     /// What a browser opens.
@@ -22,20 +22,18 @@ pub enum Role {
 
 impl Role {
     /// The two that are given a port.
-    pub const GIVEN: [Self; 2] = [Self::Backend, Self::Frontend];
+    pub(crate) const GIVEN: [Self; 2] = [Self::Backend, Self::Frontend];
 
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Backend, Self::Frontend, Self::Other];
+    pub(crate) const ALL: [Self; 3] = [Self::Backend, Self::Frontend, Self::Other];
 
     /// The role of a Compose service of this name.
-    #[must_use]
-    pub fn of_service(name: &str) -> Self {
+    pub(crate) fn of_service(name: &str) -> Self {
         Self::GIVEN.into_iter().find(|role| role.name() == name).unwrap_or(Self::Other)
     }
 
     /// The word for it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Backend => "backend",
             Self::Frontend => "frontend",
@@ -54,27 +52,27 @@ impl Display for Role {
 ///
 /// A line may name all there are, so they stay a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeclaredPorts {
+pub(crate) struct DeclaredPorts {
     /// Whose ports they are.
-    pub role: Role,
+    pub(crate) role: Role,
     /// The ports on this machine.
-    pub ports: RangeInclusive<u16>,
+    pub(crate) ports: RangeInclusive<u16>,
     /// The name of the file inside the app's directory.
-    pub file: &'static str,
+    pub(crate) file: &'static str,
 }
 
 /// All that one app's files say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Declared {
+pub(crate) struct Declared {
     /// The ports, in the order of the files, those of one file and role rising and each once.
-    pub ports: Vec<DeclaredPorts>,
+    pub(crate) ports: Vec<DeclaredPorts>,
     /// What could not be read: the name of a file and the reason, in words and on one line.
-    pub unreadable: Vec<(&'static str, String)>,
+    pub(crate) unreadable: Vec<(&'static str, String)>,
 }
 
 impl Declared {
     /// The ports of one role.
-    pub fn of(&self, role: Role) -> impl Iterator<Item = &DeclaredPorts> {
+    pub(crate) fn of(&self, role: Role) -> impl Iterator<Item = &DeclaredPorts> {
         self.ports.iter().filter(move |declared| declared.role == role)
     }
 
@@ -83,7 +81,7 @@ impl Declared {
     /// # Errors
     ///
     /// In words, when only one role has a port, a role has several, or both have the same one.
-    pub fn pair(&self) -> Result<Option<PortPair>, String> {
+    pub(crate) fn pair(&self) -> Result<Option<PortPair>, String> {
         let [backend, frontend] = Role::GIVEN.map(|role| self.only(role));
         match (backend?, frontend?) {
             (None, None) => Ok(None),
@@ -112,8 +110,7 @@ impl Declared {
 }
 
 /// The ports in any of the ranges, each once and rising.
-#[must_use]
-pub fn union(mut ranges: Vec<RangeInclusive<u16>>) -> Vec<RangeInclusive<u16>> {
+pub(crate) fn union(mut ranges: Vec<RangeInclusive<u16>>) -> Vec<RangeInclusive<u16>> {
     ranges.sort_unstable_by_key(|range| *range.start());
     let mut union: Vec<RangeInclusive<u16>> = Vec::new();
     for range in ranges {

@@ -9,32 +9,44 @@ use super::app::AppId;
 
 /// An app and the pair that it is said to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Whose the ports are.
-    pub app: AppId,
+    pub(crate) app: AppId,
     /// The ports.
-    pub pair: PortPair,
+    pub(crate) pair: PortPair,
     /// The moment until which they are held for it, where one is told.
-    pub until: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
 }
 
 /// What becomes of the entries of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Import {
+pub(crate) struct Import {
     /// The entries to add, in their order.
-    pub new: Vec<Entry>,
+    pub(crate) new: Vec<Entry>,
     /// How many are there already, with the same ports.
-    pub existing: usize,
+    pub(crate) existing: usize,
     /// The entries that cannot be added, each with the reason in words.
-    pub conflicts: Vec<(Entry, String)>,
+    pub(crate) conflicts: Vec<(Entry, String)>,
+}
+
+/// An app that is passed over, and the reason in words.
+pub(crate) type Skipped = (AppId, String);
+
+/// What an import did.
+pub(crate) struct Report {
+    /// How many allocations it made.
+    pub(crate) imported: usize,
+    /// How many were there already, with the same ports.
+    pub(crate) existing: usize,
+    /// The apps that it passed over.
+    pub(crate) skipped: Vec<Skipped>,
 }
 
 /// Sorts out entries: an app keeps the pair that it has, and a port its first user.
 ///
 /// Ports are taken as they are said to be, excluded ones and those that browsers refuse among them:
 /// the apps use them already.
-#[must_use]
-pub fn plan(entries: &[Entry], rows: &[Allocation]) -> Import {
+pub(crate) fn plan(entries: &[Entry], rows: &[Allocation]) -> Import {
     let mut import = Import::default();
     let mut known = Known::default();
     for row in rows {

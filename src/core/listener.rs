@@ -8,11 +8,11 @@ use super::text::Shown;
 
 /// A process that listens on a port; nothing is known of one that may not be seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// Its process id.
-    pub pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
     /// The name of its program, as the system found it.
-    pub program: Option<String>,
+    pub(crate) program: Option<String>,
 }
 
 impl Display for Listener {
@@ -27,11 +27,11 @@ impl Display for Listener {
 
 /// The listeners on each port that something listens on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listeners(BTreeMap<u16, BTreeSet<Listener>>);
+pub(crate) struct Listeners(BTreeMap<u16, BTreeSet<Listener>>);
 
 impl Listeners {
     /// Who listens on the row's ports, by port.
-    pub fn of(&self, row: &Allocation) -> impl Iterator<Item = (u16, &Listener)> {
+    pub(crate) fn of(&self, row: &Allocation) -> impl Iterator<Item = (u16, &Listener)> {
         let ports: BTreeSet<_> = row.valid_ports().collect();
         ports.into_iter().flat_map(|port| self.0.get(&port).into_iter().flatten().map(move |listener| (port, listener)))
     }

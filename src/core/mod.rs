@@ -1,17 +1,21 @@
-//! What the tool knows: apps, ports, which pair comes next, what a conflict is, and the store.
+//! What the tool knows, as plain values: apps, ports, which pair comes next, what a conflict is.
 //!
-//! Nothing in here touches a terminal, the command line, the environment or a clock it was not
-//! given, so that every rule can be tested with plain values.
+//! Nothing here touches a terminal, a file, a socket, a thread, a clock, a random number or a log,
+//! so that every rule can be tested with plain values.
 
-pub mod allocation;
-pub mod app;
-pub mod conflict;
-pub mod declared;
-pub mod import;
-pub mod listener;
-pub mod orphan;
-pub mod policy;
-pub mod ports;
-pub mod retry;
-pub mod store;
-pub mod text;
+pub(crate) mod allocation;
+pub(crate) mod app;
+pub(crate) mod app_folder;
+pub(crate) mod apps_dir;
+pub(crate) mod clock;
+pub(crate) mod conflict;
+pub(crate) mod declared;
+pub(crate) mod import;
+pub(crate) mod listener;
+pub(crate) mod orphan;
+pub(crate) mod path;
+pub(crate) mod policy;
+pub(crate) mod ports;
+pub(crate) mod promise;
+pub(crate) mod schema;
+pub(crate) mod text;

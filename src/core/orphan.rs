@@ -8,7 +8,7 @@ use super::listener::Listeners;
 
 /// Why a cleanup keeps a row that it cannot show to be in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeptReason {
+pub(crate) enum KeptReason {
     /// It is held for a planned app.
     Reserved,
     /// It is younger than the age asked for, or its age is not known.
@@ -23,8 +23,7 @@ pub enum KeptReason {
 
 impl KeptReason {
     /// The reason's name in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Reserved => "reserved",
             Self::TooRecent => "too_recent",
@@ -37,18 +36,18 @@ impl KeptReason {
 
 /// A row that a cleanup kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// Whose row it is.
-    pub app: AppId,
+    pub(crate) app: AppId,
     /// Why it was kept.
-    pub reason: KeptReason,
+    pub(crate) reason: KeptReason,
     /// The same in words, with what was seen.
-    pub why: String,
+    pub(crate) why: String,
 }
 
 /// What a cleanup does with a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Its app is there.
     InUse,
     /// It is removed.
@@ -61,8 +60,7 @@ pub enum Verdict {
 ///
 /// With a `min_age`, a row made less than that before `now` is kept, and so is one that does not
 /// say when it was made.
-#[must_use]
-pub fn judge(
+pub(crate) fn judge(
     row: &Allocation,
     presence: &Presence,
     listeners: &Listeners,

@@ -7,24 +7,24 @@ use super::ports::{PortSet, is_browser_blocked};
 
 /// What may be handed out: the slots and the ports kept back.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// The backend port of slot 0.
-    pub backend_base: u16,
+    pub(crate) backend_base: u16,
     /// The frontend port of slot 0, different from `backend_base`.
-    pub frontend_base: u16,
+    pub(crate) frontend_base: u16,
     /// How far apart two slots are, at least 1.
-    pub step: u16,
+    pub(crate) step: u16,
     /// The highest port of a slot.
-    pub max: u16,
+    pub(crate) max: u16,
     /// Ports never handed out.
-    pub excluded: PortSet,
+    pub(crate) excluded: PortSet,
     /// Whether ports that browsers refuse may be handed out.
-    pub allow_browser_blocked: bool,
+    pub(crate) allow_browser_blocked: bool,
 }
 
 impl Limits {
     /// Every slot, lowest first: slot k is `(backend_base + k·step, frontend_base + k·step)`.
-    pub fn slots(&self) -> impl Iterator<Item = PortPair> {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = PortPair> {
         let room = self.max.checked_sub(self.backend_base.max(self.frontend_base));
         let count = room.map_or(0, |room| u32::from(room / self.step.max(1)) + 1);
         (0..count).filter_map(|k| {
@@ -47,7 +47,7 @@ impl Limits {
 
 /// Why a port cannot be handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// A row has it, in either column.
     Taken,
     /// The configuration excludes it.
@@ -60,7 +60,7 @@ pub enum Reason {
 
 /// Why a choice could not be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// A port asked for by number cannot be had.
     Port {
         /// The first of the two that cannot.
@@ -74,19 +74,19 @@ pub enum Refusal {
 
 /// What became of the slots in a search that found too few.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// How many pairs were wanted.
-    pub wanted: usize,
+    pub(crate) wanted: usize,
     /// How many slots are free.
-    pub free: usize,
+    pub(crate) free: usize,
     /// How many slots there are.
-    pub slots: usize,
+    pub(crate) slots: usize,
     /// Slots with a taken port.
-    pub taken: usize,
+    pub(crate) taken: usize,
     /// Slots with an excluded port or one that browsers refuse.
-    pub kept_back: usize,
+    pub(crate) kept_back: usize,
     /// Slots with a port that something listens on.
-    pub listening: usize,
+    pub(crate) listening: usize,
 }
 
 impl Display for Tally {
@@ -109,7 +109,7 @@ impl Display for Tally {
 /// # Errors
 ///
 /// [`Refusal::Exhausted`] when fewer pairs are free than apps ask for.
-pub fn choose(
+pub(crate) fn choose(
     limits: &Limits,
     preferred: &[Option<PortPair>],
     taken: &PortSet,
@@ -152,7 +152,7 @@ pub fn choose(
 /// # Errors
 ///
 /// [`Refusal::Port`] with the first port that is taken, kept back or listened on.
-pub fn admit(
+pub(crate) fn admit(
     limits: &Limits,
     pair: PortPair,
     taken: &PortSet,

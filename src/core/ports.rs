@@ -3,30 +3,27 @@
 use std::fmt::{self, Debug};
 
 /// The number as a port, if it can be one: from 1 to 65535.
-#[must_use]
-pub fn as_port(number: i64) -> Option<u16> {
+pub(crate) fn as_port(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|&port| port != 0)
 }
 
 /// A set of TCP ports as a bitmap of 65,536 bits.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PortSet(Box<[u64; 1024]>);
+pub(crate) struct PortSet(Box<[u64; 1024]>);
 
 impl PortSet {
     /// The empty set.
-    #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Box::new([0; 1024]))
     }
 
     /// Adds a port.
-    pub fn insert(&mut self, port: u16) {
+    pub(crate) fn insert(&mut self, port: u16) {
         self.0[usize::from(port) / 64] |= 1 << (port % 64);
     }
 
     /// Whether the port is in the set.
-    #[must_use]
-    pub fn contains(&self, port: u16) -> bool {
+    pub(crate) fn contains(&self, port: u16) -> bool {
         self.0[usize::from(port) / 64] & (1 << (port % 64)) != 0
     }
 }
@@ -63,7 +60,7 @@ impl Extend<u16> for PortSet {
 ///
 /// Source: the table "bad port" of the WHATWG Fetch Standard, section "Port blocking",
 /// <https://fetch.spec.whatwg.org/#port-blocking>.
-pub const BROWSER_BLOCKED: [u16; 83] = [
+pub(crate) const BROWSER_BLOCKED: [u16; 83] = [
     0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,
     110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531,
     532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060,
@@ -71,8 +68,7 @@ pub const BROWSER_BLOCKED: [u16; 83] = [
 ];
 
 /// Whether browsers refuse to open this port; see [`BROWSER_BLOCKED`].
-#[must_use]
-pub fn is_browser_blocked(port: u16) -> bool {
+pub(crate) fn is_browser_blocked(port: u16) -> bool {
     BROWSER_BLOCKED.binary_search(&port).is_ok()
 }
 

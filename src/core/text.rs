@@ -9,7 +9,7 @@ use std::fmt::{self, Display, Write};
 ///
 /// Escaped are control characters, the bidirectional formatting characters of UAX #9, and the
 /// separators of lines and paragraphs.
-pub struct Shown<'a>(
+pub(crate) struct Shown<'a>(
     /// The text as it was found.
     pub &'a str,
 );
@@ -34,10 +34,10 @@ fn is_obeyed(c: char) -> bool {
 }
 
 /// So many items are listed at most: anybody's file may name thousands.
-pub const LISTED: usize = 5;
+pub(crate) const LISTED: usize = 5;
 
 /// Lists the first [`LISTED`] items, and how many more there are of `count`.
-pub fn listed<T: Display>(items: impl IntoIterator<Item = T>, count: usize) -> String {
+pub(crate) fn listed<T: Display>(items: impl IntoIterator<Item = T>, count: usize) -> String {
     let first: Vec<_> = items.into_iter().take(LISTED).map(|item| item.to_string()).collect();
     let more = count.saturating_sub(first.len());
     let first = first.join(", ");
@@ -46,8 +46,7 @@ pub fn listed<T: Display>(items: impl IntoIterator<Item = T>, count: usize) -> S
 
 /// Escapes in JSON what JSON leaves as it is and a terminal obeys. It can only stand inside strings,
 /// where an escape means the same.
-#[must_use]
-pub fn escape_json(json: &str) -> String {
+pub(crate) fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
         if is_obeyed(c) {

@@ -12,7 +12,8 @@ use rustix::io::Errno;
 
 use crate::core::allocation::Allocation;
 use crate::core::app::{AppId, Presence, safe_model};
-use crate::core::conflict::AppsDirView;
+use crate::core::app_folder::AppFolder;
+use crate::core::apps_dir::AppsDirView;
 use crate::host::declared;
 
 /// An apps directory that was there, readable and marked when it was opened.
@@ -45,7 +46,7 @@ impl<'a> AppsDir<'a> {
         // Put together as text: a model of no characters would make the second part a path of its own.
         let mut path = self.path.as_os_str().to_owned();
         path.push("/");
-        path.push(app.directory());
+        path.push(AppFolder::of(app).path());
         path.into()
     }
 
@@ -88,14 +89,14 @@ impl<'a> AppsDir<'a> {
         let mut view = AppsDirView::default();
         for (model, path) in folders(self.path, &mut view, Some) {
             for (app_num, _) in folders(&path, &mut view, |name| app_num(&name)) {
-                view.found.push((model.clone(), app_num));
+                view.found.push(AppFolder::new(&model, app_num));
                 step()?;
             }
         }
         view.found.sort();
         view.unreadable.sort();
         // What was found need not be looked for again.
-        let is_found = |app: &AppId| view.found.binary_search(&(safe_model(&app.model), app.app_num)).is_ok();
+        let is_found = |app: &AppId| view.found.binary_search(&AppFolder::of(app)).is_ok();
         let presence = |row: &Allocation| {
             if is_found(&row.app) {
                 return Ok(Presence::Present);
@@ -122,10 +123,10 @@ impl<'a> AppsDir<'a> {
         read: impl Fn() -> Result<(), E> + Sync,
     ) -> Result<AppsDirView, E> {
         let mut view = self.view(rows, found)?;
-        view.declared = in_parallel(&view.found, |(model, app_num)| {
+        view.declared = in_parallel(&view.found, |folder| {
             // The path of such a name would be that of another folder.
-            let is_models = safe_model(model) == *model;
-            let declared = is_models.then(|| declared::read(&self.directory(&AppId::new(model, *app_num))));
+            let is_models = safe_model(&folder.model) == folder.model;
+            let declared = is_models.then(|| declared::read(&self.directory(&folder.app())));
             read().map(|()| declared.unwrap_or_default())
         })?;
         Ok(view)
@@ -267,7 +268,7 @@ mod tests {
         }
         let volume = apps.presence(&AppId::new("volume", 1));
         assert!(matches!(&volume, Presence::Unreadable(why) if why.contains("leads nowhere")), "{volume:?}");
-        let found = |model: &str, app_num| (model.to_owned(), app_num);
+        let found = |model: &str, app_num: i64| AppFolder::new(model, app_num);
         let view = apps.view(&[], || Ok::<_, ()>(())).unwrap();
         assert_eq!(view.found, [found("linked", 1), found("linked", 3), found("m", 1), found("m", 3)]);
         assert_eq!(view.unreadable, []);

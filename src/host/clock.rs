@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::core::retry::Clock;
+use crate::core::clock::Clock;
 
 /// Whether Ctrl-C was pressed, once somebody listens for it: a signal is the whole process's.
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();

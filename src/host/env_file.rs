@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Access, access};
 
+use crate::core::path::folder_of;
 use crate::host::dotenv::{Assignment, Form, Statement, Statements};
 
 /// A file that can be replaced, as it was when it was opened: what others add later is lost.
@@ -83,10 +84,6 @@ impl EnvFile {
         let _ = File::open(folder).and_then(|folder| folder.sync_all());
         Ok(())
     }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The content with each variable set: in every line that sets it, else in a new line at the end.

@@ -6,9 +6,8 @@ use csv::{QuoteStyle, Terminator, WriterBuilder};
 
 use super::human::listening;
 use super::json::moment;
-use crate::core::allocation::{Allocation, until_text};
+use crate::core::allocation::{Allocation, Outcome, until_text};
 use crate::core::listener::Listeners;
-use crate::core::store::Outcome;
 use crate::core::text::Shown;
 
 /// Writes allocated apps as CSV with a header.

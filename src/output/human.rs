@@ -3,34 +3,15 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::commands::import;
-use crate::commands::selftest::Report;
-use crate::core::allocation::Allocation;
+use super::look::{GREEN, Look, RED, YELLOW};
+use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::AppId;
 use crate::core::conflict::Finding;
+use crate::core::import;
 use crate::core::listener::Listeners;
 use crate::core::orphan::Kept;
-use crate::core::store::Outcome;
+use crate::core::promise::Report;
 use crate::core::text::Shown;
-
-/// What stdout can show.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Look {
-    /// Whether a terminal reads it.
-    pub(crate) is_terminal: bool,
-    /// Whether colours are wanted.
-    pub(crate) has_colour: bool,
-}
-
-const GREEN: &str = "32";
-const RED: &str = "31";
-const YELLOW: &str = "33";
-
-impl Look {
-    fn paint(self, colour: &str, text: &str) -> String {
-        if self.has_colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
-    }
-}
 
 /// Writes allocated apps, a line each.
 pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
@@ -157,7 +138,7 @@ pub(crate) fn selftest(out: &mut dyn Write, look: Look, report: &Report) -> io::
     }
     if let Some(mode) = &report.mode {
         writeln!(out, "  journal mode {}", mode.journal)?;
-        writeln!(out, "  waiting {}", mode.waiting.describe())?;
+        writeln!(out, "  waiting {}", mode.waiting)?;
     }
     Ok(())
 }

@@ -5,14 +5,13 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::commands::{import, selftest};
-use crate::core::allocation::{Allocation, until_text};
+use crate::core::allocation::{Allocation, Outcome, until_text};
 use crate::core::app::AppId;
 use crate::core::conflict::Finding;
 use crate::core::listener::{Listener, Listeners};
 use crate::core::orphan::Kept;
-use crate::core::store::Outcome;
 use crate::core::text::escape_json;
+use crate::core::{import, promise};
 
 /// The allocation object.
 #[derive(Serialize)]
@@ -148,7 +147,7 @@ pub(crate) fn import(out: &mut dyn Write, report: &import::Report) -> io::Result
 }
 
 /// Writes what a self-test found.
-pub(crate) fn selftest(out: &mut dyn Write, report: &selftest::Report) -> io::Result<()> {
+pub(crate) fn selftest(out: &mut dyn Write, report: &promise::Report) -> io::Result<()> {
     #[derive(Serialize)]
     struct Promise<'a> {
         promise: &'a str,
@@ -179,7 +178,7 @@ pub(crate) fn selftest(out: &mut dyn Write, report: &selftest::Report) -> io::Re
         p99_seconds: report.p99.as_secs_f64(),
         sync_seconds: report.sync.map(|sync| sync.as_secs_f64()),
         journal_mode: report.mode.as_ref().map(|mode| mode.journal.as_str()),
-        waiting: report.mode.as_ref().map(|mode| mode.waiting.describe()),
+        waiting: report.mode.as_ref().map(|mode| mode.waiting),
     };
     line(out, &object)
 }

@@ -5,6 +5,7 @@ pub(crate) mod github;
 pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod log;
+pub(crate) mod look;
 pub(crate) mod progress;
 pub(crate) mod table;
 
@@ -53,14 +54,13 @@ mod tests {
 
     use insta::assert_snapshot;
 
-    use super::human::Look;
+    use super::look::Look;
     use super::*;
-    use crate::core::allocation::Allocation;
+    use crate::core::allocation::{Allocation, Outcome};
     use crate::core::app::AppId;
     use crate::core::conflict::{Finding, Kind};
     use crate::core::listener::{Listener, Listeners};
     use crate::core::orphan::{Kept, KeptReason};
-    use crate::core::store::Outcome;
 
     const PLAIN: Look = Look { is_terminal: false, has_colour: false };
     const COLOURED: Look = Look { is_terminal: true, has_colour: true };

@@ -6,7 +6,8 @@ use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
 use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 use jiff::Timestamp;
 
-use super::human::{Look, listening};
+use super::human::listening;
+use super::look::Look;
 use crate::core::allocation::Allocation;
 use crate::core::listener::Listeners;
 use crate::core::text::Shown;

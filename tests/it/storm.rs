@@ -6,7 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use manage_ports::core::ports::is_browser_blocked;
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -45,10 +44,14 @@ fn assert_sound(database: &Path) -> Vec<Row> {
     rows
 }
 
+/// The ports from 5001 on that browsers refuse to open, see <https://fetch.spec.whatwg.org/#port-blocking>.
+const BROWSER_BLOCKED: [u16; 12] = [5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080];
+
 /// The first slots that browsers open.
 pub fn lowest_slots(count: usize) -> BTreeSet<(i64, i64)> {
     let slots = (0u16..).map(|k| (5001 + 2 * k, 8001 + 2 * k));
-    let allowed = slots.filter(|(backend, frontend)| !is_browser_blocked(*backend) && !is_browser_blocked(*frontend));
+    let is_blocked = |port: &u16| BROWSER_BLOCKED.contains(port);
+    let allowed = slots.filter(|(backend, frontend)| !is_blocked(backend) && !is_blocked(frontend));
     allowed.take(count).map(|(backend, frontend)| (backend.into(), frontend.into())).collect()
 }
 

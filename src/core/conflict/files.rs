@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use super::{AppsDirView, Finding, Kind, apps_of, list};
+use super::finding::{Finding, Kind, apps_of, list};
 use crate::core::allocation::Allocation;
-use crate::core::app::{AppId, safe_model};
+use crate::core::app::AppId;
+use crate::core::app_folder::AppFolder;
+use crate::core::apps_dir::AppsDirView;
 use crate::core::declared::{Declared, Role};
 use crate::core::text::{LISTED, Shown, listed};
 
@@ -20,7 +22,7 @@ pub(super) fn declarations(rows: &[Allocation], view: &AppsDirView, findings: &m
     let mut by_directory = BTreeMap::<_, Vec<&Allocation>>::new();
     let mut by_port = ByPort::new();
     for row in rows {
-        by_directory.entry((safe_model(&row.app.model), row.app.app_num)).or_default().push(row);
+        by_directory.entry(AppFolder::of(&row.app)).or_default().push(row);
         for port in BTreeSet::from(row.ports()) {
             by_port.entry(port).or_default().push(row);
         }
@@ -28,7 +30,7 @@ pub(super) fn declarations(rows: &[Allocation], view: &AppsDirView, findings: &m
     for (directory, declared) in view.found.iter().zip(&view.declared) {
         let own = by_directory.get(directory).map_or(&[][..], Vec::as_slice);
         // Its directory may be that of another name.
-        let app = own.first().map_or_else(|| AppId::new(&directory.0, directory.1), |row| row.app.clone());
+        let app = own.first().map_or_else(|| directory.app(), |row| row.app.clone());
         for (file, why) in &declared.unreadable {
             let message = format!("{} of {app} could not be read: {}", Shown(file), Shown(why));
             findings.push(Finding { message, apps: vec![app.clone()], ..in_file(Kind::Unreadable, &app, file) });
@@ -95,7 +97,7 @@ fn named(role: Role) -> String {
 
 /// A finding about a file of an app, with nothing told yet.
 fn in_file(kind: Kind, app: &AppId, file: &str) -> Finding {
-    let file = Some(format!("{}/{file}", app.directory()));
+    let file = Some(format!("{}/{file}", AppFolder::of(app).path()));
     Finding { kind, message: String::new(), ports: Vec::new(), apps: Vec::new(), file }
 }
 
@@ -110,7 +112,7 @@ fn by_file(declared: &Declared, role: Role) -> BTreeMap<&'static str, Vec<RangeI
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::snapshot;
+    use super::super::snapshot::tests::snapshot;
     use super::super::{Snapshot, find};
     use super::*;
     use crate::core::allocation::tests::row;
@@ -129,7 +131,7 @@ mod tests {
         let rows: Vec<_> = (1..=8).map(|n| row(n, "a", n, 5000 + n, 8000 + n)).collect();
         let view = AppsDirView {
             presence: vec![Presence::Present; 8],
-            found: vec![("a".into(), 1), ("a".into(), 8)],
+            found: vec![AppFolder::new("a", 1), AppFolder::new("a", 8)],
             declared: vec![
                 declared([(Backend, 4990..=4991, ".env"), (Backend, 5004..=65535, ".env")]),
                 declared([(Frontend, 8001..=8008, ".env")]),
@@ -164,7 +166,7 @@ mod tests {
         let view = AppsDirView {
             presence: vec![Presence::Present; 3],
             found: [("a_b", 1), ("c", 1), ("c", 2), ("d", 1), ("d", 2)]
-                .map(|(model, n)| (model.to_owned(), n))
+                .map(|(model, n)| AppFolder::new(model, n))
                 .to_vec(),
             declared: vec![
                 declared(&[(Backend, 5001, ".env"), (Frontend, 8001, ".env"), (Frontend, 9229, ".env")]),

@@ -5,7 +5,7 @@
 //! queue, and only then syncs the log through a descriptor of its own. The syncs of many processes
 //! overlap, and each answer still has one behind it. Step by step:
 //!
-//! 1. *The log is the one that is written.* [`Log`] is opened while a connection of ours is open,
+//! 1. *The log is the one that is written.* [`Wal`] is opened while a connection of ours is open,
 //!    which holds a shared lock on the database. Only the last connection out removes the log.
 //! 2. *The log's name is durable before its first frame.* Whoever is about to write to an empty log
 //!    syncs its folder first, in its turn. So a log with frames has a durable name, even if the
@@ -41,25 +41,28 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
-use super::super::StoreError;
-use crate::core::retry::Retry;
+use rusqlite::Connection;
 
-/// With how many frames a log is copied into the database before the next write, if nobody waits;
-/// SQLite itself does so at 1,000.
+use crate::core::path::folder_of;
+use crate::store::error::StoreError;
+use crate::store::retry::Retry;
+
+/// Checkpoint before the next write once the WAL holds this many frames, unless other processes are
+/// waiting; SQLite itself checkpoints at 1,000.
 ///
 /// A process that comes alone reads the whole log first, about 3 µs a frame; a copy costs about
 /// 0.8 ms, and an allocation writes 7 frames. Their sum is least at about 60 frames. The copy comes
 /// before the write, as a log starts anew only while the process that copied it is there, and it
 /// starts anew in its own file: to sync what makes a file longer takes twice as long.
-pub(super) const LONG: i64 = 64;
+pub(super) const CHECKPOINT_FRAMES: i64 = 64;
 
 /// The write-ahead log of a database that a connection of ours has open.
-pub(super) struct Log {
+pub(super) struct Wal {
     file: File,
     folder: PathBuf,
 }
 
-impl Log {
+impl Wal {
     /// Opens the log of a database in WAL mode, if it is there.
     pub(super) fn open(database: &Path) -> io::Result<Option<Self>> {
         match File::open(beside(database, "-wal")) {
@@ -177,16 +180,30 @@ pub(super) fn has_frames(database: &Path) -> bool {
     fs::metadata(beside(database, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
+/// The journal mode that the connection found when it last looked at the database.
+pub(super) fn journal_mode(connection: &Connection) -> Result<String, StoreError> {
+    Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?)
+}
+
+/// How many frames the log holds; its file may be longer.
+pub(super) fn frames(connection: &Connection) -> i64 {
+    connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1)).unwrap_or(0)
+}
+
+/// Copies the log into the database as far as that need not wait. If all of it is, the next write
+/// starts the log anew.
+pub(super) fn checkpoint(connection: &Connection) {
+    let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        Ok(row.get::<_, i64>("log")? == row.get::<_, i64>("checkpointed")?)
+    });
+    log::debug!("checkpoint: {}", if done.is_ok_and(|is_whole| is_whole) { "done" } else { "put off" });
+}
+
 /// A file that stands beside the database under its name.
 fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     path.into()
-}
-
-/// The folder that a path stands in.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes a new folder's own name durable, and those of the folders above it.

@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
-use std::fs;
 use std::path::Path;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -16,6 +15,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
 use super::error::in_full;
+use super::passfile::{SOCKET_FOLDERS, password_for, passwords_in};
 use super::tls::Verify;
 
 /// The variables that libpq reads, each with the parameter that it stands for.
@@ -60,26 +60,27 @@ const PARAMETERS: [&str; 21] = [
     "client_encoding",
 ];
 
-/// Folders where a server on this machine may have its socket: Debian's and PostgreSQL's own.
-const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
-
 /// A database on a PostgreSQL server, and how to connect to it.
 #[derive(Clone)]
-pub struct Server {
+pub(crate) struct PgTarget {
     parameters: BTreeMap<&'static str, String>,
     /// How to connect to each of its hosts, to be tried in turn.
     pub(super) hosts: Vec<Config>,
     pub(super) verify: Verify,
 }
 
-impl Server {
+impl PgTarget {
     /// Reads what follows `postgresql://` in a URL. `variable` looks a variable up in the
     /// environment; the password file is libpq's, in `home` if no variable names another.
     ///
     /// # Errors
     ///
     /// What is wrong with it, in words and without a password.
-    pub fn parse(url: &str, variable: &dyn Fn(&str) -> Option<String>, home: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn parse(
+        url: &str,
+        variable: &dyn Fn(&str) -> Option<String>,
+        home: Option<&Path>,
+    ) -> Result<Self, String> {
         let mut parameters = url_parameters(url)?;
         for (name, key) in VARIABLES {
             if let Some(value) = variable(name) {
@@ -147,15 +148,14 @@ impl Server {
     }
 
     /// The whole as a URL, with the password: for the environment of a process, not for eyes.
-    #[must_use]
-    pub fn secret_url(&self) -> String {
+    pub(crate) fn secret_url(&self) -> String {
         let encoded = |value| utf8_percent_encode(value, NON_ALPHANUMERIC);
         let parameters = self.parameters.iter().map(|(key, value)| format!("{key}={}", encoded(value)));
         format!("postgresql:///?{}", parameters.collect::<Vec<_>>().join("&"))
     }
 }
 
-impl Display for Server {
+impl Display for PgTarget {
     /// Names the database as a URL without a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let get = |key: &str| self.parameters.get(key).map_or("", String::as_str);
@@ -252,101 +252,50 @@ fn url_parameters(url: &str) -> Result<BTreeMap<&'static str, String>, String> {
     Ok(parameters)
 }
 
-/// The lines of libpq's password file, if it is its owner's alone
-/// (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
-fn passwords_in(path: &Path) -> Vec<Vec<String>> {
-    let Ok(text) = fs::read(path) else { return Vec::new() };
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        if fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0) {
-            log::warn!("the password file {} is not used: others may read it, make it mode 0600", path.display());
-            return Vec::new();
-        }
-    }
-    let text = String::from_utf8_lossy(&text);
-    text.lines().filter(|line| !line.starts_with('#')).map(fields).collect()
-}
-
-/// The first password in these lines that is for this host, port, database and user.
-fn password_for(
-    host: &str,
-    port: &str,
-    parameters: &BTreeMap<&'static str, String>,
-    lines: &[Vec<String>],
-) -> Option<String> {
-    let given = |key: &str| parameters.get(key).cloned();
-    let host = if SOCKET_FOLDERS.contains(&host) { "localhost" } else { host };
-    let port = if port.is_empty() { "5432" } else { port };
-    let user = given("user").unwrap_or_else(|| whoami::username().unwrap_or_default());
-    let dbname = given("dbname").unwrap_or_else(|| user.clone());
-    let wanted = [host, port, &dbname, &user];
-    lines.iter().find_map(|line| match line.as_slice() {
-        [matched @ .., password] if matched.len() == wanted.len() => {
-            let is_for = matched.iter().zip(wanted).all(|(field, wanted)| field == "*" || field == wanted);
-            is_for.then(|| password.clone())
-        }
-        _ => None,
-    })
-}
-
-/// The fields of a line of a password file; a backslash takes the meaning from a colon.
-fn fields(line: &str) -> Vec<String> {
-    let mut fields = vec![String::new()];
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match (c, fields.last_mut()) {
-            (':', _) => fields.push(String::new()),
-            ('\\', Some(field)) => field.extend(chars.next()),
-            (c, Some(field)) => field.push(c),
-            (_, None) => {}
-        }
-    }
-    fields
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tokio_postgres::config::Host;
 
     use super::*;
 
-    fn parse(url: &str, environment: &[(&str, &str)]) -> Result<Server, String> {
+    fn parse(url: &str, environment: &[(&str, &str)]) -> Result<PgTarget, String> {
         let variable =
             |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Server::parse(url, &variable, None)
+        PgTarget::parse(url, &variable, None)
     }
 
     #[test]
     fn a_url_is_taken_apart_and_shown_without_its_password() {
-        let server =
+        let target =
             parse("al%40ice:s%2Fcr%3At@db.example:6000/ports?connect_timeout=7&options=-cgeqo%3Doff", &[]).unwrap();
-        assert_eq!(server.hosts[0].get_user(), Some("al@ice"));
-        assert_eq!(server.hosts[0].get_password(), Some(&b"s/cr:t"[..]));
-        assert_eq!(server.hosts[0].get_hosts(), [Host::Tcp("db.example".into())]);
-        assert_eq!(server.hosts[0].get_ports(), [6000]);
-        assert_eq!(server.hosts[0].get_dbname(), Some("ports"));
-        assert_eq!(server.hosts[0].get_options(), Some("-cgeqo=off"));
-        assert_eq!(server.hosts[0].get_connect_timeout(), Some(&std::time::Duration::from_secs(7)));
-        assert_eq!(server.to_string(), "postgresql://al@ice@db.example:6000/ports");
+        assert_eq!(target.hosts[0].get_user(), Some("al@ice"));
+        assert_eq!(target.hosts[0].get_password(), Some(&b"s/cr:t"[..]));
+        assert_eq!(target.hosts[0].get_hosts(), [Host::Tcp("db.example".into())]);
+        assert_eq!(target.hosts[0].get_ports(), [6000]);
+        assert_eq!(target.hosts[0].get_dbname(), Some("ports"));
+        assert_eq!(target.hosts[0].get_options(), Some("-cgeqo=off"));
+        assert_eq!(target.hosts[0].get_connect_timeout(), Some(&std::time::Duration::from_secs(7)));
+        assert_eq!(target.to_string(), "postgresql://al@ice@db.example:6000/ports");
     }
 
     #[test]
     fn sockets_several_hosts_and_search_paths() {
-        let server = parse("/ports?host=/run/pg&search_path=a%20b,public", &[]).unwrap();
-        assert_eq!(server.hosts[0].get_hosts(), [Host::Unix("/run/pg".into())]);
-        assert_eq!(server.hosts[0].get_options(), Some(r"-csearch_path=a\ b,public"));
-        assert_eq!(server.to_string(), "postgresql:///ports?host=/run/pg");
-        let server = parse("one,[::1]:6000/d?target_session_attrs=read-write", &[]).unwrap();
-        let hosts: Vec<_> = server.hosts.iter().map(|host| (host.get_hosts(), host.get_ports())).collect();
+        let target = parse("/ports?host=/run/pg&search_path=a%20b,public", &[]).unwrap();
+        assert_eq!(target.hosts[0].get_hosts(), [Host::Unix("/run/pg".into())]);
+        assert_eq!(target.hosts[0].get_options(), Some(r"-csearch_path=a\ b,public"));
+        assert_eq!(target.to_string(), "postgresql:///ports?host=/run/pg");
+        let target = parse("one,[::1]:6000/d?target_session_attrs=read-write", &[]).unwrap();
+        let hosts: Vec<_> = target.hosts.iter().map(|host| (host.get_hosts(), host.get_ports())).collect();
         assert_eq!(hosts, [(&[Host::Tcp("one".into())][..], &[][..]), (&[Host::Tcp("::1".into())], &[6000])]);
-        assert_eq!(server.to_string(), "postgresql://one,[::1]:6000/d");
-        let server = parse("/d?hostaddr=127.0.0.1&port=7", &[]).unwrap();
-        assert_eq!(server.hosts[0].get_hosts(), [Host::Tcp("127.0.0.1".into())]);
-        assert_eq!(server.to_string(), "postgresql://127.0.0.1:7/d");
-        let server = parse("u@/d?host=/run/pg&port=7&sslmode=require", &[]).unwrap();
-        assert_eq!(server.hosts[0].get_ssl_mode(), SslMode::Disable);
-        assert_eq!(server.to_string(), "postgresql://u@/d?host=/run/pg&port=7");
+        assert_eq!(target.to_string(), "postgresql://one,[::1]:6000/d");
+        let target = parse("/d?hostaddr=127.0.0.1&port=7", &[]).unwrap();
+        assert_eq!(target.hosts[0].get_hosts(), [Host::Tcp("127.0.0.1".into())]);
+        assert_eq!(target.to_string(), "postgresql://127.0.0.1:7/d");
+        let target = parse("u@/d?host=/run/pg&port=7&sslmode=require", &[]).unwrap();
+        assert_eq!(target.hosts[0].get_ssl_mode(), SslMode::Disable);
+        assert_eq!(target.to_string(), "postgresql://u@/d?host=/run/pg&port=7");
         let encoded = parse("%2Frun%2Fpg/d", &[]).unwrap();
         assert_eq!(encoded.hosts[0].get_hosts(), [Host::Unix("/run/pg".into())]);
     }
@@ -361,14 +310,14 @@ mod tests {
             ("PGDATABASE", "theirs"),
             ("PGSSLMODE", "require"),
         ];
-        let server = parse("", &environment).unwrap();
-        assert_eq!(server.to_string(), "postgresql://bob@elsewhere:6001/theirs");
-        assert_eq!(server.hosts[0].get_password(), Some(&b"secret"[..]));
-        assert_eq!(server.hosts[0].get_ssl_mode(), SslMode::Require);
-        let server = parse("alice:mine@here/ours?sslmode=disable", &environment).unwrap();
-        assert_eq!(server.to_string(), "postgresql://alice@here:6001/ours");
-        assert_eq!(server.hosts[0].get_password(), Some(&b"mine"[..]));
-        assert_eq!(server.hosts[0].get_ssl_mode(), SslMode::Disable);
+        let target = parse("", &environment).unwrap();
+        assert_eq!(target.to_string(), "postgresql://bob@elsewhere:6001/theirs");
+        assert_eq!(target.hosts[0].get_password(), Some(&b"secret"[..]));
+        assert_eq!(target.hosts[0].get_ssl_mode(), SslMode::Require);
+        let target = parse("alice:mine@here/ours?sslmode=disable", &environment).unwrap();
+        assert_eq!(target.to_string(), "postgresql://alice@here:6001/ours");
+        assert_eq!(target.hosts[0].get_password(), Some(&b"mine"[..]));
+        assert_eq!(target.hosts[0].get_ssl_mode(), SslMode::Disable);
     }
 
     #[test]
@@ -393,10 +342,10 @@ mod tests {
 
     #[test]
     fn a_server_is_the_same_after_a_way_through_a_url() {
-        let server = parse("u:p%20'%5C@h1,h2:7/d?options=-cx%3Dy&sslmode=require", &[]).unwrap();
-        let url = server.secret_url();
+        let target = parse("u:p%20'%5C@h1,h2:7/d?options=-cx%3Dy&sslmode=require", &[]).unwrap();
+        let url = target.secret_url();
         let again = parse(url.strip_prefix("postgresql://").unwrap(), &[]).unwrap();
-        assert!(again.hosts == server.hosts);
+        assert!(again.hosts == target.hosts);
         assert_eq!(again.hosts[0].get_password(), Some(&b"p '\\"[..]));
     }
 
@@ -412,8 +361,8 @@ mod tests {
         )
         .unwrap();
         let password = |url| {
-            let server = Server::parse(url, &|_| None, Some(home.path())).unwrap();
-            server.hosts[0].get_password().map(|password| String::from_utf8(password.to_vec()).unwrap())
+            let target = PgTarget::parse(url, &|_| None, Some(home.path())).unwrap();
+            target.hosts[0].get_password().map(|password| String::from_utf8(password.to_vec()).unwrap())
         };
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(password("u@h/d:b").as_deref(), Some(r"s:e\c"));
@@ -421,7 +370,7 @@ mod tests {
         assert_eq!(password("u:mine@h/d:b").as_deref(), Some("mine"));
         assert_eq!(password("u@elsewhere/d"), None);
         assert_eq!(password("u@/d?host=/tmp").as_deref(), Some("here"));
-        let second = Server::parse("u@elsewhere,h:5433/d", &|_| None, Some(home.path())).unwrap();
+        let second = PgTarget::parse("u@elsewhere,h:5433/d", &|_| None, Some(home.path())).unwrap();
         assert_eq!(second.hosts[1].get_password(), Some(&b"last"[..]), "each host has its own");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(password("u@h/d:b"), None);

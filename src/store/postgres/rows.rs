@@ -11,7 +11,7 @@ use super::values::{Integer, Moment, Text};
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::ports::PortSet;
-use crate::core::store::select;
+use crate::store::sql::select;
 
 /// The most rows that one statement writes, each with five parameters: a statement has 65,535
 /// (<https://www.postgresql.org/docs/current/limits.html>).

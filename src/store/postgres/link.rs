@@ -13,23 +13,17 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, Error};
 
 use super::cancel::cancel;
-use super::error::{in_full, is_lost, not_reached, refusal, unusable};
-use super::server::Server;
-use crate::core::retry::Retry;
-use crate::core::store::StoreError;
-
-/// What a writer waits for.
-pub(super) const OTHERS: &str = "other writers to finish";
-
-/// What to do again when the connection is gone.
-pub(super) const LOST: StoreError = StoreError::Busy("the server to answer again");
+use super::error::{LOST, in_full, is_lost, not_reached, refusal};
+use super::url::PgTarget;
+use crate::store::error::StoreError;
+use crate::store::retry::Retry;
 
 /// The time that a server has for an answer, whatever is left of the time for waiting.
-const LEAST: Duration = Duration::from_secs(1);
+const MIN_ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// A connection, made when it is needed and made again when it was lost.
 pub(super) struct Link {
-    pub(super) server: Server,
+    pub(super) target: PgTarget,
     /// There until the end.
     runtime: Option<Runtime>,
     client: Option<Client>,
@@ -46,9 +40,9 @@ pub(super) enum Failure {
 }
 
 impl Link {
-    pub(super) fn new(server: Server) -> Result<Self, StoreError> {
+    pub(super) fn new(target: PgTarget) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-        Ok(Self { server, runtime: Some(runtime), client: None, host: None })
+        Ok(Self { target, runtime: Some(runtime), client: None, host: None })
     }
 
     /// Asks, and leaves off on Ctrl-C; `what` is waited for.
@@ -110,7 +104,7 @@ impl Link {
                 Ok(())
             }
         };
-        for host in &self.server.hosts {
+        for host in &self.target.hosts {
             let addresses = self.at_addresses(host, retry).or_else(|err| note(err).map(|()| Vec::new()))?;
             for host in addresses {
                 match self.connect_to(&host, retry) {
@@ -148,7 +142,7 @@ impl Link {
 
     fn connect_to(&self, host: &Config, retry: &Retry) -> Result<Client, StoreError> {
         let Some(runtime) = &self.runtime else { return Err(LOST) };
-        let tls = self.server.verify.connector().map_err(unusable)?;
+        let tls = self.target.verify.connector().map_err(StoreError::unusable)?;
         let limit = host.get_connect_timeout().copied().unwrap_or(Duration::MAX);
         let connecting = pin!(async { timeout(limit, host.connect(tls)).await });
         let connected = retry.wait("the server to answer", polled(runtime, connecting))?;
@@ -170,7 +164,7 @@ impl Link {
     /// Ends what was begun, if anything was.
     pub(super) fn roll_back(&mut self) {
         if let (Some(runtime), Some(client)) = (&self.runtime, &self.client)
-            && !matches!(within(runtime, LEAST, client.batch_execute("ROLLBACK")), Some(Ok(())))
+            && !matches!(within(runtime, MIN_ANSWER_TIME, client.batch_execute("ROLLBACK")), Some(Ok(())))
         {
             self.client = None;
         }
@@ -180,9 +174,9 @@ impl Link {
     /// queue and keep others waiting.
     fn give_up(&mut self) {
         if let (Some(runtime), Some(client)) = (&self.runtime, self.client.take())
-            && let (Some(host), Ok(tls)) = (&self.host, self.server.verify.connector())
+            && let (Some(host), Ok(tls)) = (&self.host, self.target.verify.connector())
         {
-            let told = within(runtime, LEAST, cancel(client.cancel_token(), host, tls));
+            let told = within(runtime, MIN_ANSWER_TIME, cancel(client.cancel_token(), host, tls));
             log::debug!("asked the server to stop: {}", if matches!(told, Some(Ok(()))) { "done" } else { "in vain" });
         }
     }
@@ -199,7 +193,7 @@ impl Drop for Link {
 
 /// What waits for an answer as long as it is told to, and a little if there is no time from the start.
 fn polled<F: Future + Unpin>(runtime: &Runtime, mut answer: F) -> impl FnMut(Duration) -> Option<F::Output> {
-    let mut least = LEAST;
+    let mut least = MIN_ANSWER_TIME;
     move |pause| {
         let pause = if pause.is_zero() { least } else { pause };
         least = Duration::ZERO;

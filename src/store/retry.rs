@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::store::StoreError;
+use super::error::StoreError;
+use crate::core::clock::Clock;
 
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
@@ -22,23 +23,8 @@ const LONGEST_POLL: Duration = Duration::from_millis(50);
 /// between, but a constraint of somebody else's that no choice can meet must not spin.
 const CONFLICTS_MAX: u32 = 10;
 
-/// The clock and the sleep that waiting needs.
-pub trait Clock {
-    /// The time since some fixed moment; never runs backwards.
-    fn now(&self) -> Duration;
-
-    /// The time of day.
-    fn timestamp(&self) -> Timestamp;
-
-    /// Sleeps for about this long.
-    fn sleep(&self, pause: Duration);
-
-    /// Whether the user has asked to stop.
-    fn is_interrupted(&self) -> bool;
-}
-
 /// What is left of one command's patience.
-pub struct Retry {
+pub(crate) struct Retry {
     clock: Box<dyn Clock>,
     timeout: Duration,
     waited: Cell<Duration>,
@@ -48,8 +34,7 @@ pub struct Retry {
 
 impl Retry {
     /// Allows waits of `timeout` in all; with zero, each thing is tried once.
-    #[must_use]
-    pub fn new(timeout: Duration, clock: Box<dyn Clock>) -> Self {
+    pub(crate) fn new(timeout: Duration, clock: Box<dyn Clock>) -> Self {
         Self {
             clock,
             timeout,
@@ -60,8 +45,7 @@ impl Retry {
     }
 
     /// The time of day, for what is written now.
-    #[must_use]
-    pub fn timestamp(&self) -> Timestamp {
+    pub(crate) fn timestamp(&self) -> Timestamp {
         self.clock.timestamp()
     }
 
@@ -73,7 +57,7 @@ impl Retry {
     ///
     /// [`StoreError::Locked`] when the time is over, [`StoreError::Interrupted`], the conflict that
     /// stayed, or what else `attempt` failed with.
-    pub fn run<T>(&self, mut attempt: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) fn run<T>(&self, mut attempt: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut pause = FIRST_PAUSE;
         let mut conflicts = 0;
         loop {
@@ -109,7 +93,7 @@ impl Retry {
     /// # Errors
     ///
     /// [`StoreError::Locked`] when the time is over, or [`StoreError::Interrupted`].
-    pub fn wait<T>(&self, what: &str, poll: impl FnMut(Duration) -> Option<T>) -> Result<T, StoreError> {
+    pub(crate) fn wait<T>(&self, what: &str, poll: impl FnMut(Duration) -> Option<T>) -> Result<T, StoreError> {
         self.poll(what, poll, || self.clock.is_interrupted())
     }
 
@@ -119,7 +103,7 @@ impl Retry {
     /// # Errors
     ///
     /// [`StoreError::Locked`] when the time is over.
-    pub fn finish<T>(&self, what: &str, poll: impl FnMut(Duration) -> Option<T>) -> Result<T, StoreError> {
+    pub(crate) fn finish<T>(&self, what: &str, poll: impl FnMut(Duration) -> Option<T>) -> Result<T, StoreError> {
         self.poll(what, poll, || false)
     }
 
@@ -155,8 +139,7 @@ impl Retry {
     }
 
     /// How long may still be waited.
-    #[must_use]
-    pub fn left(&self) -> Duration {
+    pub(crate) fn left(&self) -> Duration {
         self.timeout.saturating_sub(self.waited.get())
     }
 

@@ -8,8 +8,13 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Config, Error};
 
-use super::link::OTHERS;
-use crate::core::store::StoreError;
+use crate::store::error::StoreError;
+
+/// What a writer waits for.
+pub(super) const WAITING_FOR_WRITERS: &str = "other writers to finish";
+
+/// The error of a call whose connection was lost, which can be repeated.
+pub(super) const LOST: StoreError = StoreError::Busy("the server to answer again");
 
 /// Whether the connection ended with this error, so that what it was asked is not known to be done or
 /// not: of errors that a server tells, those are fatal
@@ -84,13 +89,13 @@ pub(super) fn in_full(err: &Error) -> String {
 
 impl From<Error> for StoreError {
     fn from(err: Error) -> Self {
-        let Some(db) = err.as_db_error() else { return unusable(format!("cannot be used: {}", in_full(&err))) };
+        let Some(db) = err.as_db_error() else { return Self::unusable(format!("cannot be used: {}", in_full(&err))) };
         let message = db.message();
         let (why, hint) = match *db.code() {
             SqlState::T_R_SERIALIZATION_FAILURE
             | SqlState::T_R_DEADLOCK_DETECTED
             | SqlState::LOCK_NOT_AVAILABLE
-            | SqlState::QUERY_CANCELED => return Self::Busy(OTHERS),
+            | SqlState::QUERY_CANCELED => return Self::Busy(WAITING_FOR_WRITERS),
             SqlState::TOO_MANY_CONNECTIONS => return Self::Busy("a free connection of the server"),
             // Somebody made the table meanwhile.
             SqlState::DUPLICATE_TABLE => return Self::Conflict(message.to_owned()),
@@ -119,8 +124,4 @@ impl From<Error> for StoreError {
         };
         Self::Unusable { why, hint }
     }
-}
-
-pub(super) fn unusable(why: impl Into<String>) -> StoreError {
-    StoreError::Unusable { why: why.into(), hint: None }
 }

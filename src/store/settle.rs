@@ -1,9 +1,11 @@
-//! What an allocation writes: the rows that apps have in, and what becomes of each out.
+//! Decides, for each requested app, whether to keep its row, extend its reservation, or insert a new
+//! row.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Choose, Outcome, StoreError};
-use crate::core::allocation::Allocation;
+use super::api::Choose;
+use super::error::StoreError;
+use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::AppId;
 use crate::core::ports::PortSet;
 

@@ -7,20 +7,21 @@ use rusqlite::functions::{Aggregate, Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::unusable;
 use crate::core::allocation::{Allocation, parse_time};
 use crate::core::app::AppId;
 use crate::core::ports::PortSet;
-use crate::core::store::{StoreError, select};
+use crate::store::error::StoreError;
+use crate::store::sql::select;
 
 /// Prepares a statement on the table's columns, and says so where one is missing.
 fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>, StoreError> {
     connection.prepare_cached(sql).map_err(|err| {
         let is_missing = |column: &CStr| !connection.column_exists(None, TABLE, column).unwrap_or(true);
         match COLUMNS.into_iter().find(|column| is_missing(column)) {
-            Some(column) => {
-                unusable(format!("has a table port_configurations without a column {}", column.to_string_lossy()))
-            }
+            Some(column) => StoreError::unusable(format!(
+                "has a table port_configurations without a column {}",
+                column.to_string_lossy()
+            )),
             None => err.into(),
         }
     })
@@ -97,7 +98,7 @@ pub(super) fn insert(connection: &Connection, row: &Allocation) -> Result<i64, S
     let Allocation { app: AppId { model, app_num }, backend_port, frontend_port, is_available, metadata, .. } = row;
     let values = params![model, app_num, frontend_port, backend_port, is_available, metadata, created_at, updated_at];
     if insert.execute(values)? != 1 {
-        return Err(unusable("did not keep a new row: it has a trigger or a rule of its own"));
+        return Err(StoreError::unusable("did not keep a new row: it has a trigger or a rule of its own"));
     }
     Ok(connection.last_insert_rowid())
 }
@@ -107,7 +108,7 @@ pub(super) fn update_metadata(connection: &Connection, row: &Allocation) -> Resu
     let sql = "UPDATE port_configurations SET metadata_json = ?2, updated_at = ?3 WHERE rowid = ?1";
     let values = params![row.id, row.metadata, row.updated_at.map(timestamp_text)];
     if connection.prepare_cached(sql)?.execute(values)? != 1 {
-        return Err(unusable("did not change a row: it has a trigger or a rule of its own"));
+        return Err(StoreError::unusable("did not change a row: it has a trigger or a rule of its own"));
     }
     Ok(())
 }
@@ -115,7 +116,7 @@ pub(super) fn update_metadata(connection: &Connection, row: &Allocation) -> Resu
 /// Removes a row.
 pub(super) fn delete(connection: &Connection, row: &Allocation) -> Result<(), StoreError> {
     if connection.prepare_cached("DELETE FROM port_configurations WHERE rowid = ?1")?.execute([row.id])? != 1 {
-        return Err(unusable("did not let go of a row: it has a trigger or a rule of its own"));
+        return Err(StoreError::unusable("did not let go of a row: it has a trigger or a rule of its own"));
     }
     Ok(())
 }

@@ -1,0 +1,22 @@
+//! Whether colours are wanted.
+
+use std::env;
+
+use crate::output::look::ColorWhen;
+
+/// Whether to use colours, for a stream that is or is not a terminal.
+pub(crate) fn wants_colour(flag: Option<ColorWhen>, is_terminal: bool) -> bool {
+    match flag {
+        Some(ColorWhen::Always) => true,
+        Some(ColorWhen::Never) => false,
+        Some(ColorWhen::Auto) | None => {
+            if env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+                false
+            } else if env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") {
+                true
+            } else {
+                is_terminal && env::var_os("TERM").is_none_or(|term| term != "dumb")
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The names of databases: paths, and URLs as the platform writes them.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::core::text::Shown;
+use crate::error::{Error, Result};
+use crate::store::Database;
+
+/// Reads a database's name as the platform writes it: a path, or a URL of SQLAlchemy's.
+pub(super) fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String) -> Error) -> Result<Database> {
+    let in_memory = || wrong("a database in memory keeps nothing: name a file".to_owned());
+    if name.is_empty() {
+        return Err(wrong("expected a path or a URL, it is empty".to_owned()));
+    }
+    let Some((scheme, rest)) = name.to_str().and_then(|name| name.split_once("://")) else {
+        // A slip in a URL must not become a file, with its password for a name.
+        if name.to_str().is_some_and(|name| name.starts_with("sqlite:")) {
+            return Err(wrong("a SQLite URL is written sqlite:///relative.db or sqlite:////absolute.db".into()));
+        }
+        if name.to_str().is_some_and(is_almost_postgresql) {
+            return Err(wrong(
+                "a PostgreSQL URL begins with postgresql:// and names a user, a host and a database".into(),
+            ));
+        }
+        return if name == ":memory:" { Err(in_memory()) } else { Ok(Database::Sqlite(base.join(name))) };
+    };
+    // "sqlite+pysqlite" names a Python driver as well, which is nothing to us.
+    match scheme.split('+').next() {
+        Some("sqlite") => {}
+        Some("postgres" | "postgresql") => {
+            let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+            return Database::postgres(rest, &variable, env::home_dir().as_deref()).map_err(wrong);
+        }
+        _ => {
+            return Err(wrong(format!("'{}' is not a kind of database: expected sqlite or postgresql", Shown(scheme))));
+        }
+    }
+    let path = rest.split('?').next().unwrap_or(rest);
+    match path.strip_prefix('/') {
+        None if path.is_empty() => Err(in_memory()),
+        None => Err(wrong(format!("'sqlite://{}' names a host: write sqlite:///{0}", Shown(path)))),
+        Some("" | ":memory:") => Err(in_memory()),
+        Some(path) => Ok(Database::Sqlite(base.join(path))),
+    }
+}
+
+/// Whether a name that is no URL was meant for one of PostgreSQL: `postgresql:/…`, `postgres//…`.
+fn is_almost_postgresql(name: &str) -> bool {
+    let rest = name.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '_'));
+    name.starts_with("postgres") && (rest.starts_with(':') || rest.starts_with("//"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn path(name: &str) -> std::result::Result<PathBuf, String> {
+        match named_database(&name.into(), Path::new("base"), Error::usage) {
+            Ok(Database::Sqlite(path)) => Ok(path),
+            Ok(database @ Database::Postgres(_)) => panic!("{name} is {database}"),
+            Err(err) => Err(format!("{err:?}")),
+        }
+    }
+
+    #[test]
+    fn databases_are_named_as_the_platform_names_them() {
+        assert_eq!(path("ports.db").unwrap(), Path::new("base/ports.db"));
+        assert_eq!(path("/ports.db").unwrap(), Path::new("/ports.db"));
+        assert_eq!(path("sqlite:///ports.db").unwrap(), Path::new("base/ports.db"));
+        assert_eq!(path("sqlite:////ports.db").unwrap(), Path::new("/ports.db"));
+        assert_eq!(path("sqlite+pysqlite:////ports.db?timeout=5").unwrap(), Path::new("/ports.db"));
+        for bad in [
+            ":memory:",
+            "sqlite://",
+            "sqlite:///",
+            "sqlite:/x",
+            "sqlite:x",
+            "sqlite:///:memory:",
+            "sqlite://host/x",
+            "mysql://h/d",
+        ] {
+            assert!(path(bad).is_err(), "{bad}");
+        }
+        for slip in ["postgresql:/u:pw@h/d", "postgresql//u:pw@h/d", "postgres:u:pw@h/d", "postgresql+psycopg2:u:pw@h"]
+        {
+            let message = path(slip).unwrap_err();
+            assert!(message.contains("postgresql://") && !message.contains("pw"), "{message}");
+        }
+        assert!(path("postgresql.db").is_ok() && path("postgres/ports.db").is_ok());
+        for scheme in ["postgres", "postgresql", "postgresql+psycopg2"] {
+            let named = named_database(&format!("{scheme}://u:secret@h:6000/d").into(), Path::new(""), Error::usage);
+            let Ok(database) = named else { panic!("{scheme} is not known") };
+            assert_eq!(database.to_string(), "postgresql://u@h:6000/d");
+        }
+    }
+}

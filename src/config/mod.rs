@@ -1,0 +1,190 @@
+//! What the program works with: flags, environment, file and defaults, resolved once.
+//!
+//! Nothing below this module reads the environment.
+
+mod colour;
+mod database;
+mod duration;
+mod ports;
+
+pub(crate) use self::colour::wants_colour;
+pub(crate) use self::duration::parse_duration;
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::ValueEnum;
+use jiff::SignedDuration;
+use serde::Deserialize;
+
+use self::database::named_database;
+use self::ports::{Ports, limits};
+use crate::core::policy::Limits;
+use crate::core::text::Shown;
+use crate::error::{Error, Kind, Result};
+use crate::flags::GlobalArgs;
+use crate::output::look::{Format, Look};
+use crate::store::Database;
+
+const FILE_NAME: &str = "manage-ports.toml";
+
+/// The settings of one run.
+pub(crate) struct Config {
+    /// The database.
+    pub(crate) database: Database,
+    /// Whether nobody named the database: it may then be missing.
+    pub(crate) database_is_default: bool,
+    /// The apps directory.
+    pub(crate) apps_dir: PathBuf,
+    /// A file that must be inside the apps directory for a cleanup.
+    pub(crate) apps_dir_marker: Option<PathBuf>,
+    /// The platform's file of planned ports.
+    pub(crate) preconfigured: Option<PathBuf>,
+    /// The longest wait for other writers.
+    pub(crate) timeout: Duration,
+    /// What may be handed out.
+    pub(crate) limits: Limits,
+    /// Whether to skip ports that something listens on.
+    pub(crate) probe: bool,
+    /// How to print the answer, if it was said.
+    format: Option<Format>,
+    /// What stdout can show.
+    pub(crate) look: Look,
+}
+
+/// The configuration file as written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    database: Option<String>,
+    apps_dir: Option<PathBuf>,
+    apps_dir_marker: Option<PathBuf>,
+    preconfigured: Option<PathBuf>,
+    timeout: Option<String>,
+    #[serde(default)]
+    ports: Ports,
+}
+
+impl Config {
+    /// Resolves the settings of this run.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `usage` for a bad flag and `config` for the environment and the file.
+    pub(crate) fn resolve(flags: &GlobalArgs) -> Result<Self> {
+        let named = flags.config.clone().or_else(|| variable("CONFIG").map(PathBuf::from));
+        let path = named.or_else(find_file);
+        let file = match &path {
+            Some(path) => read_file(path).map_err(|err| Error::new(Kind::Config, err))?,
+            None => File::default(),
+        };
+        let in_file = |why: String| match &path {
+            Some(path) => Error::msg(Kind::Config, format!("{}: {why}", path.display())),
+            None => Error::msg(Kind::Config, why),
+        };
+        // Paths in the file and the defaults start at its folder, those of flags where we are.
+        let base = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+
+        let database = if let Some(name) = &flags.database {
+            Some(named_database(name, Path::new(""), |why| Error::usage(format!("--database: {why}")))?)
+        } else if let Some(name) = variable("DATABASE") {
+            let wrong = |why| Error::msg(Kind::Config, format!("MANAGE_PORTS_DATABASE: {why}"));
+            Some(named_database(&name, Path::new(""), wrong)?)
+        } else if let Some(name) = &file.database {
+            Some(named_database(&name.into(), &base, |why| in_file(format!("database: {why}")))?)
+        } else {
+            None
+        };
+        let timeout = if let Some(text) = &flags.timeout {
+            parse_duration(text).map_err(|why| Error::usage(format!("--timeout: {why}")))?
+        } else if let Some(text) = variable("TIMEOUT") {
+            parse_duration(&text.to_string_lossy())
+                .map_err(|why| Error::msg(Kind::Config, format!("MANAGE_PORTS_TIMEOUT: {why}")))?
+        } else if let Some(text) = &file.timeout {
+            parse_duration(text).map_err(|why| in_file(format!("timeout: {why}")))?
+        } else {
+            SignedDuration::from_secs(30)
+        };
+        let is_inside = |path: &&Path| {
+            let mut parts = path.components();
+            let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_));
+            parts.clone().any(|part| is_name(&part)) && parts.all(|part| is_name(&part) || part == Component::CurDir)
+        };
+        if let Some(marker) = file.apps_dir_marker.as_deref().filter(|path| !is_inside(path)) {
+            let marker = marker.display();
+            return Err(in_file(format!("apps_dir_marker = \"{marker}\": expected a file inside the apps directory")));
+        }
+        let is_empty = |path: &Option<PathBuf>| path.as_deref().is_some_and(|path| path.as_os_str().is_empty());
+        if is_empty(&file.apps_dir) {
+            return Err(in_file("apps_dir is empty: expected a folder".to_owned()));
+        }
+        if is_empty(&file.preconfigured) {
+            return Err(in_file("preconfigured is empty: expected a file".to_owned()));
+        }
+        let is_terminal = io::stdout().is_terminal();
+        let apps_dir = flags.apps_dir.clone().or_else(|| variable("APPS_DIR").map(PathBuf::from));
+
+        Ok(Self {
+            database_is_default: database.is_none(),
+            database: database.unwrap_or_else(|| Database::Sqlite(base.join("data/ports.db"))),
+            apps_dir: apps_dir
+                .unwrap_or_else(|| base.join(file.apps_dir.as_deref().unwrap_or(Path::new("generated/apps")))),
+            apps_dir_marker: file.apps_dir_marker,
+            preconfigured: file.preconfigured.map(|path| base.join(path)),
+            timeout: timeout.unsigned_abs(),
+            probe: file.ports.probe,
+            limits: limits(&file.ports).map_err(|why| in_file(format!("[ports] {why}")))?,
+            format: if flags.json { Some(Format::Json) } else { flags.format },
+            look: Look { is_terminal, has_colour: wants_colour(flags.color, is_terminal) },
+        })
+    }
+
+    /// The format asked for, `human` if none was, out of those that a command has.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `usage` when the command does not have it.
+    pub(crate) fn format(&self, known: &[Format]) -> Result<Format> {
+        let format = self.format.unwrap_or(Format::Human);
+        if known.contains(&format) {
+            return Ok(format);
+        }
+        let name = |format: &Format| format.to_possible_value().map(|value| value.get_name().to_owned());
+        let known: Vec<_> = known.iter().filter_map(name).collect();
+        let asked = name(&format).unwrap_or_default();
+        Err(Error::usage(format!("this command has no format '{asked}': expected {}", known.join(", "))))
+    }
+}
+
+/// A variable of ours; an empty one counts as not set.
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(format!("MANAGE_PORTS_{name}")).filter(|value| !value.is_empty())
+}
+
+/// The configuration file in the current folder or the nearest one above.
+fn find_file() -> Option<PathBuf> {
+    // A link that leads nowhere is there, too: reading it says what is wrong.
+    if Path::new(FILE_NAME).symlink_metadata().is_ok() {
+        return Some(FILE_NAME.into());
+    }
+    // What this user may not look into is not theirs to be configured by.
+    let here = env::current_dir().ok()?;
+    here.ancestors().skip(1).map(|folder| folder.join(FILE_NAME)).find(|path| path.symlink_metadata().is_ok())
+}
+
+fn read_file(path: &Path) -> anyhow::Result<File> {
+    let text = fs::read_to_string(path).with_context(|| format!("configuration file {}", path.display()))?;
+    toml::from_str(&text).map_err(|err| {
+        // The line is named and not shown: it may hold a password.
+        let before = err.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count();
+        let key = text.lines().nth(line).and_then(|line| line.split(['=', ':', '"', '\'']).next()).unwrap_or_default();
+        let message = err.message().replace('\n', ", ");
+        anyhow!("configuration file {}: line {} ({}): {message}", path.display(), line + 1, Shown(key.trim()))
+    })
+}

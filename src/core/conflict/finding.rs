@@ -1,0 +1,136 @@
+//! A finding: what is wrong, with whom, and what to do about it.
+
+use crate::core::allocation::Allocation;
+use crate::core::app::AppId;
+
+/// What a finding is about; conflicts first, then warnings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Two rows have the same backend port.
+    DuplicateBackendPort,
+    /// Two rows have the same frontend port.
+    DuplicateFrontendPort,
+    /// A port is a backend's and a frontend's.
+    CrossRolePort,
+    /// An app has two rows.
+    DuplicateApp,
+    /// A number that is no port.
+    InvalidPort,
+    /// Two models' apps have one directory.
+    DirectoryClash,
+    /// An app's files name other ports than its allocation.
+    DeclaredPortsDiffer,
+    /// An app's files name a port that is allocated to another app.
+    DeclaredClash,
+    /// A row without a directory, not reserved.
+    Orphaned,
+    /// A port of a row without a directory, on which something listens.
+    OrphanListening,
+    /// A directory without a row.
+    UnallocatedApp,
+    /// A directory that no app could have, although its name begins like one.
+    MisnamedDirectory,
+    /// A port that browsers refuse to open.
+    BrowserBlockedPort,
+    /// A port that the system may give to any outgoing connection.
+    EphemeralPort,
+    /// A reservation whose time is over.
+    ExpiredReservation,
+    /// A unique index is missing.
+    WeakSchema,
+    /// Something could not be looked at.
+    Unreadable,
+}
+
+impl Kind {
+    /// The kind's name in JSON and in annotations.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::DuplicateBackendPort => "duplicate_backend_port",
+            Self::DuplicateFrontendPort => "duplicate_frontend_port",
+            Self::CrossRolePort => "cross_role_port",
+            Self::DuplicateApp => "duplicate_app",
+            Self::InvalidPort => "invalid_port",
+            Self::DirectoryClash => "directory_clash",
+            Self::DeclaredPortsDiffer => "declared_ports_differ",
+            Self::DeclaredClash => "declared_clash",
+            Self::Orphaned => "orphaned",
+            Self::OrphanListening => "orphan_listening",
+            Self::UnallocatedApp | Self::MisnamedDirectory => "unallocated_app",
+            Self::BrowserBlockedPort => "browser_blocked_port",
+            Self::EphemeralPort => "ephemeral_port",
+            Self::ExpiredReservation => "expired_reservation",
+            Self::WeakSchema => "weak_schema",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
+    /// Whether it is a conflict; a warning otherwise.
+    pub(crate) fn is_conflict(self) -> bool {
+        self <= Self::DeclaredClash
+    }
+
+    /// What to do about it.
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Self::DuplicateBackendPort | Self::DuplicateFrontendPort | Self::CrossRolePort => {
+                "release all apps but one and allocate anew"
+            }
+            Self::DuplicateApp | Self::InvalidPort => "release the app and allocate anew",
+            Self::DirectoryClash => "release the app that is not the directory's",
+            Self::DeclaredPortsDiffer => "set the allocated ports in the file, as `allocate --env-file` does",
+            Self::DeclaredClash => "set the app's own ports in the file, as `allocate` prints them",
+            Self::Orphaned => "`cleanup` removes the allocation",
+            Self::OrphanListening => "stop the process if it is the old app's: `cleanup` keeps the ports until then",
+            Self::UnallocatedApp => "`allocate` gives it one, `import --from-apps` the ports in its files",
+            Self::MisnamedDirectory => "give it the name of an app's directory, or move it elsewhere",
+            Self::BrowserBlockedPort => "release the app and allocate anew, or set allow_browser_blocked",
+            Self::EphemeralPort => "release the app and allocate anew below the range",
+            Self::ExpiredReservation => "reserve it again, or let `cleanup` remove it if its app is gone",
+            Self::WeakSchema => "add the index, as the table does not stop what others write",
+            Self::Unreadable => "make it readable, as what it holds was not checked",
+        }
+    }
+}
+
+/// One thing found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Finding {
+    /// What it is about.
+    pub(crate) kind: Kind,
+    /// What was found, in one line that is safe to show.
+    pub(crate) message: String,
+    /// The ports concerned, rising; of many that a file names, the first.
+    pub(crate) ports: Vec<i64>,
+    /// The apps concerned.
+    pub(crate) apps: Vec<AppId>,
+    /// The file that says so, from the apps directory on.
+    pub(crate) file: Option<String>,
+}
+
+impl Finding {
+    /// What was found and what to do about it, in one line.
+    ///
+    /// The wording for two apps with one port is the old script's, which others read.
+    pub(crate) fn told(&self) -> String {
+        match self.kind {
+            Kind::DuplicateBackendPort | Kind::DuplicateFrontendPort => self.message.clone(),
+            kind => format!("{}; {}", self.message, kind.advice()),
+        }
+    }
+}
+
+pub(super) fn about(kind: Kind, message: String, row: &Allocation) -> Finding {
+    Finding { kind, message, ports: row.ports().to_vec(), apps: vec![row.app.clone()], file: None }
+}
+
+pub(super) fn apps_of(rows: &[&Allocation]) -> Vec<AppId> {
+    let mut apps: Vec<_> = rows.iter().map(|row| row.app.clone()).collect();
+    apps.sort();
+    apps.dedup();
+    apps
+}
+
+pub(super) fn list(apps: &[AppId]) -> String {
+    apps.iter().map(AppId::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,46 @@
+//! All that a check looks at, taken before anything is judged.
+
+use std::ops::RangeInclusive;
+
+use jiff::Timestamp;
+
+use crate::core::allocation::Allocation;
+use crate::core::apps_dir::AppsDirView;
+use crate::core::listener::Listeners;
+use crate::core::schema::UniqueIndex;
+
+/// All that is looked at, taken before anything is judged.
+pub(crate) struct Snapshot<'a> {
+    /// Every row of the table.
+    pub(crate) rows: &'a [Allocation],
+    /// The unique indexes that the table lacks.
+    pub(crate) missing_indexes: &'a [UniqueIndex],
+    /// What the apps directory holds; `None` where there is none.
+    pub(crate) apps_dir: Option<&'a AppsDirView>,
+    /// Who listens on the rows' ports; `None` if that was not looked at.
+    pub(crate) listeners: Option<&'a Listeners>,
+    /// The ports that this machine gives to outgoing connections, where that is known.
+    pub(crate) ephemeral_ports: Option<RangeInclusive<u16>>,
+    /// Whether ports that browsers refuse are wanted.
+    pub(crate) allow_browser_blocked: bool,
+    /// The moment of the look.
+    pub(crate) now: Timestamp,
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A snapshot of these rows and nothing else.
+    pub(in crate::core::conflict) fn snapshot(rows: &[Allocation]) -> Snapshot<'_> {
+        Snapshot {
+            rows,
+            missing_indexes: &[],
+            apps_dir: None,
+            listeners: None,
+            ephemeral_ports: Some(32768..=60999),
+            allow_browser_blocked: false,
+            now: "2026-01-01T10:00:00Z".parse().unwrap(),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The raw global flags, and what must be known of them before the command line is parsed.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::{ValueEnum, ValueHint};
+
+use crate::output::look::{ColorWhen, Format};
+
+/// The flags of every command, as given.
+#[derive(Default, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// The database: a path, or a URL such as postgresql://user@host/ports; data/ports.db beside the
+    /// configuration file by default [env: MANAGE_PORTS_DATABASE]
+    #[arg(long, global = true, value_name = "PATH or URL", value_hint = ValueHint::FilePath)]
+    pub(crate) database: Option<OsString>,
+
+    /// The folder that holds <model>/app<N>; generated/apps by default [env: MANAGE_PORTS_APPS_DIR]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) apps_dir: Option<PathBuf>,
+
+    /// The configuration file; manage-ports.toml in this folder or the nearest one above by default
+    /// [env: MANAGE_PORTS_CONFIG]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The longest wait for other writers, such as 500ms or 2m; 30s by default [env: MANAGE_PORTS_TIMEOUT]
+    #[arg(long, global = true, value_name = "DURATION", allow_hyphen_values = true)]
+    pub(crate) timeout: Option<String>,
+
+    /// How to print the answer; each command has some of these
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub(crate) format: Option<Format>,
+
+    /// The same as --format json
+    #[arg(long, global = true, conflicts_with = "format")]
+    pub(crate) json: bool,
+
+    /// When to use colours [env: NO_COLOR, CLICOLOR_FORCE]
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub(crate) color: Option<ColorWhen>,
+
+    /// Log waits and retries to stderr; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+
+    /// Print nothing but errors to stderr
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+impl GlobalArgs {
+    /// Reads the flags that name the database from an unfinished command line, which need not parse.
+    pub(crate) fn of_unfinished(words: &[OsString]) -> Self {
+        let value = |flag| value_of(words, flag).map(OsStr::to_owned);
+        Self { database: value("--database"), config: value("--config").map(PathBuf::from), ..Self::default() }
+    }
+}
+
+/// Whether stderr is to be JSON, told without parsing: the command line may be what is wrong.
+pub(crate) fn asks_for_json(args: &[OsString]) -> bool {
+    value_of(args, "--format").is_some_and(|format| format == "json") || before_dashes(args).any(|arg| arg == "--json")
+}
+
+/// The value of `--color`, told likewise.
+pub(crate) fn color(args: &[OsString]) -> Option<ColorWhen> {
+    value_of(args, "--color").and_then(|when| ColorWhen::from_str(when.to_str()?, true).ok())
+}
+
+fn before_dashes(args: &[OsString]) -> impl Iterator<Item = &OsStr> {
+    args.iter().map(OsString::as_os_str).take_while(|arg| *arg != "--")
+}
+
+fn value_of<'a>(args: &'a [OsString], flag: &str) -> Option<&'a OsStr> {
+    let mut args = before_dashes(args);
+    while let Some(arg) = args.next() {
+        if arg == flag {
+            return args.next();
+        }
+        let value = arg.to_str().and_then(|arg| arg.strip_prefix(flag)?.strip_prefix('='));
+        if let Some(value) = value {
+            return Some(OsStr::new(value));
+        }
+    }
+    None
+}

@@ -1,0 +1,52 @@
+//! How an answer is to look: its format, colours, and what stdout can show.
+
+use clap::ValueEnum;
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Human,
+    /// JSON
+    Json,
+    /// Comma-separated values with a header
+    Csv,
+    /// Bare values for scripts
+    Plain,
+    /// Shell variables
+    Env,
+    /// GitHub workflow annotations
+    Github,
+}
+
+/// When colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// Where a terminal reads them
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// What stdout can show.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    /// Whether a terminal reads it.
+    pub(crate) is_terminal: bool,
+    /// Whether colours are wanted.
+    pub(crate) has_colour: bool,
+}
+
+/// The SGR codes of the colours in use.
+pub(super) const GREEN: &str = "32";
+pub(super) const RED: &str = "31";
+pub(super) const YELLOW: &str = "33";
+
+impl Look {
+    /// The text in a colour, if colours are wanted.
+    pub(super) fn paint(self, colour: &str, text: &str) -> String {
+        if self.has_colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}

@@ -1,0 +1,136 @@
+//! The one trait that every database implements, and the types of its calls.
+//!
+//! A store knows no policy. What to choose or to remove comes in as a closure that runs inside the
+//! write transaction, after the table was read and before it is written, so that no other writer
+//! can change the table in between.
+
+use jiff::SignedDuration;
+
+use super::error::StoreError;
+use crate::core::allocation::{Allocation, Outcome, PortPair};
+use crate::core::app::AppId;
+use crate::core::import::Entry;
+use crate::core::policy::Refusal;
+use crate::core::ports::PortSet;
+use crate::core::schema::UniqueIndex;
+
+/// Chooses a pair for each of these apps, given the ports that rows have in either column.
+///
+/// A store calls it again when it repeats the transaction.
+pub(crate) type Choose<'a> = dyn FnMut(&[&AppId], &PortSet) -> Result<Vec<PortPair>, Refusal> + 'a;
+
+/// Names the rows to add, given all rows as they are inside the write transaction.
+///
+/// A store calls it again when it repeats the transaction.
+pub(crate) type Plan<'a> = dyn FnMut(&[Allocation]) -> Vec<Entry> + 'a;
+
+/// Picks the rows to remove from all rows, as they are inside the write transaction.
+///
+/// A store calls it again when it repeats the transaction.
+pub(crate) type Select<'a> = dyn FnMut(Vec<Allocation>) -> Vec<Allocation> + 'a;
+
+/// What to do with a database that does not exist yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfMissing {
+    /// Fail with [`StoreError::Missing`].
+    Fail,
+    /// Read it as empty; the first allocation creates it.
+    ReadAsEmpty,
+}
+
+/// How a database keeps what is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mode {
+    /// The journal mode, in the database's words.
+    pub(crate) journal: String,
+    /// How writers wait for each other.
+    pub(crate) waiting: Waiting,
+}
+
+/// How writers wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// In the kernel's queue for a lock file.
+    LockFile,
+    /// In the server's queue for a lock on the table.
+    TableLock,
+    /// Each writer tries again and again.
+    Retrying,
+}
+
+impl Waiting {
+    /// The way of waiting in words, to be read after "waiting".
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::LockFile => "in a queue, on a lock file",
+            Self::TableLock => "in the server's queue, on a table lock",
+            Self::Retrying => "by trying again",
+        }
+    }
+}
+
+/// A table of allocations that other processes write too.
+pub(crate) trait Store {
+    /// Reads every row, sorted by model and app number.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the table cannot be read.
+    fn snapshot(&mut self) -> Result<Vec<Allocation>, StoreError>;
+
+    /// Gives each app its row, in the order of `apps`: the one it has, or a new one with the pair
+    /// that `choose` names. `hold` reserves each row for its app for this long from the moment of
+    /// the write, however long the call waited before. All rows are made or none, and all are
+    /// durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] when `choose` refuses, or what else keeps the table from being
+    /// written; the table is then as it was.
+    fn allocate(
+        &mut self,
+        apps: &[AppId],
+        hold: Option<SignedDuration>,
+        choose: &mut Choose<'_>,
+    ) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Adds the rows that `plan` names and returns them. All are added or none, and all rows that
+    /// `plan` was shown are durable on return; without anything to add, no database is created.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the table cannot be written; the table is then as it was.
+    fn add(&mut self, plan: &mut Plan<'_>) -> Result<Vec<Allocation>, StoreError>;
+
+    /// Removes the rows that `select` picks and returns them. All are removed or none, durably.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the table cannot be written; the table is then as it was.
+    fn remove(&mut self, select: &mut Select<'_>) -> Result<Vec<Allocation>, StoreError>;
+
+    /// Tells how the database keeps what is written, and how writers wait for each other.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read.
+    fn mode(&mut self) -> Result<Mode, StoreError>;
+
+    /// Names the unique indexes of the platform's table that this table lacks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the schema cannot be read.
+    fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError>;
+}
+
+/// A place for an empty database of the same kind, on the same disk or server as another; the place
+/// is removed on drop.
+pub(crate) trait ScratchPlace {
+    /// Makes 4 KiB durable there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when that cannot be done.
+    fn sync(&mut self) -> Result<(), StoreError>;
+}

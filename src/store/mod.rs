@@ -1,0 +1,105 @@
+//! Where allocations live: in a SQLite file or on a PostgreSQL server.
+//!
+//! This file alone knows both. What they have in common is in [`api`].
+
+pub(crate) mod api;
+pub(crate) mod error;
+mod postgres;
+pub(crate) mod retry;
+mod settle;
+mod sql;
+mod sqlite;
+
+use std::ffi::OsString;
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
+
+use self::api::{IfMissing, ScratchPlace, Store};
+use self::error::StoreError;
+use self::postgres::{PgTarget, Postgres};
+use self::retry::Retry;
+use self::sqlite::Sqlite;
+
+/// The database that holds the table of allocations.
+#[derive(Clone)]
+pub(crate) enum Database {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// A database on a PostgreSQL server.
+    Postgres(Box<PgTarget>),
+}
+
+impl Database {
+    /// Reads what follows `postgresql://` in a URL. `variable` looks a variable up in the
+    /// environment; libpq's password file is in `home` unless a variable names another.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the URL, in words and without a password.
+    pub(crate) fn postgres(
+        url: &str,
+        variable: &dyn Fn(&str) -> Option<String>,
+        home: Option<&Path>,
+    ) -> Result<Self, String> {
+        Ok(Self::Postgres(Box::new(PgTarget::parse(url, variable, home)?)))
+    }
+
+    /// The name by which the database can be opened again, with the password if there is one: for
+    /// the environment of a process, not for messages.
+    pub(crate) fn secret_name(&self) -> OsString {
+        match self {
+            Self::Sqlite(path) => path.clone().into(),
+            Self::Postgres(target) => target.secret_url().into(),
+        }
+    }
+}
+
+impl Display for Database {
+    /// Names the database, without a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "{}", path.display()),
+            Self::Postgres(target) => write!(f, "{target}"),
+        }
+    }
+}
+
+/// Opens a database.
+///
+/// # Errors
+///
+/// [`StoreError::Missing`] under [`IfMissing::Fail`], [`StoreError::Unusable`] for what is not a
+/// database with the table, [`StoreError::Locked`] when it stays locked. On a server, they may come
+/// with the first use.
+pub(crate) fn open(database: &Database, missing: IfMissing, retry: Retry) -> Result<Box<dyn Store>, StoreError> {
+    Ok(match database {
+        Database::Sqlite(path) => Box::new(Sqlite::open(path, missing, retry)?),
+        Database::Postgres(target) => Box::new(Postgres::open(target, missing, retry)?),
+    })
+}
+
+/// An empty database of the same kind and in the same place as another, which is removed on drop.
+pub(crate) struct ScratchDatabase {
+    /// The empty database.
+    pub(crate) database: Database,
+    /// Where it is.
+    pub(crate) place: Box<dyn ScratchPlace>,
+}
+
+/// Makes an empty database beside another, for trying out what would happen there.
+///
+/// # Errors
+///
+/// [`StoreError`] when there is no room for one.
+pub(crate) fn scratch(database: &Database, retry: Retry) -> Result<ScratchDatabase, StoreError> {
+    Ok(match database {
+        Database::Sqlite(path) => {
+            let folder = sqlite::ScratchFolder::new(path)?;
+            ScratchDatabase { database: Database::Sqlite(folder.database()), place: Box::new(folder) }
+        }
+        Database::Postgres(target) => {
+            let schema = postgres::ScratchSchema::new(target, retry)?;
+            ScratchDatabase { database: Database::Postgres(Box::new(schema.target())), place: Box::new(schema) }
+        }
+    })
+}

@@ -1,0 +1,60 @@
+//! A schema of its own on the same server, in which a self-test happens.
+
+use super::error::WAITING_FOR_WRITERS;
+use super::link::Link;
+use super::session::Session;
+use super::transaction::sync;
+use super::url::PgTarget;
+use crate::store::api::ScratchPlace;
+use crate::store::error::StoreError;
+use crate::store::retry::Retry;
+
+/// Why a connection cannot be led to another schema.
+const POOLED: &str = "does not let a connection choose its search path: name the server itself, not a pooler";
+
+/// A schema of its own on the same server, in which a table can be made; it is removed on drop.
+pub(in crate::store) struct ScratchSchema {
+    admin: Session,
+    name: String,
+    target: PgTarget,
+}
+
+impl ScratchSchema {
+    /// Makes the schema.
+    pub(in crate::store) fn new(target: &PgTarget, retry: Retry) -> Result<Self, StoreError> {
+        let name = format!("manage_ports_selftest_{:016x}", fastrand::u64(..));
+        let inside = target.with_search_path(&name).map_err(StoreError::unusable)?;
+        let mut admin = Session { link: Link::new(target.clone())?, retry };
+        admin.ask(async |client| client.batch_execute(&format!("CREATE SCHEMA {name}")).await)?;
+        let scratch = Self { admin, name, target: inside };
+        // A pooler may leave the search path out, and everything would happen to the real table.
+        let sees =
+            Link::new(scratch.target.clone())?.ask(&scratch.admin.retry, WAITING_FOR_WRITERS, async |client| {
+                let sql = "SELECT coalesce(current_schema()::text, '')";
+                client.query_typed_one(sql, &[]).await?.try_get::<_, String>(0)
+            })?;
+        if sees == scratch.name { Ok(scratch) } else { Err(StoreError::unusable(POOLED)) }
+    }
+
+    /// The database, seen through the schema.
+    pub(in crate::store) fn target(&self) -> PgTarget {
+        self.target.clone()
+    }
+}
+
+impl ScratchPlace for ScratchSchema {
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.admin.ask(async |client| sync(client, 4096).await)
+    }
+}
+
+impl Drop for ScratchSchema {
+    fn drop(&mut self) {
+        let sql = format!("DROP SCHEMA {} CASCADE", self.name);
+        // Ctrl-C must not leave the schema behind.
+        let Session { link, retry } = &mut self.admin;
+        if link.finish(retry, async |client| client.batch_execute(&sql).await).is_err() {
+            log::warn!("the scratch schema {} is left in {}", self.name, link.target);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! A folder of its own on a database's disk, in which a self-test happens.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::store::api::ScratchPlace;
+use crate::store::error::StoreError;
+
+/// A folder on a database's disk with a database that does not exist yet; it is removed on drop.
+pub(in crate::store) struct ScratchFolder(TempDir);
+
+impl ScratchFolder {
+    /// Makes the folder beside the database at `path`.
+    pub(in crate::store) fn new(path: &Path) -> Result<Self, StoreError> {
+        // A database that does not exist yet may lack its folder; the next one above is on its disk.
+        let beside = path.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+        let folder = tempfile::Builder::new().prefix(".manage-ports-selftest-").tempdir_in(beside).map_err(|err| {
+            StoreError::unusable(format!("has no room for a scratch folder in {}: {err}", beside.display()))
+        })?;
+        Ok(Self(folder))
+    }
+
+    /// Where the database is to be.
+    pub(in crate::store) fn database(&self) -> PathBuf {
+        self.0.path().join("ports.db")
+    }
+}
+
+impl ScratchPlace for ScratchFolder {
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(self.0.path().join("sync"))?;
+        file.write_all(&[0; 4096])?;
+        Ok(file.sync_data()?)
+    }
+}
