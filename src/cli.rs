@@ -65,12 +65,14 @@ enum Command {
 ///
 /// The one failure that ended it, not yet printed.
 pub fn run(args: &[OsString]) -> Result<ExitCode> {
-    run_command(args).map_err(|err| {
-        err.in_style(Style {
-            is_json: flags::asks_for_json(args),
-            has_colour: wants_colour(flags::color(args), io::stderr().is_terminal()),
-        })
-    })
+    run_command(args).map_err(|err| err.in_style(stderr_style(args)))
+}
+
+fn stderr_style(args: &[OsString]) -> Style {
+    Style {
+        is_json: flags::asks_for_json(args),
+        has_colour: wants_colour(flags::color(args), io::stderr().is_terminal()),
+    }
 }
 
 fn run_command(args: &[OsString]) -> Result<ExitCode> {
@@ -98,7 +100,8 @@ fn run_command(args: &[OsString]) -> Result<ExitCode> {
         }
         Err(err) => return Err(Error::parsing(&err)),
     };
-    log::start(global.verbose, global.quiet, wants_colour(global.color, io::stderr().is_terminal()));
+    let Style { is_json, has_colour } = stderr_style(args);
+    log::start(global.verbose, global.quiet, is_json, has_colour);
     let config = || Config::resolve(&global);
     let answer = match subcommand {
         Command::Allocate(args) => commands::allocate::run(&args, &config()?, &mut out),

@@ -177,12 +177,8 @@ impl Error {
         let message = format!("{:#}", self.cause);
         let mut stderr = io::stderr().lock();
         let _ = if is_json {
-            let message = match &self.hint {
-                Some(hint) => format!("{message} ({hint})"),
-                None => message,
-            };
             let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-            let error = json!({"error": {"kind": self.kind.name(), "message": message}});
+            let error = json!({"error": {"kind": self.kind.name(), "message": message, "hint": self.hint}});
             writeln!(stderr, "{}", escape_json(&error.to_string()))
         } else {
             let usage = self.usage.as_deref().map(|usage| format!("\n\n{usage}")).unwrap_or_default();

@@ -3,13 +3,12 @@
 use std::io::Write;
 
 use clap::ValueEnum;
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::{Answer, on_database, open_store, unless_interrupted, watch};
 use crate::config::Config;
 use crate::core::allocation::{Allocation, State};
 use crate::core::app::Presence;
-use crate::core::text::Shown;
+use crate::core::glob::Glob;
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
 use crate::host::{clock, listeners};
@@ -73,11 +72,12 @@ enum SortKey {
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&[Format::Human, Format::Json, Format::Csv, Format::Plain])?;
-    let models = globs(&args.models)?;
+    let models: Vec<_> = args.models.iter().map(|pattern| glob(pattern)).collect::<Result<_>>()?;
     let mut store = open_store(config)?;
     let rows = store.snapshot().map_err(|err| on_database(err, config))?;
 
-    let mut rows: Vec<_> = rows.iter().filter(|row| models.is_empty() || models.is_match(&row.app.model)).collect();
+    let mut rows: Vec<_> =
+        rows.iter().filter(|row| models.is_empty() || models.iter().any(|glob| glob.matches(&row.app.model))).collect();
     if let Some(state) = args.state {
         rows = in_state(rows, state, config)?;
     }
@@ -99,13 +99,8 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     Ok(Answer::Yes)
 }
 
-fn globs(patterns: &[String]) -> Result<GlobSet> {
-    let wrong = |err: globset::Error| Error::usage(format!("--model: {}", Shown(&err.to_string())));
-    let mut globs = GlobSetBuilder::new();
-    for pattern in patterns {
-        globs.add(GlobBuilder::new(pattern).literal_separator(false).build().map_err(wrong)?);
-    }
-    globs.build().map_err(wrong)
+fn glob(pattern: &str) -> Result<Glob> {
+    Glob::parse(pattern).map_err(|why| Error::usage(format!("--model: {why}")))
 }
 
 /// Without an apps directory nothing can be called orphaned, and everything else can be told.

@@ -10,6 +10,7 @@ pub(crate) mod apps_dir;
 pub(crate) mod clock;
 pub(crate) mod conflict;
 pub(crate) mod declared;
+pub(crate) mod glob;
 pub(crate) mod import;
 pub(crate) mod listener;
 pub(crate) mod orphan;

@@ -1,32 +1,81 @@
-//! Talk: what goes to stderr while a command runs.
+//! What goes to stderr while a command runs: notices, warnings, and with `-v` waits and choices.
 
-use std::io::Write;
+use std::io::{self, Write};
 
-use env_logger::Builder;
-use log::{Level, LevelFilter};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde_json::{Map, Value, json};
 
-use crate::core::text::Shown;
+use crate::core::text::{Shown, escape_json};
 
-/// Starts logging to stderr: progress and warnings, with `-v` waits, with `-q` nothing.
-pub(crate) fn start(verbosity: u8, quiet: bool, colour: bool) {
-    let level = match (quiet, verbosity) {
+/// Writes each message of this program on a line of its own.
+struct Logger {
+    is_json: bool,
+    has_colour: bool,
+}
+
+/// Starts logging to stderr: notices and warnings, with `-v` waits, with `-q` nothing.
+pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bool) {
+    let level = match (is_quiet, verbosity) {
         (true, _) => LevelFilter::Error,
         (_, 0) => LevelFilter::Info,
         (_, 1) => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    Builder::new()
-        // Of this program alone: libraries talk of other things.
-        .filter_module(env!("CARGO_CRATE_NAME"), level)
-        .format(move |out, record| {
-            let text = record.args().to_string();
-            let text = Shown(&text);
-            match record.level() {
-                Level::Info => writeln!(out, "{text}"),
-                Level::Warn if colour => writeln!(out, "\u{1b}[1;33mwarning:\u{1b}[0m {text}"),
-                Level::Warn => writeln!(out, "warning: {text}"),
-                level => writeln!(out, "{}: {text}", level.as_str().to_ascii_lowercase()),
-            }
-        })
-        .init();
+    // It fails only where a logger was started before.
+    if log::set_boxed_logger(Box::new(Logger { is_json, has_colour })).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+impl Log for Logger {
+    /// Libraries log other things, which are not for the user.
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME")) && metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            // Where stderr cannot be written, nobody reads it.
+            let _ = writeln!(io::stderr(), "{}", self.line(record.level(), &record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+impl Logger {
+    fn line(&self, level: Level, message: &str) -> String {
+        if self.is_json {
+            let name = if level == Level::Info { "notice".to_owned() } else { name(level) };
+            let line = Map::from_iter([(name, json!({"message": message}))]);
+            return escape_json(&Value::Object(line).to_string());
+        }
+        let message = Shown(message);
+        match level {
+            Level::Info => message.to_string(),
+            Level::Warn if self.has_colour => format!("\u{1b}[1;33mwarning:\u{1b}[0m {message}"),
+            level => format!("{}: {message}", name(level)),
+        }
+    }
+}
+
+/// What a line begins with, and its key in JSON.
+fn name(level: Level) -> String {
+    if level == Level::Warn { "warning".to_owned() } else { level.as_str().to_ascii_lowercase() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_for_people_and_for_programs() {
+        let line = |is_json, has_colour, level| Logger { is_json, has_colour }.line(level, "a\n\u{1b}b");
+        assert_eq!(line(false, true, Level::Info), r"a\n\u{1b}b");
+        assert_eq!(line(false, false, Level::Warn), r"warning: a\n\u{1b}b");
+        assert_eq!(line(false, true, Level::Warn), "\u{1b}[1;33mwarning:\u{1b}[0m a\\n\\u{1b}b");
+        assert_eq!(line(false, true, Level::Debug), r"debug: a\n\u{1b}b");
+        assert_eq!(line(true, true, Level::Info), r#"{"notice":{"message":"a\n\u001bb"}}"#);
+        assert_eq!(line(true, false, Level::Warn), r#"{"warning":{"message":"a\n\u001bb"}}"#);
+    }
 }

@@ -246,7 +246,7 @@ impl Ran {
     }
 
     /// Checks that it failed with this code, nothing on stdout and one line of JSON on stderr, an
-    /// error of this kind and nothing else, and returns its message.
+    /// error of this kind and nothing else, and returns its message, with the hint in brackets.
     #[track_caller]
     pub fn fails_as_json(&self, code: i32, kind: &str) -> String {
         self.fails(code, &[]);
@@ -254,9 +254,11 @@ impl Ran {
         assert!(!line.contains('\n'), "more than a line in {self:?}");
         let error: serde_json::Value = serde_json::from_str(line).unwrap();
         let message = error["error"]["message"].as_str().unwrap();
-        assert_eq!(error, serde_json::json!({"error": {"kind": kind, "message": message}}));
+        let hint = &error["error"]["hint"];
+        assert_eq!(error, serde_json::json!({"error": {"kind": kind, "message": message, "hint": hint}}));
         assert!(!message.is_empty() && !message.contains('\n'), "{self:?}");
-        message.to_owned()
+        assert!(hint.is_null() || hint.as_str().is_some_and(|hint| !hint.is_empty()), "{self:?}");
+        hint.as_str().map_or_else(|| message.to_owned(), |hint| format!("{message} ({hint})"))
     }
 }
 

@@ -130,7 +130,8 @@ fn one_conflict_and_nothing_is_imported_unless_it_is_skipped() {
     assert_eq!(report["skipped_apps"][1]["model"], "a");
     for conflict in conflicts {
         let (app, why) = conflict.split_once(": ").unwrap();
-        assert!(ran.stderr.contains(&format!("warning: {app} is skipped: {why}\n")), "{ran:?}");
+        let warning = json!({"warning": {"message": format!("{app} is skipped: {why}")}}).to_string();
+        assert!(ran.stderr.lines().any(|line| line == warning), "{ran:?}");
     }
     assert_eq!(world.rows(), [&before[..], &[row("c", 1, 5005, 8005)]].concat());
 }

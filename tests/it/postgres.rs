@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::fixture::{Ran, Row, World, answered, interrupt, platform_rows, row, shared};
 use super::platform::python_with_sqlalchemy;
@@ -64,7 +64,8 @@ fn a_hundred_at_once_make_one_table_and_each_gets_a_pair_of_its_own() {
         answers.insert(answered(&ran.stdout));
         talk.push_str(&ran.stderr);
     }
-    assert_eq!(talk, format!("Created table port_configurations in {}\n", world.server().url()));
+    let notice = format!("Created table port_configurations in {}", world.server().url());
+    assert_eq!(talk, format!("{}\n", json!({"notice": {"message": notice}})));
     let rows = world.rows();
     let pairs: BTreeSet<_> = rows.iter().map(|(.., backend, frontend)| (*backend, *frontend)).collect();
     assert_eq!(pairs, lowest_slots(101), "the lowest slots, without a gap");

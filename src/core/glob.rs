@@ -1,0 +1,215 @@
+//! Patterns for the names of models, in the syntax of shells.
+//!
+//! `*` stands for any text, `?` for any character, `[a-z]` for one of a class and `[!a-z]` for one
+//! outside of it, `{a,b}` for one of several patterns; a backslash takes a character's meaning away.
+//! A model's name is no path: `*` and `?` match `/`, too.
+
+/// A pattern that names are matched against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Glob(Vec<Token>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    /// This character.
+    Char(char),
+    /// Any character.
+    Any,
+    /// Any text.
+    Run,
+    /// A character inside these ranges, or outside of all of them.
+    Class { ranges: Vec<(char, char)>, is_negated: bool },
+    /// One of several patterns.
+    Either(Vec<Vec<Token>>),
+}
+
+impl Glob {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in words.
+    pub(crate) fn parse(pattern: &str) -> Result<Self, String> {
+        let wrong = |why: &str| format!("'{}' is not a pattern: {why}", super::text::Shown(pattern));
+        let mut rest = pattern.chars().collect::<Vec<_>>().into_iter();
+        Ok(Self(tokens(&mut rest, 0).map_err(wrong)?))
+    }
+
+    /// Whether the whole name matches.
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        let name: Vec<_> = name.chars().collect();
+        ends(&self.0, &name, &[0]).contains(&name.len())
+    }
+}
+
+type Rest = std::vec::IntoIter<char>;
+
+/// The most braces inside braces.
+const DEPTH_MAX: usize = 16;
+
+/// Reads tokens up to the end, or inside braces up to a comma or the closing brace, which stays.
+fn tokens(rest: &mut Rest, depth: usize) -> Result<Vec<Token>, &'static str> {
+    let mut found = Vec::new();
+    while let Some(&next) = rest.as_slice().first() {
+        if depth > 0 && matches!(next, ',' | '}') {
+            break;
+        }
+        rest.next();
+        found.push(match next {
+            '?' => Token::Any,
+            '*' => Token::Run,
+            '[' => class(rest)?,
+            '{' if depth == DEPTH_MAX => return Err("too many braces stand inside braces"),
+            '{' => either(rest, depth + 1)?,
+            '}' => return Err("a '}' has no '{' before it"),
+            '\\' => Token::Char(rest.next().ok_or("nothing follows the backslash")?),
+            other => Token::Char(other),
+        });
+    }
+    Ok(found)
+}
+
+/// Reads what follows `{`.
+fn either(rest: &mut Rest, depth: usize) -> Result<Token, &'static str> {
+    let mut patterns = Vec::new();
+    loop {
+        patterns.push(tokens(rest, depth)?);
+        match rest.next() {
+            Some(',') => {}
+            Some(_) => return Ok(Token::Either(patterns)),
+            None => return Err("a '{' is not closed"),
+        }
+    }
+}
+
+/// Reads what follows `[`: a `]` or a `-` at the beginning stands for itself.
+fn class(rest: &mut Rest) -> Result<Token, &'static str> {
+    let is_negated = matches!(rest.as_slice().first(), Some('!' | '^'));
+    if is_negated {
+        rest.next();
+    }
+    let mut ranges = Vec::new();
+    loop {
+        let first = rest.next().ok_or("a '[' is not closed")?;
+        if first == ']' && !ranges.is_empty() {
+            return Ok(Token::Class { ranges, is_negated });
+        }
+        let last = match rest.as_slice() {
+            ['-', last, ..] if *last != ']' => {
+                let last = *last;
+                rest.nth(1);
+                last
+            }
+            _ => first,
+        };
+        if first > last {
+            return Err("a range runs backwards");
+        }
+        ranges.push((first, last));
+    }
+}
+
+/// Where in the name the tokens may end, rising, if they begin at one of `starts`.
+///
+/// All places are followed at once, so that no pattern makes the time grow beyond its length times
+/// the name's.
+fn ends(tokens: &[Token], name: &[char], starts: &[usize]) -> Vec<usize> {
+    let mut places = starts.to_vec();
+    for token in tokens {
+        let step = |is: &dyn Fn(char) -> bool| -> Vec<usize> {
+            places.iter().filter(|&&place| name.get(place).is_some_and(|&c| is(c))).map(|place| place + 1).collect()
+        };
+        places = match token {
+            Token::Char(wanted) => step(&|c| c == *wanted),
+            Token::Any => step(&|_| true),
+            Token::Class { ranges, is_negated } => {
+                step(&|c| ranges.iter().any(|(first, last)| (*first..=*last).contains(&c)) != *is_negated)
+            }
+            Token::Run => places.first().map_or_else(Vec::new, |&first| (first..=name.len()).collect()),
+            Token::Either(patterns) => {
+                let mut all: Vec<_> = patterns.iter().flat_map(|pattern| ends(pattern, name, &places)).collect();
+                all.sort_unstable();
+                all.dedup();
+                all
+            }
+        };
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use globset::GlobBuilder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn is_match(pattern: &str, name: &str) -> bool {
+        Glob::parse(pattern).unwrap().matches(name)
+    }
+
+    #[test]
+    fn a_pattern_matches_the_whole_name() {
+        for (pattern, name) in [
+            ("", ""),
+            ("*", "openai/gpt-4"),
+            ("openai_*", "openai_"),
+            ("*gpt*4?1", "openai_gpt-4.1"),
+            ("[a-c]x", "bx"),
+            ("[!a-c]x", "dx"),
+            ("[]-]", "]"),
+            ("[]-]", "-"),
+            ("{openai,x-ai}_*", "x-ai_grok"),
+            ("a{,b}", "a"),
+            ("{a,{b,c}d}", "cd"),
+            ("\\*", "*"),
+            ("模?", "模型"),
+        ] {
+            assert!(is_match(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("", "a"),
+            ("a", "A"),
+            ("openai", "openai_"),
+            ("?", ""),
+            ("[a-c]x", "dx"),
+            ("[^a-c]", "a"),
+            ("{a,b}c", "ab"),
+            ("\\*", "a"),
+        ] {
+            assert!(!is_match(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_named() {
+        for (pattern, why) in [
+            ("[a", "a '[' is not closed"),
+            ("[]", "a '[' is not closed"),
+            ("[b-a]", "runs backwards"),
+            ("{a", "a '{' is not closed"),
+            ("a}", "has no '{'"),
+            (&"{".repeat(17), "too many braces"),
+            ("a\\", "backslash"),
+        ] {
+            let message = Glob::parse(pattern).unwrap_err();
+            assert!(message.contains(why) && message.contains(pattern), "{pattern}: {message}");
+        }
+    }
+
+    #[test]
+    fn many_stars_do_not_take_long() {
+        assert!(!is_match(&"*a".repeat(200), &"a".repeat(199)));
+    }
+
+    proptest! {
+        #[test]
+        fn it_matches_what_the_crate_globset_matches(pattern in r"[ab*?/\[\]!{},-]{0,8}", name in "[ab/]{0,6}") {
+            // `**` between separators means folders there.
+            prop_assume!(!pattern.contains("**"));
+            let theirs = GlobBuilder::new(&pattern).literal_separator(false).build();
+            if let (Ok(ours), Ok(theirs)) = (Glob::parse(&pattern), theirs) {
+                prop_assert_eq!(ours.matches(&name), theirs.compile_matcher().is_match(&name), "{} {}", pattern, name);
+            }
+        }
+    }
+}
