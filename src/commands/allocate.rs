@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::Answer;
-use super::give::{AppsArgs, FORMATS, Request, check_format, give, print};
+use super::give::{FORMATS, Request, check_format, give, print};
+use super::named::AppsArgs;
 use crate::config::Config;
 use crate::core::allocation::{Outcome, PortPair};
 use crate::core::ports::as_port;
@@ -16,18 +17,23 @@ const AFTER_HELP: &str = "\
 Formats: human, json (one object a line), csv, plain (`5001 8001`), env (one app only)
 
 Examples:
-  manage-ports allocate --model openai_gpt-4.1 --app 3
-  manage-ports allocate --model openai_gpt-4.1 --app 1-50 --json
-  manage-ports allocate --model openai_gpt-4.1 --app 3 --backend-port 5101 --frontend-port 8101
-  manage-ports allocate --model openai_gpt-4.1 --app 3 --env-file openai_gpt-4.1/app3/.env
-  eval \"$(manage-ports allocate --model openai_gpt-4.1 --app 3 --format env)\"";
+  manage-ports allocate openai_gpt-4.1 3
+  manage-ports allocate openai_gpt-4.1 1-50 --json
+  manage-ports allocate openai_gpt-4.1 3 --backend-port 5101 --frontend-port 8101
+  manage-ports allocate openai_gpt-4.1 3 --env-file openai_gpt-4.1/app3/.env
+  eval \"$(manage-ports allocate openai_gpt-4.1 3 --format env)\"";
+
+const USAGE: &str = "manage-ports allocate [OPTIONS] <MODEL> <APPS>...
+       manage-ports allocate [OPTIONS] <MODEL/appN>...";
+
+const HINT: &str = "manage-ports allocate MODEL APPS, such as `manage-ports allocate openai_gpt-4.1 1-20`";
 
 /// Give apps their ports: the ones they have, or the lowest free pair
 ///
 /// The ports are durable before they are printed. Calling again, from any number of processes,
 /// prints the same ports again. Several apps are given ports all together or not at all.
 #[derive(clap::Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, override_usage = USAGE)]
 pub(crate) struct Args {
     #[command(flatten)]
     apps: AppsArgs,
@@ -51,13 +57,15 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&FORMATS)?;
-    let apps = args.apps.ids()?;
+    let apps = args.apps.apps(HINT)?;
     let pair = asked_pair(args)?;
     if apps.len() > 1 && pair.is_some() {
-        return Err(Error::usage("--backend-port and --frontend-port name the ports of one app, --app names several"));
+        return Err(Error::usage(
+            "--backend-port and --frontend-port name the ports of one app, and several are named",
+        ));
     }
     if apps.len() > 1 && args.env_file.is_some() {
-        return Err(Error::usage("--env-file holds the ports of one app, --app names several"));
+        return Err(Error::usage("--env-file holds the ports of one app, and several are named"));
     }
     check_format(format, &apps)?;
     // What keeps the file from being written is found before ports are given. That may take its time,

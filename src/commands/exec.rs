@@ -12,8 +12,8 @@ use anyhow::anyhow;
 
 use super::Answer;
 use super::give::{Request, give};
+use super::named::AppsArgs;
 use crate::config::Config;
-use crate::core::app::{AppId, check_model, parse_app_nums};
 use crate::error::{Error, Kind, Result};
 use crate::host::clock;
 use crate::output::human::env_variables;
@@ -23,43 +23,42 @@ const AFTER_HELP: &str = "\
 The command takes the place of this process: signals reach it, and its exit status is the program's.
 
 Examples:
-  manage-ports exec --model openai_gpt-4.1 --app 3 -- npm run dev
-  manage-ports exec --model openai_gpt-4.1 --app 3 -- sh -c 'flask run --port $BACKEND_PORT'";
+  manage-ports exec openai_gpt-4.1 3 -- npm run dev
+  manage-ports exec openai_gpt-4.1 3 -- sh -c 'flask run --port $BACKEND_PORT'";
+
+const USAGE: &str = "manage-ports exec [OPTIONS] <MODEL> <APP> -- <COMMAND>...
+       manage-ports exec [OPTIONS] <MODEL/appN> -- <COMMAND>...";
+
+const HINT: &str =
+    "manage-ports exec MODEL APP -- COMMAND, such as `manage-ports exec openai_gpt-4.1 3 -- npm run dev`";
 
 /// Run a command with an app's ports in BACKEND_PORT and FRONTEND_PORT
 ///
 /// The app is given ports as by `allocate`, before the command starts.
 #[derive(clap::Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, override_usage = USAGE)]
 pub(crate) struct Args {
-    /// The model, 1 to 200 characters
-    #[arg(long, value_name = "MODEL", add = super::completions::models())]
-    model: String,
-
-    /// The app's number
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    app: String,
+    #[command(flatten)]
+    app: AppsArgs,
 
     /// The command and its arguments, after --
-    #[arg(value_name = "COMMAND", required = true, last = true, num_args = 1..)]
+    #[arg(value_name = "COMMAND", last = true, num_args = 1..)]
     command: Vec<OsString>,
 }
 
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Answer> {
     config.format(&[Format::Human, Format::Json])?;
-    check_model(&args.model).map_err(Error::usage)?;
-    let apps = match parse_app_nums(&[&args.app]).map_err(Error::usage)?.as_slice() {
-        [app_num] => vec![AppId::new(&args.model, *app_num)],
-        _ => return Err(Error::usage(format!("--app: '{}' names several apps: exec runs for one", args.app))),
+    let app = args.app.app(HINT)?;
+    let [program, arguments @ ..] = args.command.as_slice() else {
+        return Err(Error::usage("no COMMAND given: it stands after --").hint(HINT));
     };
-    let [program, arguments @ ..] = args.command.as_slice() else { return Err(Error::usage("no COMMAND given")) };
     // A misspelt command must not cost a pair of ports.
     if !is_found(program) {
         let message = format!("command '{}' was not found, or is no program", program.to_string_lossy());
         return Err(Error::usage(message).hint("check its name, or the PATH"));
     }
     clock::keep_ignored();
-    let outcomes = give(&Request { apps, pair: None, hold: None, probe: config.probe }, config)?;
+    let outcomes = give(&Request { apps: vec![app], pair: None, hold: None, probe: config.probe }, config)?;
     let mut command = Command::new(program);
     command.args(arguments).envs(outcomes.iter().flat_map(|outcome| env_variables(&outcome.allocation)));
     // It returns only if it failed.

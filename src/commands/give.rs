@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use super::{on_database, open_store_as};
 use crate::config::Config;
 use crate::core::allocation::{Outcome, PortPair};
-use crate::core::app::{AppId, check_model, parse_app_nums};
+use crate::core::app::AppId;
 use crate::core::policy::{Reason, Refusal, admit, choose};
 use crate::core::ports::is_browser_blocked;
 use crate::error::{Error, Kind, Result};
@@ -17,27 +17,6 @@ use crate::output::look::Format;
 use crate::output::{csv, human, json};
 use crate::store::api::{IfMissing, Store};
 use crate::store::error::StoreError;
-
-/// The apps that are given ports.
-#[derive(clap::Args)]
-pub(super) struct AppsArgs {
-    /// The model, 1 to 200 characters
-    #[arg(long, value_name = "MODEL", add = super::completions::models())]
-    model: String,
-
-    /// The apps: numbers, ranges and lists such as 1,3,5-9; may be given again
-    #[arg(long = "app", value_name = "APPS", required = true, allow_negative_numbers = true)]
-    apps: Vec<String>,
-}
-
-impl AppsArgs {
-    /// The apps, all of one model.
-    pub(super) fn ids(&self) -> Result<Vec<AppId>> {
-        check_model(&self.model).map_err(Error::usage)?;
-        let app_nums = parse_app_nums(&self.apps).map_err(Error::usage)?;
-        Ok(app_nums.into_iter().map(|app_num| AppId::new(&self.model, app_num)).collect())
-    }
-}
 
 /// Which apps are to have ports, and how.
 pub(super) struct Request {
@@ -57,7 +36,7 @@ pub(super) const FORMATS: [Format; 5] = [Format::Human, Format::Json, Format::Cs
 /// Refuses a format that shows one app for several.
 pub(super) fn check_format(format: Format, apps: &[AppId]) -> Result<()> {
     if apps.len() > 1 && format == Format::Env {
-        return Err(Error::usage("--format env prints the ports of one app, --app names several"));
+        return Err(Error::usage("--format env prints the ports of one app, and several are named"));
     }
     Ok(())
 }

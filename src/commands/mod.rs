@@ -9,6 +9,7 @@ mod give;
 pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod man;
+mod named;
 pub(crate) mod release;
 pub(crate) mod reserve;
 pub(crate) mod selftest;

@@ -118,6 +118,15 @@ pub(crate) fn parse_app_nums<S: AsRef<str>>(lists: &[S]) -> Result<Vec<u32>, Str
     Ok(nums)
 }
 
+/// Splits `MODEL/appN` into the model and what stands for N, which may also be a list or a range.
+/// A model may have slashes of its own, so the last one counts.
+pub(crate) fn split_app(text: &str) -> Option<(&str, &str)> {
+    let (model, app) = text.rsplit_once('/')?;
+    let list = app.strip_prefix("app")?;
+    let is_list = list.bytes().all(|byte| byte.is_ascii_digit() || byte == b',' || byte == b'-');
+    (!model.is_empty() && !list.is_empty() && is_list).then_some((model, list))
+}
+
 fn parse_app_num(text: &str, part: &str) -> Result<u32, String> {
     // `parse` would also take a leading '+'.
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -151,6 +160,17 @@ mod tests {
         assert!(parse_app_nums(&["5-3"]).unwrap_err().contains("'3-5'"));
         assert!(parse_app_nums(&["1-10001"]).unwrap_err().contains("10000"));
         assert!(parse_app_nums(&["1-2147483647"]).is_err());
+    }
+
+    #[test]
+    fn an_app_in_one_word_is_split_at_its_last_slash() {
+        assert_eq!(split_app("openai_o3/app3"), Some(("openai_o3", "3")));
+        assert_eq!(split_app("openai/gpt-4/app3-5,9"), Some(("openai/gpt-4", "3-5,9")));
+        assert_eq!(split_app("m/app-1"), Some(("m", "-1")));
+        assert_eq!(split_app("a/app1/app2"), Some(("a/app1", "2")));
+        for other in ["m", "m/", "m/app", "/app3", "app3", "m/apple", "m/app3x", "m/App3", "m/3", "m\\app3"] {
+            assert_eq!(split_app(other), None, "{other}");
+        }
     }
 
     #[test]

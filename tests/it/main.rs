@@ -11,6 +11,7 @@ mod fixture;
 mod generated;
 mod import;
 mod list;
+mod named;
 mod platform;
 mod postgres;
 mod power_cut;

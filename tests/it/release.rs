@@ -52,12 +52,25 @@ fn every_row_of_a_doubled_app_is_released() {
 }
 
 #[test]
+fn a_wrong_number_in_a_list_releases_nothing() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001), row("m", 0, 5003, 8003), row("m", -5, 5005, 8005)]);
+    for (apps, wrong) in [("0,1", "'0'"), ("1,-5", "'-5'"), ("1 0", "'0'"), ("-5 1", "'-5'"), ("1-0", "'1-0'")] {
+        world.line(&format!("release m {apps}")).fails(2, &[wrong]);
+    }
+    world.line("release m/app1 m/app0").fails(2, &["'0'"]);
+    assert_eq!(world.rows().len(), 3);
+}
+
+#[test]
 fn rows_that_break_the_rules_can_be_released_and_other_bad_names_are_mistakes() {
     let world = World::new();
     world.database(SCHEMA, &[row("bad\tname", 1, 5001, 8001), row("m", -1, 5003, 8003), row("m", 0, 5005, 8005)]);
     world.run(["release", "bad\tname", "1"]).is(0, "✓ Released ports for bad\\tname/app1\n", "");
     world.run(["release", "bad\tname", "1"]).fails(2, &["control characters"]);
-    world.line("release m -1 0").is(0, "✓ Released ports for m/app-1\n✓ Released ports for m/app0\n", "");
+    world.line("release m -1 0").fails(2, &["'-1' is not an app number"]);
+    world.line("release m/app-1").is(0, "✓ Released ports for m/app-1\n", "");
+    world.line("release m 0").is(0, "✓ Released ports for m/app0\n", "");
     world.line("release m 0").fails(2, &["'0' is not an app number"]);
     world.line("release m x").fails(2, &["'x' is not an app number"]);
     world.line("release m").fails(2, &["no APPS given", "release MODEL APPS"]);
