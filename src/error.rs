@@ -1,4 +1,4 @@
-//! What went wrong, as a kind, a message and a hint, and the exit code of each kind.
+//! Describes what went wrong as a kind, a message and a hint, and gives each kind its exit code.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -29,7 +29,7 @@ pub(crate) enum Kind {
     Conflict,
     /// The user asked to stop.
     Interrupted,
-    /// The answer could not be written.
+    /// A file could not be read or written, or the answer could not be written.
     Io,
 }
 
@@ -61,7 +61,7 @@ impl Kind {
     }
 }
 
-/// One failure, to be printed once and to end the process.
+/// The failure that ends the process, printed once.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -84,39 +84,39 @@ pub(crate) struct Style {
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// A failure of a kind.
+    /// Makes a failure of a kind.
     pub(crate) fn new(kind: Kind, cause: impl Into<anyhow::Error>) -> Self {
         Self { kind, cause: cause.into(), hint: None, usage: None, style: Style::default() }
     }
 
-    /// A failure of a kind, told in words.
+    /// Makes a failure of a kind from a message.
     pub(crate) fn msg(kind: Kind, message: impl Display) -> Self {
         Self::new(kind, anyhow::Error::msg(message.to_string()))
     }
 
-    /// A wrong command line.
+    /// Makes a failure of a command line that is wrong.
     pub(crate) fn usage(message: impl Display) -> Self {
         Self::msg(Kind::Usage, message)
     }
 
-    /// A command line that clap could not parse.
+    /// Makes a failure of a command line that clap could not parse.
     pub(crate) fn parsing(err: &clap::Error) -> Self {
         let text = err.render().to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
-        // First what is wrong, then how it would be right.
+        // clap says first what is wrong and then, after an empty line, how to call the command.
         let (message, usage) = text.split_once("\n\n").unwrap_or((text, ""));
         Self { usage: Some(usage.to_owned()).filter(|usage| !usage.is_empty()), ..Self::usage(message) }
     }
 
-    /// What to do about it, in one line.
+    /// Adds what to do about it, in one line.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// What a store failed with, on this database.
+    /// Describes what a store failed with, on this database.
     ///
-    /// A refused choice is told better by whoever asked for it.
+    /// Callers describe [`StoreError::Refused`] themselves: they know which ports were asked for.
     pub(crate) fn store(err: StoreError, database: &Database) -> Self {
         let name = database.to_string();
         let name = Shown(&name);
@@ -159,7 +159,7 @@ impl Error {
         }
     }
 
-    /// What went wrong, without its kind.
+    /// Returns what went wrong, without its kind and hint.
     pub(crate) fn into_cause(self) -> anyhow::Error {
         self.cause
     }
@@ -171,7 +171,7 @@ impl Error {
 
     /// Prints the failure to stderr, as one line of JSON or for a person.
     ///
-    /// Where stderr cannot be written nothing more can be said, so that is passed over.
+    /// A failure to write to stderr is ignored: there is nowhere left to report it.
     pub fn print(&self) {
         let Style { is_json, has_colour } = self.style;
         let message = format!("{:#}", self.cause);
@@ -190,7 +190,7 @@ impl Error {
         };
     }
 
-    /// The process's exit code.
+    /// Returns the process's exit code.
     pub fn exit_code(&self) -> ExitCode {
         self.kind.exit_code().into()
     }

@@ -1,10 +1,12 @@
-//! Whether colours are wanted.
+//! Decides whether to use colours.
 
 use std::env;
 
 use crate::output::look::ColorWhen;
 
-/// Whether to use colours, for a stream that is or is not a terminal.
+/// Tells whether to use colours on a stream, which is a terminal or not.
+///
+/// Source: <https://no-color.org> for `NO_COLOR`, <https://bixense.com/clicolors/> for `CLICOLOR_FORCE`.
 pub(crate) fn wants_colour(flag: Option<ColorWhen>, is_terminal: bool) -> bool {
     match flag {
         Some(ColorWhen::Always) => true,

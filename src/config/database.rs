@@ -1,4 +1,4 @@
-//! The names of databases: paths, and URLs as the platform writes them.
+//! Reads the names of databases: paths, and URLs as the platform writes them.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ pub(super) fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String
         return Err(wrong("expected a path or a URL, it is empty".to_owned()));
     }
     let Some((scheme, rest)) = name.to_str().and_then(|name| name.split_once("://")) else {
-        // A slip in a URL must not become a file, with its password for a name.
+        // A misspelt URL must not become a file whose name shows a password.
         if name.to_str().is_some_and(|name| name.starts_with("sqlite:")) {
             return Err(wrong("a SQLite URL is written sqlite:///relative.db or sqlite:////absolute.db".into()));
         }
@@ -26,7 +26,7 @@ pub(super) fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String
         }
         return if name == ":memory:" { Err(in_memory()) } else { Ok(Database::Sqlite(base.join(name))) };
     };
-    // "sqlite+pysqlite" names a Python driver as well, which is nothing to us.
+    // "sqlite+pysqlite" also names a Python driver, which this program ignores.
     match scheme.split('+').next() {
         Some("sqlite") => {}
         Some("postgres" | "postgresql") => {
@@ -46,7 +46,7 @@ pub(super) fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String
     }
 }
 
-/// Whether a name that is no URL was meant for one of PostgreSQL: `postgresql:/…`, `postgres//…`.
+/// Tells whether a name that is no URL was meant as one of PostgreSQL: `postgresql:/…`, `postgres//…`.
 fn is_almost_postgresql(name: &str) -> bool {
     let rest = name.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '_'));
     name.starts_with("postgres") && (rest.starts_with(':') || rest.starts_with("//"))

@@ -1,4 +1,4 @@
-//! Durations as people write them.
+//! Reads durations as people write them.
 
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
@@ -11,7 +11,7 @@ use crate::core::text::Shown;
 /// What was expected, in words.
 pub(crate) fn parse_duration(text: &str) -> std::result::Result<SignedDuration, String> {
     let wrong = || format!("'{}' is not a duration: expected one such as 500ms, 30s, 2h or 7d", Shown(text));
-    // The one duration that needs no unit.
+    // Zero is the only duration that needs no unit.
     if text == "0" {
         return Ok(SignedDuration::ZERO);
     }

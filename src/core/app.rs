@@ -1,4 +1,4 @@
-//! Apps: a model and a number, and the lists of numbers that a command line gives.
+//! Names apps by a model and a number, and reads the lists of numbers on a command line.
 
 use std::collections::HashSet;
 use std::fmt::{self, Display};
@@ -7,10 +7,10 @@ use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
 use super::text::Shown;
 
-/// The longest model name, in characters: the width of the platform's column.
+/// The longest model name in characters, which is the width of the platform's column.
 pub(crate) const MODEL_MAX_CHARS: usize = 200;
 
-/// The highest app number: the largest value of PostgreSQL's `integer`.
+/// The highest app number, which is the largest value of PostgreSQL's `integer`.
 pub(crate) const APP_NUM_MAX: u32 = 2_147_483_647;
 
 /// The most apps that one call may name.
@@ -41,10 +41,11 @@ impl Display for AppId {
     }
 }
 
-/// A model's name as the platform writes it in a path: every character outside `[\w\-.]` is `_`.
+/// Returns a model's name as the platform writes it in a path, where `_` replaces every character
+/// outside `[\w\-.]`.
 ///
-/// `\w` is what Python's `re` takes for it: letters and numbers of every script (the general
-/// categories L and N, see `str.isalnum`) and the underscore.
+/// `\w` has the meaning of Python's `re`: letters and numbers of every script (the general categories
+/// L and N, see `str.isalnum`) and the underscore.
 pub(crate) fn safe_model(model: &str) -> String {
     let is_kept = |c: char| {
         matches!(c, '_' | '-' | '.')
@@ -56,11 +57,11 @@ pub(crate) fn safe_model(model: &str) -> String {
 /// What stands where an app's directory should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// Something does: a directory, a file, a link that leads somewhere.
+    /// A directory, a file, or a link that leads somewhere.
     Present,
-    /// Nothing does, or a link that leads nowhere.
+    /// Nothing, or a link that leads nowhere.
     Absent,
-    /// The system would not tell, for this reason.
+    /// This is not known, as the system did not tell for this reason.
     Unreadable(String),
 }
 
@@ -87,7 +88,7 @@ pub(crate) fn check_model(name: &str) -> Result<(), String> {
 
 /// Reads app numbers as a command line gives them: `3`, `1-50`, `1,3,5-9`, in any number of lists.
 ///
-/// Each number is kept once, where it stood first.
+/// A number that is named several times counts once, where it stands first.
 ///
 /// # Errors
 ///

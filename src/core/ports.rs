@@ -1,18 +1,18 @@
-//! Which numbers are ports, sets of them, and those that browsers refuse.
+//! Tells which numbers are ports, keeps sets of them, and knows the ports that browsers refuse.
 
 use std::fmt::{self, Debug};
 
-/// The number as a port, if it can be one: from 1 to 65535.
+/// Returns the number as a port if it is from 1 to 65535.
 pub(crate) fn as_port(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|&port| port != 0)
 }
 
-/// A set of TCP ports as a bitmap of 65,536 bits.
+/// A set of TCP ports, kept as a bitmap of 65,536 bits.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct PortSet(Box<[u64; 1024]>);
 
 impl PortSet {
-    /// The empty set.
+    /// Makes an empty set.
     pub(crate) fn new() -> Self {
         Self(Box::new([0; 1024]))
     }
@@ -22,7 +22,7 @@ impl PortSet {
         self.0[usize::from(port) / 64] |= 1 << (port % 64);
     }
 
-    /// Whether the port is in the set.
+    /// Tells whether the port is in the set.
     pub(crate) fn contains(&self, port: u16) -> bool {
         self.0[usize::from(port) / 64] & (1 << (port % 64)) != 0
     }
@@ -67,7 +67,7 @@ pub(crate) const BROWSER_BLOCKED: [u16; 83] = [
     5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
 ];
 
-/// Whether browsers refuse to open this port; see [`BROWSER_BLOCKED`].
+/// Tells whether browsers refuse to open this port; see [`BROWSER_BLOCKED`].
 pub(crate) fn is_browser_blocked(port: u16) -> bool {
     BROWSER_BLOCKED.binary_search(&port).is_ok()
 }

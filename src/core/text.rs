@@ -1,4 +1,4 @@
-//! Text from other people's rows, made safe to show.
+//! Makes text from other people's rows safe to show.
 //!
 //! Models come from a database that others write and from command lines. A terminal would obey a
 //! control character in one, and a bidirectional override would make a line read as another.
@@ -33,10 +33,10 @@ fn is_obeyed(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// So many items are listed at most: anybody's file may name thousands.
+/// A message lists at most this many items, as a file may name thousands.
 pub(crate) const LISTED: usize = 5;
 
-/// Lists the first [`LISTED`] items, and how many more there are of `count`.
+/// Lists the first [`LISTED`] of `count` items, and says how many more there are.
 pub(crate) fn listed<T: Display>(items: impl IntoIterator<Item = T>, count: usize) -> String {
     let first: Vec<_> = items.into_iter().take(LISTED).map(|item| item.to_string()).collect();
     let more = count.saturating_sub(first.len());
@@ -44,8 +44,8 @@ pub(crate) fn listed<T: Display>(items: impl IntoIterator<Item = T>, count: usiz
     if more == 0 { first } else { format!("{first} and {more} more") }
 }
 
-/// Escapes in JSON what JSON leaves as it is and a terminal obeys. It can only stand inside strings,
-/// where an escape means the same.
+/// Escapes the characters in JSON that a terminal obeys and JSON allows unescaped. They can only stand
+/// inside strings, where the escape means the same character.
 pub(crate) fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
