@@ -1,11 +1,13 @@
 //! A folder of its own for each test, the binary run in it, and databases as the platform makes them.
 
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use rusqlite::{Connection, params};
 use serde_json::Value;
@@ -52,6 +54,9 @@ CREATE TABLE port_configurations (
 
 /// The moment that rows made by the fixture carry.
 pub const MADE: &str = "2026-01-02 03:04:05.678901";
+
+/// The program itself.
+const BINARY: &str = env!("CARGO_BIN_EXE_manage-ports");
 
 /// A row as the tests compare it: model, app number, backend and frontend port.
 pub type Row = (String, i64, i64, i64);
@@ -153,7 +158,11 @@ impl World {
 
     /// The binary, about to run in the world's folder.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_manage-ports"));
+        self.set_up(program())
+    }
+
+    /// A command in the world's folder and without an environment of its own.
+    fn set_up(&self, mut command: Command) -> Command {
         command.current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
         if let Some(server) = &self.server {
             command.env("MANAGE_PORTS_DATABASE", server.url());
@@ -180,7 +189,9 @@ impl World {
         for (path, mode) in [("", 0o777), ("data", 0o777), ("data/ports.db", 0o666)] {
             fs::set_permissions(self.path(path), Permissions::from_mode(mode)).unwrap();
         }
-        match self.command().args(line.split_whitespace()).uid(NOBODY).gid(NOBODY).output() {
+        // Another user may not mount what the command otherwise does.
+        let mut command = self.set_up(Command::new(BINARY));
+        match command.args(line.split_whitespace()).uid(NOBODY).gid(NOBODY).output() {
             Ok(output) => Some(output.into()),
             Err(err) => {
                 not_run(&format!("{line} as another user: {err}"));
@@ -195,6 +206,32 @@ impl World {
         command.args(line.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
+}
+
+/// The binary, which sees Linux's usual ephemeral range: tests choose ports outside it. Where this
+/// machine has a wider one, it runs in a mount namespace of its own that holds a file with the usual.
+fn program() -> Command {
+    const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+    const MOUNT: &str = r#"mount --bind "$0" "$1" && shift && exec "$@""#;
+    static WRAPPER: LazyLock<Vec<OsString>> = LazyLock::new(|| {
+        let range = fs::read_to_string(RANGE).unwrap_or_default();
+        let first = range.split_whitespace().next().and_then(|port| port.parse::<u16>().ok());
+        if first.is_none_or(|first| first >= 32768) {
+            return Vec::new();
+        }
+        let usual = Path::new(env!("CARGO_TARGET_TMPDIR")).join("usual-range");
+        fs::write(&usual, "32768\t60999\n").unwrap();
+        let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+        let words = ["unshare", if is_root { "-m" } else { "-rm" }, "sh", "-c", MOUNT].map(OsString::from);
+        let wrapper: Vec<_> = words.into_iter().chain([usual.into(), RANGE.into()]).collect();
+        let works = Command::new(&wrapper[0]).args(&wrapper[1..]).arg("true").output();
+        assert!(works.is_ok_and(|works| works.status.success()), "{RANGE} is {range:?}, and unshare(1) does not work");
+        wrapper
+    });
+    let Some((unshare, arguments)) = WRAPPER.split_first() else { return Command::new(BINARY) };
+    let mut command = Command::new(unshare);
+    command.args(arguments).arg(BINARY);
+    command
 }
 
 /// Presses Ctrl-C.
@@ -286,6 +323,18 @@ pub fn rows_of(database: &Path) -> Vec<Row> {
 /// 750 apps of 25 models with ports as the platform's `port_config.json` gives them.
 pub fn platform_rows() -> Vec<Row> {
     (0..750).map(|k| (format!("maker_model-{}.{}", k / 150, k / 30), k % 30 + 1, 5001 + 2 * k, 8001 + 2 * k)).collect()
+}
+
+/// The names of all commands, from the program's own help.
+pub fn commands() -> Vec<String> {
+    let help = World::new().line("--help");
+    let (_, list) = help.ok().split_once("\nCommands:\n").unwrap();
+    let (list, _) = list.split_once("\n\n").unwrap();
+    // A description that goes on is indented more than a name.
+    let names = list.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let names: Vec<_> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    assert!(names.len() > 10, "{list}");
+    names
 }
 
 /// A row, written short.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::fixture::{Ran, SCHEMA, World, row};
+use super::fixture::{Ran, SCHEMA, World, commands, row};
 
 const COMPLETIONS: [(&str, &str); 5] = [
     ("bash", "completions/manage-ports.bash"),
@@ -13,9 +13,6 @@ const COMPLETIONS: [(&str, &str); 5] = [
     ("powershell", "completions/_manage-ports.ps1"),
     ("zsh", "completions/_manage-ports"),
 ];
-
-const PAGES: [&str; 11] =
-    ["allocate", "reserve", "import", "exec", "list", "check", "cleanup", "release", "selftest", "completions", "man"];
 
 /// Compares a file of the project with what the program prints; rewrites it where
 /// `UPDATE_GENERATED` is set.
@@ -43,8 +40,8 @@ fn the_manual_pages_are_what_the_program_prints() {
     let world = World::new();
     world.write("manage-ports.toml", "what prints fixed text reads no configuration");
     is_current("man/manage-ports.1", world.line("man").ok());
-    for page in PAGES {
-        is_current(&format!("man/manage-ports-{page}.1"), world.line(&format!("man {page}")).ok());
+    for command in commands() {
+        is_current(&format!("man/manage-ports-{command}.1"), world.line(&format!("man {command}")).ok());
     }
     world.line("man nothing").fails(2, &["nothing"]);
 }

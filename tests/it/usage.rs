@@ -8,9 +8,7 @@ use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
 
-use crate::fixture::{Ran, Row, SCHEMA, World, row};
-
-const COMMANDS: [&str; 7] = ["allocate", "list", "check", "cleanup", "release", "completions", "man"];
+use crate::fixture::{Ran, Row, SCHEMA, World, commands, row};
 
 /// What is no list of apps.
 const BAD_APPS: [&str; 17] = [
@@ -764,10 +762,10 @@ fn verbose_logs_waits_to_stderr() {
 fn help_of_every_command_has_examples() {
     let world = World::new();
     let all = world.line("--help").ok().to_owned();
-    for command in COMMANDS {
+    for command in &commands() {
         assert!(all.contains(&format!("  {command} ")), "{command} in {all}");
         for flag in ["--help", "-h"] {
-            let ran = world.run([command, flag]);
+            let ran = world.run([command.as_str(), flag]);
             let help = ran.ok();
             let examples = help.split_once("Examples:\n").expect("examples").1;
             assert!(examples.contains(&format!("manage-ports {command}")), "{help}");
