@@ -1,6 +1,9 @@
 //! Reads durations as people write them.
 
+use std::fmt;
+
 use jiff::{SignedDuration, Span, SpanRelativeTo};
+use serde::{Deserializer, de};
 
 use crate::core::text::Shown;
 
@@ -18,6 +21,25 @@ pub(crate) fn parse_duration(text: &str) -> std::result::Result<SignedDuration, 
     let span: Span = text.parse().map_err(|_| wrong())?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     if duration.is_negative() { Err(wrong()) } else { Ok(duration) }
+}
+
+/// Deserializes the text of a duration; what is no text is told the form.
+pub(super) fn duration_text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<String>, D::Error> {
+    struct Text;
+    impl de::Visitor<'_> for Text {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration in quotes, such as \"30s\" or \"10m\"")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Self::Value, E> {
+            Ok(Some(text.to_owned()))
+        }
+    }
+    deserializer.deserialize_str(Text)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use self::database::named_database;
+use self::duration::duration_text;
 use self::ports::{Ports, limits};
 use crate::core::policy::Limits;
 use crate::core::text::Shown;
@@ -65,6 +66,7 @@ struct File {
     apps_dir: Option<PathBuf>,
     apps_dir_marker: Option<PathBuf>,
     preconfigured: Option<PathBuf>,
+    #[serde(default, deserialize_with = "duration_text")]
     timeout: Option<String>,
     #[serde(default)]
     ports: Ports,
