@@ -1,6 +1,7 @@
 //! `cleanup`: removes the allocations of apps that are gone.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io::Write;
 
 use jiff::SignedDuration;
@@ -15,7 +16,6 @@ use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
 use crate::host::{clock, listeners};
 use crate::output::look::Format;
-use crate::output::progress::Progress;
 use crate::output::{human, json};
 
 const AFTER_HELP: &str = "\
@@ -100,20 +100,21 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         // has come meanwhile; one that is gone is nobody's any more.
         let mut kept_late = Vec::new();
         let removed = store.remove(&mut |current| {
-            let progress = Progress::new("apps looked for again");
-            let is_absent = |app| {
-                progress.step();
-                apps_dir.presence(app) == Presence::Absent
-            };
             let current: HashMap<_, _> = current.into_iter().map(|row| (row.id, row)).collect();
-            let (same, different): (Vec<_>, Vec<_>) = orphans
+            let (same, mut changed): (Vec<_>, Vec<_>) = orphans
                 .iter()
                 .filter_map(|seen| Some((seen, current.get(&seen.id)?)))
-                .partition(|(seen, current)| seen == current && is_absent(&seen.app));
+                .partition(|(seen, current)| seen == current);
+            let rows = same.iter().map(|(seen, _)| *seen);
+            let presence = apps_dir.presence_of(rows, || Ok::<_, Infallible>(())).unwrap_or_default();
+            let mut presence = presence.into_iter();
+            let (same, came): (Vec<_>, Vec<_>) =
+                same.into_iter().partition(|_| presence.next() == Some(Presence::Absent));
+            changed.extend(came);
             let same: Vec<_> = same.into_iter().map(|(seen, _)| seen).collect();
             let listeners = look(&same);
             let (busy, quiet): (Vec<_>, Vec<_>) = same.into_iter().partition(|row| listeners.of(row).next().is_some());
-            let changed = different.into_iter().map(|(seen, _)| (seen, KeptReason::Changed));
+            let changed = changed.into_iter().map(|(seen, _)| (seen, KeptReason::Changed));
             kept_late = changed
                 .chain(busy.into_iter().map(|seen| (seen, KeptReason::Listening)))
                 .map(|(seen, reason)| keep(seen, reason, &Presence::Absent, &listeners))

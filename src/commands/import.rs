@@ -108,8 +108,8 @@ fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Vec<Entry>,
     let allocated: HashMap<_, _> = rows.iter().map(|row| (AppFolder::of(&row.app), row)).collect();
     let mut entries = Vec::new();
     let mut skipped = Vec::new();
-    for (folder, found) in view.found.into_iter().zip(view.declared) {
-        let row = allocated.get(&folder);
+    for (folder, found) in view.apps() {
+        let row = allocated.get(folder);
         let pair = match found.unreadable.first() {
             Some((file, why)) => Err(format!("{file}: {why}")),
             None => found.pair(),

@@ -116,14 +116,10 @@ fn in_state<'a>(rows: Vec<&'a Allocation>, wanted: StateName, config: &Config) -
         Err(_) => None,
     };
     let now = clock::now();
-    let step = watch("apps looked for");
-    let mut found = Vec::new();
-    for row in rows {
-        step()?;
-        let presence = apps_dir.as_ref().map_or(Presence::Present, |dir| dir.presence(&row.app));
-        if row.state(now, &presence) == wanted {
-            found.push(row);
-        }
-    }
-    Ok(found)
+    let presence = match apps_dir {
+        Some(apps_dir) => apps_dir.presence_of(rows.iter().copied(), watch("apps looked for"))?,
+        None => vec![Presence::Present; rows.len()],
+    };
+    let is_wanted = |(row, presence): &(&Allocation, Presence)| row.state(now, presence) == wanted;
+    Ok(rows.into_iter().zip(presence).filter(is_wanted).map(|(row, _)| row).collect())
 }

@@ -1,9 +1,12 @@
 //! The folder of an app below the apps directory.
+//!
+//! The platform finds an app in any of four places: at `<safe model>/app<N>` or `<safe model>/app_<N>`,
+//! or at either name in a folder between, such as that of a template.
 
 use super::app::{APP_NUM_MAX, AppId, check_model, safe_model};
 
-/// The folder that an app has below the apps directory, as the platform names it: the model's folder
-/// and the app's number. Apps of two models may share a folder, as [`safe_model`] is not reversible.
+/// The folder that an app has below the apps directory, wherever it stands there: the name of the model's
+/// folder and the app's number. Apps of two models may share a folder, as [`safe_model`] is not reversible.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AppFolder {
     /// The name of the model's folder.
@@ -28,7 +31,7 @@ impl AppFolder {
         AppId::new(&self.model, self.app_num)
     }
 
-    /// The path from the apps directory on.
+    /// The first of the folder's four places, as a path from the apps directory on.
     pub(crate) fn path(&self) -> String {
         format!("{}/app{}", self.model, self.app_num)
     }
@@ -50,9 +53,53 @@ impl AppFolder {
     }
 }
 
+/// How the name of an app's folder is written; the first is looked for first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum NameForm {
+    /// `app<N>`
+    Plain,
+    /// `app_<N>`
+    Underscored,
+}
+
+/// Reads the name of an app's folder. The number is written without a sign or leading zeros, or it is a
+/// number below 1 that somebody else gave an app.
+pub(crate) fn parse_folder_name(name: &str) -> Option<(NameForm, i64)> {
+    let rest = name.strip_prefix("app")?;
+    let (form, digits) = match rest.strip_prefix('_') {
+        Some(digits) => (NameForm::Underscored, digits),
+        None => (NameForm::Plain, rest),
+    };
+    let app_num: i64 = digits.parse().ok()?;
+    (app_num.to_string() == digits).then_some((form, app_num))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_an_apps_by_either_form_of_its_name() {
+        for (name, expected) in [
+            ("app1", Some((NameForm::Plain, 1))),
+            ("app_30", Some((NameForm::Underscored, 30))),
+            ("app-1", Some((NameForm::Plain, -1))),
+            ("app0", Some((NameForm::Plain, 0))),
+            ("app2147483648", Some((NameForm::Plain, 2_147_483_648))),
+            ("app", None),
+            ("app_", None),
+            ("app01", None),
+            ("app+1", None),
+            ("app__1", None),
+            ("app 1", None),
+            ("App1", None),
+            ("app1 ", None),
+            ("app1.bak", None),
+            ("app99999999999999999999", None),
+        ] {
+            assert_eq!(parse_folder_name(name), expected, "{name}");
+        }
+    }
 
     #[test]
     fn an_apps_folder_is_named_after_its_safe_model() {

@@ -71,6 +71,16 @@ pub(crate) struct Declared {
 }
 
 impl Declared {
+    /// What the files in several folders of one app say together.
+    pub(crate) fn of_all<'a>(folders: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut all = Self::default();
+        for folder in folders {
+            all.ports.extend_from_slice(&folder.ports);
+            all.unreadable.extend_from_slice(&folder.unreadable);
+        }
+        all
+    }
+
     /// The ports of one role.
     pub(crate) fn of(&self, role: Role) -> impl Iterator<Item = &DeclaredPorts> {
         self.ports.iter().filter(move |declared| declared.role == role)

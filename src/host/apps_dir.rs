@@ -1,19 +1,23 @@
-//! The apps directory: which apps have a directory in it.
+//! The apps directory: which apps have a folder in it, see [`crate::core::app_folder`].
 
-use std::fs::{self, DirEntry, ReadDir};
-use std::io;
+mod model_folder;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::convert::Infallible;
+use std::fs;
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, ensure};
-use rustix::io::Errno;
 
+use self::model_folder::{ModelFolder, entries, is_folder, is_nothing};
 use crate::core::allocation::Allocation;
 use crate::core::app::{AppId, Presence, safe_model};
 use crate::core::app_folder::AppFolder;
-use crate::core::apps_dir::AppsDirView;
+use crate::core::apps_dir::{AppsDirView, FoundFolder};
 use crate::host::declared;
 
 /// An apps directory that was there, readable and marked when it was opened.
@@ -41,76 +45,56 @@ impl<'a> AppsDir<'a> {
         Ok(())
     }
 
-    /// Where the app's directory is or would be.
-    pub(crate) fn directory(&self, app: &AppId) -> PathBuf {
-        // Put together as text: a model of no characters would make the second part a path of its own.
-        let mut path = self.path.as_os_str().to_owned();
-        path.push("/");
-        path.push(AppFolder::of(app).path());
-        path.into()
+    /// The folders in which an app stands, the platform's first choice first; none where none can be seen.
+    pub(crate) fn directories(&self, app: &AppId) -> Vec<PathBuf> {
+        let path = self.model_path(&safe_model(&app.model));
+        let Ok(folder) = ModelFolder::read(&path, || Ok::<_, Infallible>(()));
+        folder.folders(app.app_num).map(|place| path.join(&place.path)).collect()
     }
 
-    /// What stands at the app's directory. Links are followed; one that leads nowhere is nothing.
-    pub(crate) fn presence(&self, app: &AppId) -> Presence {
-        let path = self.directory(app);
-        let model = path.parent().unwrap_or(self.path);
-        match fs::metadata(&path) {
-            Ok(_) => Presence::Present,
-            // The app's own link may lead nowhere. A model's may lead to a volume that is not mounted.
-            Err(_) if model.is_symlink() && !model.exists() => {
-                Presence::Unreadable(format!("the link {} leads nowhere", model.display()))
-            }
-            Err(err) if is_nothing(&err) => Presence::Absent,
-            Err(err) => Presence::Unreadable(err.to_string()),
-        }
-    }
-
-    /// What stands at each row's app directory; `step` is called for each and may end the look.
+    /// What stands at the places of each row's app; `step` is called for each entry of a folder and may
+    /// end the look.
     ///
     /// # Errors
     ///
     /// What `step` failed with.
-    pub(crate) fn presence_of<E>(
+    pub(crate) fn presence_of<'r, E>(
         &self,
-        rows: &[Allocation],
+        rows: impl IntoIterator<Item = &'r Allocation>,
         step: impl Fn() -> Result<(), E>,
     ) -> Result<Vec<Presence>, E> {
-        rows.iter().map(|row| step().map(|()| self.presence(&row.app))).collect()
+        self.presence_beside(&mut HashMap::new(), rows, step)
     }
 
-    /// Looks at everything: the rows' directories, and all others that are an app's by their name.
+    /// Whether an app stands anywhere; where something cannot be read, whether one can be seen.
     ///
-    /// `step` is called for each app and may end the look.
+    /// # Errors
+    ///
+    /// What `step` failed with, which is called for each entry of a folder.
+    pub(crate) fn has_apps<E>(&self, step: impl Fn() -> Result<(), E>) -> Result<bool, E> {
+        for (_, path) in self.models(&mut Vec::new()) {
+            if ModelFolder::read(&path, &step)?.has_apps() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Looks at everything: the rows' places, and all other folders that are an app's by their name.
+    ///
+    /// `step` is called for each entry of a folder and may end the look.
     ///
     /// # Errors
     ///
     /// What `step` failed with.
     pub(crate) fn view<E>(&self, rows: &[Allocation], step: impl Fn() -> Result<(), E>) -> Result<AppsDirView, E> {
-        let mut view = AppsDirView::default();
-        for (model, path) in folders(self.path, &mut view, Some) {
-            for (app_num, _) in folders(&path, &mut view, |name| app_num(&name)) {
-                view.found.push(AppFolder::new(&model, app_num));
-                step()?;
-            }
-        }
-        view.found.sort();
-        view.unreadable.sort();
-        // What was found need not be looked for again.
-        let is_found = |app: &AppId| view.found.binary_search(&AppFolder::of(app)).is_ok();
-        let presence = |row: &Allocation| {
-            if is_found(&row.app) {
-                return Ok(Presence::Present);
-            }
-            step().map(|()| self.presence(&row.app))
-        };
-        view.presence = rows.iter().map(presence).collect::<Result<_, E>>()?;
-        Ok(view)
+        Ok(self.view_with_paths(rows, step)?.0)
     }
 
-    /// Looks at everything, and reads what the files in each app's directory declare. A directory that
-    /// is no app's by the name of its model's folder declares nothing.
+    /// Looks at everything, and reads what the files in each app's folder declare. A folder that is no
+    /// app's by the name of its model's folder declares nothing.
     ///
-    /// `found` is called for each app that is looked for, `read` from any thread for each whose files
+    /// `found` is called for each entry of a folder, `read` from any thread for each folder whose files
     /// are read; either may end the look.
     ///
     /// # Errors
@@ -122,14 +106,104 @@ impl<'a> AppsDir<'a> {
         found: impl Fn() -> Result<(), E>,
         read: impl Fn() -> Result<(), E> + Sync,
     ) -> Result<AppsDirView, E> {
-        let mut view = self.view(rows, found)?;
-        view.declared = in_parallel(&view.found, |folder| {
-            // The path of such a name would be that of another folder.
-            let is_models = safe_model(&folder.model) == folder.model;
-            let declared = is_models.then(|| declared::read(&self.directory(&folder.app())));
+        let (mut view, paths) = self.view_with_paths(rows, found)?;
+        view.declared = in_parallel(&paths, |path| {
+            let declared = path.as_deref().map(declared::read);
             read().map(|()| declared.unwrap_or_default())
         })?;
         Ok(view)
+    }
+
+    /// A view, and for each folder found its path, but for those whose model's folder is no model's: they
+    /// declare nothing.
+    fn view_with_paths<E>(
+        &self,
+        rows: &[Allocation],
+        step: impl Fn() -> Result<(), E>,
+    ) -> Result<(AppsDirView, Vec<Option<PathBuf>>), E> {
+        let mut unreadable = Vec::new();
+        let mut found = Vec::new();
+        let mut models = HashMap::new();
+        for (name, path) in self.models(&mut unreadable) {
+            let is_models = safe_model(&name) == name;
+            let folder = ModelFolder::read(&path, &step)?;
+            unreadable.extend(folder.all_unreadable().cloned());
+            found.extend(folder.all_folders().enumerate().map(|(order, (app_num, place))| {
+                let shown = format!("{name}/{}", place.path.display());
+                let key = (AppFolder::new(&name, app_num), order);
+                (key, shown, is_models.then(|| path.join(&place.path)))
+            }));
+            if is_models {
+                models.insert(name, folder);
+            }
+        }
+        found.retain(|((folder, _), ..)| folder.app_num > 0);
+        found.sort();
+        unreadable.sort();
+        let presence = self.presence_beside(&mut models, rows, step)?;
+        let (found, paths) =
+            found.into_iter().map(|((folder, _), path, full)| (FoundFolder { folder, path }, full)).unzip();
+        let unreadable = unreadable.into_iter().map(|(path, why)| (path.display().to_string(), why)).collect();
+        Ok((AppsDirView { presence, found, declared: Vec::new(), unreadable }, paths))
+    }
+
+    /// What stands at the places of each row's app, given the models' folders that were read; others are
+    /// read, each once.
+    fn presence_beside<'r, E>(
+        &self,
+        models: &mut HashMap<String, ModelFolder>,
+        rows: impl IntoIterator<Item = &'r Allocation>,
+        step: impl Fn() -> Result<(), E>,
+    ) -> Result<Vec<Presence>, E> {
+        let presence = |row: &Allocation| {
+            let AppFolder { model, app_num } = AppFolder::of(&row.app);
+            let path = self.model_path(&model);
+            let folder = match models.entry(model) {
+                Entry::Occupied(read) => read.into_mut(),
+                Entry::Vacant(unread) => unread.insert(ModelFolder::read(&path, &step)?),
+            };
+            Ok(folder.presence(&path, app_num))
+        };
+        rows.into_iter().map(presence).collect()
+    }
+
+    /// Where the folder of a model is or would be.
+    fn model_path(&self, safe_model: &str) -> PathBuf {
+        // Put together as text: a name that begins with a slash would be a path of its own.
+        let mut path = self.path.as_os_str().to_owned();
+        path.push("/");
+        path.push(safe_model);
+        path.into()
+    }
+
+    /// The folders in the apps directory, links to folders among them, with their names; notes what cannot
+    /// be read.
+    fn models(&self, unreadable: &mut Vec<(PathBuf, String)>) -> Vec<(String, PathBuf)> {
+        let entries = match entries(self.path, unreadable) {
+            Ok(entries) => entries,
+            // It was there a moment ago; if it is gone it holds nothing.
+            Err(err) if is_nothing(&err) => return Vec::new(),
+            Err(err) => {
+                unreadable.push((self.path.to_owned(), err.to_string()));
+                return Vec::new();
+            }
+        };
+        let mut models = Vec::new();
+        for entry in entries {
+            match is_folder(&entry) {
+                Ok(true) => {
+                    let name = entry.file_name().to_string_lossy().into_owned();
+                    let path = self.model_path(&name);
+                    // A name that is no text is not the path.
+                    let path = if entry.file_name().to_str().is_some() { path } else { entry.path() };
+                    models.push((name, path));
+                }
+                Ok(false) => {}
+                Err(err) if is_nothing(&err) => {}
+                Err(err) => unreadable.push((entry.path(), err.to_string())),
+            }
+        }
+        models
     }
 }
 
@@ -167,72 +241,93 @@ fn identity(path: &Path, marker: Option<&Path>) -> anyhow::Result<Identity> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// The folders in a folder, links to folders among them, whose names are wanted; notes what cannot be
-/// read.
-fn folders<T>(path: &Path, view: &mut AppsDirView, wanted: impl Fn(String) -> Option<T>) -> Vec<(T, PathBuf)> {
-    let mut unreadable =
-        |path: &Path, err: io::Error| view.unreadable.push((path.display().to_string(), err.to_string()));
-    let entries: ReadDir = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        // It was there a moment ago; if it is gone it holds nothing.
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Vec::new(),
-        Err(err) => {
-            unreadable(path, err);
-            return Vec::new();
-        }
-    };
-    let mut folders = Vec::new();
-    for entry in entries {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(err) => {
-                unreadable(path, err);
-                continue;
-            }
-        };
-        let Some(name) = wanted(entry.file_name().to_string_lossy().into_owned()) else { continue };
-        match is_folder(&entry) {
-            Ok(true) => folders.push((name, entry.path())),
-            Ok(false) => {}
-            Err(err) => unreadable(&entry.path(), err),
-        }
-    }
-    folders
-}
-
-/// Whether an entry is a folder or a link that leads to one.
-fn is_folder(entry: &DirEntry) -> io::Result<bool> {
-    let file_type = entry.file_type().and_then(|found| match found.is_symlink() {
-        true => Ok(fs::metadata(entry.path())?.file_type()),
-        false => Ok(found),
-    });
-    match file_type {
-        Ok(file_type) => Ok(file_type.is_dir()),
-        Err(err) if is_nothing(&err) => Ok(false),
-        Err(err) => Err(err),
-    }
-}
-
-/// Whether nothing stands at a path that this error came from: it is gone, or a link leads nowhere.
-fn is_nothing(err: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
-    // A name too long for the file system cannot stand there, and links in a circle lead nowhere.
-    matches!(err.kind(), NotFound | NotADirectory | InvalidFilename)
-        || err.raw_os_error() == Some(Errno::LOOP.raw_os_error())
-}
-
-/// The number in `app<N>` as the platform writes it, without leading zeros.
-fn app_num(name: &str) -> Option<i64> {
-    let digits = name.strip_prefix("app")?;
-    let app_num: i64 = digits.parse().ok()?;
-    (app_num > 0 && app_num.to_string() == digits).then_some(app_num)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::core::allocation::PortPair;
+    use crate::core::apps_dir::tests::found;
+
+    fn row(model: &str, app_num: i64) -> Allocation {
+        let pair = PortPair::new(5001, 8001).unwrap();
+        Allocation::new(AppId::new(model, app_num), pair, None, jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    fn unwatched() -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn presence(apps: &AppsDir<'_>, model: &str, app_num: i64) -> Presence {
+        let Ok(presence) = apps.presence_of([&row(model, app_num)], unwatched);
+        presence.into_iter().next().unwrap()
+    }
+
+    fn paths(apps: &AppsDir<'_>) -> Vec<String> {
+        let Ok(view) = apps.view(&[], unwatched);
+        view.found.into_iter().map(|found| found.path).collect()
+    }
+
+    #[test]
+    fn an_app_is_found_in_each_of_its_four_places_in_their_order() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path();
+        let apps = AppsDir::open(path, None).unwrap();
+        // The last place first.
+        for place in ["a_b/zed/app_1", "a_b/app0/app_1", "a_b/zed/app1", "a_b/react/app1", "a_b/app_1", "a_b/app1"] {
+            fs::create_dir_all(path.join(place)).unwrap();
+            let is_app = place != "a_b/app0/app_1";
+            assert_eq!(apps.directories(&AppId::new("a/b", 1))[0] == path.join(place), is_app, "{place}");
+            assert_eq!(presence(&apps, "a/b", 1), Presence::Present, "{place}");
+            assert_eq!(apps.has_apps(unwatched), Ok(true), "{place}");
+        }
+        let order = ["a_b/app1", "a_b/app_1", "a_b/react/app1", "a_b/zed/app1", "a_b/zed/app_1"];
+        assert_eq!(apps.directories(&AppId::new("a/b", 1)), order.map(|place| path.join(place)));
+        assert_eq!(paths(&apps), order);
+        // An app is not looked into for others, and nor is a folder below one between.
+        fs::create_dir_all(path.join("a_b/app1/app2")).unwrap();
+        fs::create_dir_all(path.join("a_b/react/app1/app3")).unwrap();
+        fs::create_dir_all(path.join("a_b/react/deep/app4")).unwrap();
+        for app_num in 2..=4 {
+            assert_eq!(presence(&apps, "a/b", app_num), Presence::Absent, "app{app_num}");
+        }
+        assert_eq!(paths(&apps), order);
+    }
+
+    #[test]
+    fn a_folder_between_that_cannot_be_looked_into_may_hold_any_app() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path();
+        fs::create_dir_all(path.join("m/app1")).unwrap();
+        fs::write(path.join("m/notes"), "a file holds no apps").unwrap();
+        let apps = AppsDir::open(path, None).unwrap();
+        assert_eq!(presence(&apps, "m", 2), Presence::Absent);
+        symlink("not-mounted", path.join("m/react")).unwrap();
+        assert_eq!(presence(&apps, "m", 1), Presence::Present);
+        let unknown = presence(&apps, "m", 2);
+        assert!(matches!(&unknown, Presence::Unreadable(why) if why.contains("m/react: it is a link")), "{unknown:?}");
+        let Ok(view) = apps.view(&[row("m", 2)], unwatched);
+        assert_eq!((view.presence, view.unreadable.len()), (vec![unknown], 1));
+        // Once it is mounted, all can be told.
+        fs::create_dir(path.join("m/not-mounted")).unwrap();
+        assert_eq!(presence(&apps, "m", 2), Presence::Absent);
+        fs::create_dir(path.join("m/not-mounted/app_2")).unwrap();
+        assert_eq!(presence(&apps, "m", 2), Presence::Present);
+    }
+
+    #[test]
+    fn a_directory_without_an_app_is_told_from_one_with_a_single_one() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path();
+        fs::create_dir_all(path.join("m/react/other")).unwrap();
+        fs::create_dir_all(path.join("app1")).unwrap();
+        fs::create_dir_all(path.join("n/app0")).unwrap();
+        symlink("nowhere", path.join("m/app1")).unwrap();
+        let apps = AppsDir::open(path, None).unwrap();
+        assert_eq!(apps.has_apps(unwatched), Ok(false));
+        fs::write(path.join("m/react/app_7"), "").unwrap();
+        assert_eq!(apps.has_apps(unwatched), Ok(true));
+    }
 
     #[test]
     fn whatever_stands_there_counts_and_a_broken_link_does_not() {
@@ -260,16 +355,16 @@ mod tests {
             ("m", 6, Presence::Absent),
             ("file", 1, Presence::Absent),
             ("linked", 1, Presence::Present),
-            ("", 1, Presence::Absent),
+            // Its model's folder is the apps directory, and `m` a folder between.
+            ("", 2, Presence::Present),
             ("", 9, Presence::Present),
             (&"模".repeat(200), 1, Presence::Absent),
         ] {
-            assert_eq!(apps.presence(&AppId::new(model, app_num)), expected, "{model}/app{app_num}");
+            assert_eq!(presence(&apps, model, app_num), expected, "{model}/app{app_num}");
         }
-        let volume = apps.presence(&AppId::new("volume", 1));
+        let volume = presence(&apps, "volume", 1);
         assert!(matches!(&volume, Presence::Unreadable(why) if why.contains("leads nowhere")), "{volume:?}");
-        let found = |model: &str, app_num: i64| AppFolder::new(model, app_num);
-        let view = apps.view(&[], || Ok::<_, ()>(())).unwrap();
+        let Ok(view) = apps.view(&[], unwatched);
         assert_eq!(view.found, [found("linked", 1), found("linked", 3), found("m", 1), found("m", 3)]);
         assert_eq!(view.unreadable, []);
     }

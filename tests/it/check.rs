@@ -292,12 +292,33 @@ fn what_this_user_may_not_look_into_is_a_warning() {
             "The directory of shut/app1 could not be read".to_owned(),
             apps("linked"),
             apps("m/app3"),
+            // It may be a folder with apps in it.
+            apps("m/notes"),
             apps("shut"),
             ".env of m/app2 could not be read".to_owned(),
             "compose.yaml of m/app2 could not be read".to_owned(),
         ]
     );
     assert_eq!(world.line_as_nobody("check --strict").unwrap().code, Some(1));
+}
+
+#[test]
+fn the_files_of_an_app_count_in_each_of_its_four_places() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("a/b", 1, 5001, 8001), row("a/b", 2, 5003, 8003)]);
+    world.apps(["a_b/app2", "a_b/react-flask/app_9"]);
+    for place in ["app1", "app_1", "react-flask/app1", "react-flask/app_1"] {
+        world.write(&format!("generated/apps/a_b/{place}/.env"), "BACKEND_PORT=7001\nFRONTEND_PORT=8001\n");
+    }
+    let report: Value = serde_json::from_str(&world.line("check --json").stdout).unwrap();
+    let messages = |list: &str| {
+        let found = report[list].as_array().unwrap().iter();
+        found.map(|found| found["message"].as_str().unwrap().split("; ").next().unwrap()).collect::<Vec<_>>()
+    };
+    let differs = |file: &str| format!("{file} of a/b/app1 names backend port 7001, its allocation 5001");
+    let files = [".env", "app_1/.env", "react-flask/app1/.env", "react-flask/app_1/.env"];
+    assert_eq!(messages("conflicts"), files.map(differs));
+    assert_eq!(messages("warnings"), ["Directory a_b/react-flask/app_9 has no allocation"]);
 }
 
 #[test]
@@ -480,9 +501,9 @@ fn an_interrupt_ends_a_look_at_once_with_nothing_printed() {
         ("check", "openat", in_apps("m/app1/.env")),
         ("check", "openat", in_apps("m")),
         ("check --probe --json", "openat", tcp()),
-        ("list --state orphaned", "statx", in_apps("m/app1")),
+        ("list --state orphaned", "openat", in_apps("m")),
         ("list --probe", "openat", tcp()),
-        ("cleanup --dry-run -q", "statx", in_apps("m/app1")),
+        ("cleanup --dry-run -q", "openat", in_apps("m")),
         ("cleanup -q", "openat", tcp()),
         ("import --from-apps", "openat", in_apps("m/app2/.env")),
     ] {

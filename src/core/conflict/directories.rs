@@ -7,7 +7,7 @@ use super::snapshot::Snapshot;
 use crate::core::allocation::State;
 use crate::core::app::Presence;
 use crate::core::app_folder::AppFolder;
-use crate::core::apps_dir::AppsDirView;
+use crate::core::apps_dir::{AppsDirView, FoundFolder};
 use crate::core::text::Shown;
 
 /// Rows without a directory, directories without a row, and what could not be read.
@@ -34,11 +34,11 @@ pub(super) fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings:
         }
     }
     let allocated: BTreeSet<_> = snapshot.rows.iter().map(|row| AppFolder::of(&row.app)).collect();
-    for folder in view.found.iter().filter(|found| !allocated.contains(*found)) {
-        let app = folder.app();
+    for FoundFolder { folder, path } in view.found.iter().filter(|found| !allocated.contains(&found.folder)) {
+        let path = Shown(path);
         let (kind, message, apps) = match folder.check() {
-            Ok(()) => (Kind::UnallocatedApp, format!("Directory {app} has no allocation"), vec![app]),
-            Err(why) => (Kind::MisnamedDirectory, format!("Directory {app} is no app's: {}", Shown(&why)), Vec::new()),
+            Ok(()) => (Kind::UnallocatedApp, format!("Directory {path} has no allocation"), vec![folder.app()]),
+            Err(why) => (Kind::MisnamedDirectory, format!("Directory {path} is no app's: {}", Shown(&why)), Vec::new()),
         };
         findings.push(Finding { kind, message, ports: Vec::new(), apps, file: None });
     }

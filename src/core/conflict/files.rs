@@ -10,7 +10,7 @@ use super::finding::{Finding, Kind, apps_of, list};
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::app_folder::AppFolder;
-use crate::core::apps_dir::AppsDirView;
+use crate::core::apps_dir::{AppsDirView, FoundFolder};
 use crate::core::declared::{Declared, Role};
 use crate::core::text::{LISTED, Shown, listed};
 
@@ -27,21 +27,21 @@ pub(super) fn declarations(rows: &[Allocation], view: &AppsDirView, findings: &m
             by_port.entry(port).or_default().push(row);
         }
     }
-    for (directory, declared) in view.found.iter().zip(&view.declared) {
-        let own = by_directory.get(directory).map_or(&[][..], Vec::as_slice);
+    for (found, declared) in view.found.iter().zip(&view.declared) {
+        let own = by_directory.get(&found.folder).map_or(&[][..], Vec::as_slice);
         // Its directory may be that of another name.
-        let app = own.first().map_or_else(|| directory.app(), |row| row.app.clone());
+        let app = own.first().map_or_else(|| found.folder.app(), |row| row.app.clone());
         for (file, why) in &declared.unreadable {
-            let message = format!("{} of {app} could not be read: {}", Shown(file), Shown(why));
-            findings.push(Finding { message, apps: vec![app.clone()], ..in_file(Kind::Unreadable, &app, file) });
+            let message = format!("{} of {app} could not be read: {}", shown_file(found, file), Shown(why));
+            findings.push(Finding { message, apps: vec![app.clone()], ..in_file(Kind::Unreadable, found, file) });
         }
-        own.iter().for_each(|row| differences(row, declared, findings));
-        clashes(&app, own, declared, &by_port, findings);
+        own.iter().for_each(|row| differences(row, found, declared, findings));
+        clashes(&app, own, found, declared, &by_port, findings);
     }
 }
 
 /// Files that do not name the port that a row has.
-fn differences(row: &Allocation, declared: &Declared, findings: &mut Vec<Finding>) {
+fn differences(row: &Allocation, found: &FoundFolder, declared: &Declared, findings: &mut Vec<Finding>) {
     for (role, allocated) in [(Role::Backend, row.backend_port), (Role::Frontend, row.frontend_port)] {
         for (file, ranges) in by_file(declared, role) {
             // A service may publish more than the app's port, such as a debugger's.
@@ -52,38 +52,45 @@ fn differences(row: &Allocation, declared: &Declared, findings: &mut Vec<Finding
             let named = ranges.into_iter().flatten();
             let message = format!(
                 "{} of {} names {role} port {}, its allocation {allocated}",
-                Shown(file),
+                shown_file(found, file),
                 row.app,
                 listed(named.clone(), count)
             );
             let ports: BTreeSet<_> = named.take(LISTED).map(i64::from).chain([allocated]).collect();
             let (ports, apps) = (ports.into_iter().collect(), vec![row.app.clone()]);
-            findings.push(Finding { message, ports, apps, ..in_file(Kind::DeclaredPortsDiffer, &row.app, file) });
+            findings.push(Finding { message, ports, apps, ..in_file(Kind::DeclaredPortsDiffer, found, file) });
         }
     }
 }
 
 /// Files that name ports of other apps than those whose directory it is.
-fn clashes(app: &AppId, own: &[&Allocation], declared: &Declared, by_port: &ByPort<'_>, findings: &mut Vec<Finding>) {
+fn clashes(
+    app: &AppId,
+    own: &[&Allocation],
+    found: &FoundFolder,
+    declared: &Declared,
+    by_port: &ByPort<'_>,
+    findings: &mut Vec<Finding>,
+) {
     let is_other = |row: &&Allocation| own.iter().all(|own| own.id != row.id);
     for role in Role::ALL {
         for (file, ranges) in by_file(declared, role) {
-            let finding = || in_file(Kind::DeclaredClash, app, file);
+            let finding = || in_file(Kind::DeclaredClash, found, file);
+            let shown = shown_file(found, file);
             let taken =
                 ranges.iter().flat_map(|range| by_port.range(i64::from(*range.start())..=(*range.end()).into()));
             let mut clashing = taken.filter(|(_, users)| users.iter().any(is_other));
             for (&port, users) in clashing.by_ref().take(LISTED) {
                 let others = apps_of(&users.iter().copied().filter(is_other).collect::<Vec<_>>());
-                let file = Shown(file);
                 let message =
-                    format!("{file} of {app} names {} {port}, which is allocated to {}", named(role), list(&others));
+                    format!("{shown} of {app} names {} {port}, which is allocated to {}", named(role), list(&others));
                 let apps = [vec![app.clone()], others].concat();
                 findings.push(Finding { message, ports: vec![port], apps, ..finding() });
             }
             let more = clashing.count();
             if more > 0 {
                 let message =
-                    format!("{} of {app} names {more} more {}(s) allocated to other apps", Shown(file), named(role));
+                    format!("{shown} of {app} names {more} more {}(s) allocated to other apps", named(role));
                 findings.push(Finding { message, apps: vec![app.clone()], ..finding() });
             }
         }
@@ -95,9 +102,15 @@ fn named(role: Role) -> String {
     if role == Role::Other { "port".to_owned() } else { format!("{role} port") }
 }
 
-/// A finding about a file of an app, with nothing told yet.
-fn in_file(kind: Kind, app: &AppId, file: &str) -> Finding {
-    let file = Some(format!("{}/{file}", AppFolder::of(app).path()));
+/// The name of a file in an app's folder, with the folder's where that is not the first of its places.
+fn shown_file(found: &FoundFolder, file: &str) -> String {
+    let place = found.path.strip_prefix(&format!("{}/", found.folder.model)).unwrap_or(&found.path);
+    if found.path == found.folder.path() { Shown(file).to_string() } else { format!("{}/{}", Shown(place), Shown(file)) }
+}
+
+/// A finding about a file in an app's folder, with nothing told yet.
+fn in_file(kind: Kind, found: &FoundFolder, file: &str) -> Finding {
+    let file = Some(format!("{}/{file}", found.path));
     Finding { kind, message: String::new(), ports: Vec::new(), apps: Vec::new(), file }
 }
 
@@ -117,6 +130,7 @@ mod tests {
     use super::*;
     use crate::core::allocation::tests::row;
     use crate::core::app::Presence;
+    use crate::core::apps_dir::tests::found;
     use crate::core::declared::DeclaredPorts;
 
     use Role::{Backend, Frontend};
@@ -131,7 +145,7 @@ mod tests {
         let rows: Vec<_> = (1..=8).map(|n| row(n, "a", n, 5000 + n, 8000 + n)).collect();
         let view = AppsDirView {
             presence: vec![Presence::Present; 8],
-            found: vec![AppFolder::new("a", 1), AppFolder::new("a", 8)],
+            found: vec![found("a", 1), found("a", 8)],
             declared: vec![
                 declared([(Backend, 4990..=4991, ".env"), (Backend, 5004..=65535, ".env")]),
                 declared([(Frontend, 8001..=8008, ".env")]),
@@ -165,9 +179,7 @@ mod tests {
         };
         let view = AppsDirView {
             presence: vec![Presence::Present; 3],
-            found: [("a_b", 1), ("c", 1), ("c", 2), ("d", 1), ("d", 2)]
-                .map(|(model, n)| AppFolder::new(model, n))
-                .to_vec(),
+            found: [("a_b", 1), ("c", 1), ("c", 2), ("d", 1), ("d", 2)].map(|(model, n)| found(model, n)).to_vec(),
             declared: vec![
                 declared(&[(Backend, 5001, ".env"), (Frontend, 8001, ".env"), (Frontend, 9229, ".env")]),
                 declared(&[(Backend, 5003, ".env"), (Backend, 6001, "compose.yml"), (Frontend, 8003, ".env")]),

@@ -55,6 +55,7 @@ mod tests {
     use crate::core::app::Presence;
     use crate::core::app_folder::AppFolder;
     use crate::core::apps_dir::AppsDirView;
+    use crate::core::apps_dir::tests::found;
     use crate::core::declared::Declared;
     use crate::core::listener::{Listener, Listeners};
     use crate::core::schema::UniqueIndex;
@@ -133,12 +134,12 @@ mod tests {
                 Presence::Absent,
             ],
             found: [("a", 1), ("a", 2), ("z", 1_i64 << 31), ("z\u{1b}", 1)]
-                .map(|(model, n)| AppFolder::new(model, n))
+                .map(|(model, n)| found(model, n))
                 .to_vec(),
             declared: vec![Declared::default(); 4],
             unreadable: vec![("apps/y".into(), "no".into())],
         };
-        let found = Snapshot {
+        let snapshot = Snapshot {
             apps_dir: Some(&view),
             missing_indexes: &[UniqueIndex::ModelApp, UniqueIndex::BackendPort],
             ..snapshot(&rows)
@@ -146,10 +147,10 @@ mod tests {
         let listener = |pid| Listener { pid: Some(pid), program: Some("python3".into()) };
         let listeners: Listeners =
             [(5001, listener(1)), (5005, listener(2)), (8003, listener(3))].into_iter().collect();
-        let found = Snapshot { listeners: Some(&listeners), ..found };
+        let snapshot = Snapshot { listeners: Some(&listeners), ..snapshot };
         let range = "is inside this machine's ephemeral range 32768-60999: an outgoing connection may take it";
         assert_eq!(
-            lines(&found),
+            lines(&snapshot),
             [
                 "orphaned: e/app1 has no directory e/app1".to_owned(),
                 "orphan_listening: Port 5005 of e/app1, whose directory is gone, is listened on by python3 (pid 2)"
