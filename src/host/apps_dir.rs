@@ -46,6 +46,7 @@ impl<'a> AppsDir<'a> {
     }
 
     /// The folders in which an app stands, the platform's first choice first; none where none can be seen.
+    #[allow(dead_code, reason = "`--env-file` and `show` are to use it")]
     pub(crate) fn directories(&self, app: &AppId) -> Vec<PathBuf> {
         let path = self.model_path(&safe_model(&app.model));
         let Ok(folder) = ModelFolder::read(&path, || Ok::<_, Infallible>(()));
@@ -71,6 +72,7 @@ impl<'a> AppsDir<'a> {
     /// # Errors
     ///
     /// What `step` failed with, which is called for each entry of a folder.
+    #[allow(dead_code, reason = "`cleanup` is to use it")]
     pub(crate) fn has_apps<E>(&self, step: impl Fn() -> Result<(), E>) -> Result<bool, E> {
         for (_, path) in self.models(&mut Vec::new()) {
             if ModelFolder::read(&path, &step)?.has_apps() {
@@ -78,17 +80,6 @@ impl<'a> AppsDir<'a> {
             }
         }
         Ok(false)
-    }
-
-    /// Looks at everything: the rows' places, and all other folders that are an app's by their name.
-    ///
-    /// `step` is called for each entry of a folder and may end the look.
-    ///
-    /// # Errors
-    ///
-    /// What `step` failed with.
-    pub(crate) fn view<E>(&self, rows: &[Allocation], step: impl Fn() -> Result<(), E>) -> Result<AppsDirView, E> {
-        Ok(self.view_with_paths(rows, step)?.0)
     }
 
     /// Looks at everything, and reads what the files in each app's folder declare. A folder that is no
@@ -114,8 +105,9 @@ impl<'a> AppsDir<'a> {
         Ok(view)
     }
 
-    /// A view, and for each folder found its path, but for those whose model's folder is no model's: they
-    /// declare nothing.
+    /// Looks at the rows' places and at all other folders that are an app's by their name. Returns the view
+    /// and the path of each folder found; `None` for one whose model's folder is no model's, which declares
+    /// nothing.
     fn view_with_paths<E>(
         &self,
         rows: &[Allocation],
@@ -264,7 +256,7 @@ mod tests {
     }
 
     fn paths(apps: &AppsDir<'_>) -> Vec<String> {
-        let Ok(view) = apps.view(&[], unwatched);
+        let Ok((view, _)) = apps.view_with_paths(&[], unwatched);
         view.found.into_iter().map(|found| found.path).collect()
     }
 
@@ -306,7 +298,7 @@ mod tests {
         assert_eq!(presence(&apps, "m", 1), Presence::Present);
         let unknown = presence(&apps, "m", 2);
         assert!(matches!(&unknown, Presence::Unreadable(why) if why.contains("m/react: it is a link")), "{unknown:?}");
-        let Ok(view) = apps.view(&[row("m", 2)], unwatched);
+        let Ok((view, _)) = apps.view_with_paths(&[row("m", 2)], unwatched);
         assert_eq!((view.presence, view.unreadable.len()), (vec![unknown], 1));
         // Once it is mounted, all can be told.
         fs::create_dir(path.join("m/not-mounted")).unwrap();
@@ -364,7 +356,7 @@ mod tests {
         }
         let volume = presence(&apps, "volume", 1);
         assert!(matches!(&volume, Presence::Unreadable(why) if why.contains("leads nowhere")), "{volume:?}");
-        let Ok(view) = apps.view(&[], unwatched);
+        let Ok((view, _)) = apps.view_with_paths(&[], unwatched);
         assert_eq!(view.found, [found("linked", 1), found("linked", 3), found("m", 1), found("m", 3)]);
         assert_eq!(view.unreadable, []);
     }

@@ -223,6 +223,29 @@ fn apps_that_have_an_allocation_keep_it_and_the_others_are_all_or_none() {
 }
 
 #[test]
+fn apps_are_imported_from_each_of_the_platforms_four_places() {
+    let world = World::new();
+    let env = |backend: u16| format!("BACKEND_PORT={backend}\nFRONTEND_PORT={}\n", backend + 3000);
+    for (place, backend) in [
+        ("app1", 5001),
+        ("app_2", 5003),
+        ("react/app3", 5005),
+        ("react/app_4", 5007),
+        ("app5", 5009),
+        ("vue/app5", 5009),
+    ] {
+        world.write(&format!("generated/apps/m/{place}/.env"), env(backend));
+    }
+    // It stands twice, and the two do not agree.
+    world.write("generated/apps/m/app6/.env", env(5011));
+    world.write("generated/apps/m/vue/app_6/.env", env(5013));
+    let ran = world.line("import --from-apps");
+    assert_eq!(ran.stdout, "✓ Imported 5 allocation(s), 0 existing, 1 skipped\n", "{ran:?}");
+    assert!(ran.stderr.contains("m/app6 is skipped: 2 backend ports are declared: 5011 in "), "{ran:?}");
+    assert_eq!(world.rows(), [1, 2, 3, 4, 5].map(|n| row("m", n, 4999 + 2 * n, 7999 + 2 * n)));
+}
+
+#[test]
 fn a_directory_that_no_app_could_have_is_skipped_and_no_other_is_read_for_it() {
     let world = World::new();
     declare(&world, &[row("a_b", 1, 5001, 8001), row("c", 1, 5003, 8003), row("c", 2_147_483_648, 5005, 8005)]);

@@ -62,6 +62,14 @@ fn states_choose_rows() {
             .starts_with("Model  App  Backend  Frontend  Available  Created              Reserved until\n")
     );
 
+    // An app is there in each of its four places.
+    for place in ["b_x/app_10", "b_x/react/app10", "b_x/react/app_10"] {
+        world.apps([place]);
+        assert!(backends(&world, "list --state orphaned").is_empty(), "{place}");
+        std::fs::remove_dir(world.path("generated/apps").join(place)).unwrap();
+    }
+    assert_eq!(backends(&world, "list --state orphaned"), ["5007"]);
+
     // Without the directory nothing can be called orphaned.
     std::fs::rename(world.path("generated"), world.path("away")).unwrap();
     world.line("list --state orphaned").fails(5, &["generated/apps"]);

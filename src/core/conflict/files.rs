@@ -89,8 +89,7 @@ fn clashes(
             }
             let more = clashing.count();
             if more > 0 {
-                let message =
-                    format!("{shown} of {app} names {more} more {}(s) allocated to other apps", named(role));
+                let message = format!("{shown} of {app} names {more} more {}(s) allocated to other apps", named(role));
                 findings.push(Finding { message, apps: vec![app.clone()], ..finding() });
             }
         }
@@ -105,7 +104,11 @@ fn named(role: Role) -> String {
 /// The name of a file in an app's folder, with the folder's where that is not the first of its places.
 fn shown_file(found: &FoundFolder, file: &str) -> String {
     let place = found.path.strip_prefix(&format!("{}/", found.folder.model)).unwrap_or(&found.path);
-    if found.path == found.folder.path() { Shown(file).to_string() } else { format!("{}/{}", Shown(place), Shown(file)) }
+    if found.path == found.folder.path() {
+        Shown(file).to_string()
+    } else {
+        format!("{}/{}", Shown(place), Shown(file))
+    }
 }
 
 /// A finding about a file in an app's folder, with nothing told yet.

@@ -133,9 +133,7 @@ mod tests {
                 Presence::Absent,
                 Presence::Absent,
             ],
-            found: [("a", 1), ("a", 2), ("z", 1_i64 << 31), ("z\u{1b}", 1)]
-                .map(|(model, n)| found(model, n))
-                .to_vec(),
+            found: [("a", 1), ("a", 2), ("z", 1_i64 << 31), ("z\u{1b}", 1)].map(|(model, n)| found(model, n)).to_vec(),
             declared: vec![Declared::default(); 4],
             unreadable: vec![("apps/y".into(), "no".into())],
         };
