@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::port_users::listeners;
 use super::{Answer, on_database, open_store, unless_interrupted, watch};
 use crate::config::Config;
 use crate::core::allocation::Allocation;
@@ -9,7 +10,7 @@ use crate::core::apps_dir::AppsDirView;
 use crate::core::conflict::{self, Snapshot};
 use crate::error::Result;
 use crate::host::apps_dir::AppsDir;
-use crate::host::{clock, ephemeral, listeners};
+use crate::host::{clock, ephemeral};
 use crate::output::look::Format;
 use crate::output::{github, human, json};
 
@@ -51,7 +52,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         Ok(false) => None,
         _ => Some(look(config, &rows)?),
     };
-    let listeners = args.probe.then(|| listeners::on(rows.iter().flat_map(Allocation::valid_ports)));
+    let listeners = args.probe.then(|| listeners(&rows, config));
     unless_interrupted()?;
     let findings = conflict::find(&Snapshot {
         rows: &rows,
@@ -59,6 +60,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         apps_dir: apps_dir.as_ref(),
         listeners: listeners.as_ref(),
         ephemeral_ports: ephemeral::range(),
+        reserved_ports: ephemeral::reserved(),
         allow_browser_blocked: config.limits.allow_browser_blocked,
         now: clock::now(),
     });

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::Write;
+use std::path::PathBuf;
 
 use jiff::SignedDuration;
 
@@ -14,7 +15,8 @@ use crate::core::listener::Listeners;
 use crate::core::orphan::{Kept, KeptReason, Verdict, judge};
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
-use crate::host::{clock, listeners};
+use crate::host::containers::LONG_PATIENCE;
+use crate::host::{clock, port_use};
 use crate::output::look::Format;
 use crate::output::{human, json};
 
@@ -72,14 +74,14 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let presence = apps_dir.presence_of(&rows, watch("apps looked for"))?;
     apps_dir.ensure_unchanged().map_err(unusable)?;
 
-    let look = |rows: &[&Allocation]| {
+    let look = |rows: &[&Allocation], sockets: &[PathBuf]| {
         if args.include_listening {
             return Listeners::default();
         }
-        listeners::on(rows.iter().flat_map(|row| row.valid_ports()))
+        port_use::look(rows.iter().flat_map(|row| row.valid_ports()), sockets, LONG_PATIENCE).listeners
     };
     let absent = rows.iter().zip(&presence).filter(|(_, presence)| **presence == Presence::Absent);
-    let listeners = look(&absent.map(|(row, _)| row).collect::<Vec<_>>());
+    let listeners = look(&absent.map(|(row, _)| row).collect::<Vec<_>>(), &config.container_sockets());
 
     unless_interrupted()?;
 
@@ -112,7 +114,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
                 same.into_iter().partition(|_| presence.next() == Some(Presence::Absent));
             changed.extend(came);
             let same: Vec<_> = same.into_iter().map(|(seen, _)| seen).collect();
-            let listeners = look(&same);
+            let listeners = look(&same, &[]);
             let (busy, quiet): (Vec<_>, Vec<_>) = same.into_iter().partition(|row| listeners.of(row).next().is_some());
             let changed = changed.into_iter().map(|(seen, _)| (seen, KeptReason::Changed));
             kept_late = changed
@@ -146,7 +148,7 @@ fn keep(row: &Allocation, reason: KeptReason, presence: &Presence, listeners: &L
             None => "the row does not say how old it is".into(),
         },
         (KeptReason::Listening, _) => {
-            let each = listeners.of(row).map(|(port, listener)| format!("port {port} is listened on by {listener}"));
+            let each = listeners.of(row).map(|(port, listener)| format!("port {port} is {}", listener.use_of_port()));
             each.collect::<Vec<_>>().join(", ")
         }
         (KeptReason::Unreadable, Presence::Unreadable(why)) => format!("its directory could not be read: {why}"),

@@ -1,18 +1,21 @@
 //! Giving apps their ports: what `allocate`, `reserve` and `exec` share.
 
-use std::collections::HashMap;
 use std::io::Write;
 
 use jiff::SignedDuration;
 
 use super::{on_database, open_store_as};
 use crate::config::Config;
-use crate::core::allocation::{Outcome, PortPair};
+use crate::core::allocation::{Allocation, Outcome, PortPair};
 use crate::core::app::AppId;
-use crate::core::policy::{Reason, Refusal, admit, choose};
-use crate::core::ports::is_browser_blocked;
+use crate::core::plan::Plans;
+use crate::core::policy::{admit, choose};
+use crate::core::ports::{PortSet, is_browser_blocked};
+use crate::core::refusal::{Reason, Refusal, Shortage, Tally};
 use crate::error::{Error, Kind, Result};
-use crate::host::{listeners, port_config};
+use crate::host::containers::PATIENCE;
+use crate::host::port_use::Probe;
+use crate::host::{port_config, port_use};
 use crate::output::look::Format;
 use crate::output::{csv, human, json};
 use crate::store::api::{IfMissing, Store};
@@ -43,22 +46,31 @@ pub(super) fn check_format(format: Format, apps: &[AppId]) -> Result<()> {
 
 /// Gives the apps their ports, durably.
 pub(super) fn give(request: &Request, config: &Config) -> Result<Vec<Outcome>> {
-    let Request { apps, pair, hold, probe } = request;
-    let preconfigured = match (pair, apps.first()) {
-        (None, Some(app)) => preconfigured_pairs(config, &app.model)?,
-        _ => HashMap::new(),
-    };
+    let Request { apps, pair, hold, .. } = request;
     let mut store = open_store_as(config, IfMissing::ReadAsEmpty)?;
-    let mut is_listening = |port| *probe && listeners::is_listening(port);
-    let outcomes = store
-        .allocate(apps, *hold, &mut |wanting, taken| match *pair {
-            Some(pair) => wanting.iter().map(|_| admit(&config.limits, pair, taken, &mut is_listening)).collect(),
-            None => {
-                let preferred: Vec<_> = wanting.iter().map(|app| preconfigured.get(*app).copied()).collect();
-                choose(&config.limits, &preferred, taken, &mut is_listening)
+    // Where knowledge costs something, the rows are looked at first: for an app that has one, nothing
+    // else is read.
+    let is_costly = pair.is_some() || config.preconfigured.is_some() || config.containers;
+    let are_all_there = is_costly && {
+        let found = store.find(apps).map_err(|err| on_database(err, config))?;
+        found.iter().all(Option::is_some)
+    };
+    let mut known = if are_all_there { None } else { Some(Knowledge::gather(request, config)?) };
+    let outcomes = loop {
+        let mut choose = |wanting: &[&AppId], taken: &PortSet| match &known {
+            _ if wanting.is_empty() => Ok(Vec::new()),
+            Some(known) => known.choose(wanting, *pair, taken, config),
+            None => Err(Refusal::NotPrepared),
+        };
+        match store.allocate(apps, *hold, &mut choose) {
+            // A row was released after it was looked at.
+            Err(StoreError::Refused(Refusal::NotPrepared)) if known.is_none() => {
+                known = Some(Knowledge::gather(request, config)?);
             }
-        })
-        .map_err(|err| explain(err, *pair, store.as_mut(), config))?;
+            Err(err) => return Err(explain(err, *pair, known.as_ref(), store.as_mut(), config)),
+            Ok(outcomes) => break outcomes,
+        }
+    };
 
     if let (Some(pair), [Outcome { allocation, .. }]) = (pair, outcomes.as_slice())
         && allocation.ports() != pair.ports().map(i64::from)
@@ -69,10 +81,66 @@ pub(super) fn give(request: &Request, config: &Config) -> Result<Vec<Outcome>> {
         );
         return Err(Error::msg(Kind::Conflict, message).hint("to change it, release it first"));
     }
-    for outcome in outcomes.iter().filter(|outcome| outcome.created) {
-        warn_of_preconfigured(outcome, &preconfigured);
+    if let Some(known) = known {
+        outcomes.iter().filter(|outcome| outcome.created).for_each(|outcome| known.warn_of(&outcome.allocation));
     }
     Ok(outcomes)
+}
+
+/// What choosing needs to know beside the table; it is gathered before the write lock is taken.
+struct Knowledge {
+    /// The pairs that the platform planned.
+    plans: Plans,
+    /// Which ports can be listened on; `None` where that does not matter.
+    probe: Option<Probe>,
+}
+
+impl Knowledge {
+    fn gather(request: &Request, config: &Config) -> Result<Self> {
+        let plans = match request.pair {
+            None => read_plans(config)?,
+            Some(_) => Plans::default(),
+        };
+        let sockets = if config.containers && request.probe { config.container_sockets() } else { Vec::new() };
+        let planned = request.apps.iter().filter_map(|app| plans.pair_of(app));
+        let wanted = request.pair.into_iter().chain(planned).flat_map(PortPair::ports);
+        let probe = request.probe.then(|| Probe::new(wanted, &sockets));
+        Ok(Self { plans, probe })
+    }
+
+    /// Chooses pairs inside the write transaction.
+    fn choose(
+        &self,
+        wanting: &[&AppId],
+        pair: Option<PortPair>,
+        taken: &PortSet,
+        config: &Config,
+    ) -> std::result::Result<Vec<PortPair>, Refusal> {
+        let mut probe = |port| self.probe.as_ref().and_then(|probe| probe.obstacle(port));
+        match pair {
+            Some(pair) => wanting.iter().map(|_| admit(&config.limits, pair, taken, &mut probe)).collect(),
+            None => choose(&config.limits, wanting, &self.plans, taken, &mut probe),
+        }
+    }
+
+    /// Warns of a new row whose ports are not those planned, or were taken as written although they
+    /// may not be of use.
+    fn warn_of(&self, row: &Allocation) {
+        if let Some(pair) = self.plans.pair_of(&row.app) {
+            if row.ports() != pair.ports().map(i64::from) {
+                let PortPair { backend, frontend } = pair;
+                log::warn!("the preconfigured ports {backend} and {frontend} of {} are not free", row.app);
+                return;
+            }
+            for port in pair.ports().into_iter().filter(|&port| is_browser_blocked(port)) {
+                log::warn!("the preconfigured port {port} of {} is one that browsers refuse to open", row.app);
+            }
+        }
+        let may_not_bind = |port: &u16| self.probe.as_ref().is_some_and(|probe| probe.may_not_bind(*port));
+        for port in row.valid_ports().filter(may_not_bind) {
+            log::warn!("this user may not listen on port {port} of {}", row.app);
+        }
+    }
 }
 
 /// Prints apps with their ports.
@@ -87,41 +155,24 @@ pub(super) fn print(out: &mut dyn Write, format: Format, outcomes: &[Outcome]) -
     Ok(())
 }
 
-/// The pairs that the platform planned for this model's apps; the first where one is named twice.
-fn preconfigured_pairs(config: &Config, model: &str) -> Result<HashMap<AppId, PortPair>> {
-    let mut pairs = HashMap::new();
-    if let Some(path) = &config.preconfigured {
-        let entries = port_config::read(path).map_err(|err| Error::new(Kind::Config, err.context("preconfigured")))?;
-        for entry in entries.into_iter().filter(|entry| entry.app.model == model) {
-            pairs.entry(entry.app).or_insert(entry.pair);
-        }
-    }
-    Ok(pairs)
-}
-
-fn warn_of_preconfigured(outcome: &Outcome, preconfigured: &HashMap<AppId, PortPair>) {
-    let row = &outcome.allocation;
-    let Some(pair) = preconfigured.get(&row.app) else { return };
-    if row.ports() != pair.ports().map(i64::from) {
-        let PortPair { backend, frontend } = pair;
-        log::warn!("the preconfigured ports {backend} and {frontend} of {} are not free", row.app);
-        return;
-    }
-    for port in pair.ports().into_iter().filter(|&port| is_browser_blocked(port)) {
-        log::warn!("the preconfigured port {port} of {} is one that browsers refuse to open", row.app);
-    }
+/// The pairs that the platform planned for apps; none where no file of them is configured.
+fn read_plans(config: &Config) -> Result<Plans> {
+    let Some(path) = &config.preconfigured else { return Ok(Plans::default()) };
+    let entries = port_config::read(path).map_err(|err| Error::new(Kind::Config, err.context("preconfigured")))?;
+    Ok(entries.into_iter().map(|entry| (entry.app, entry.pair)).collect())
 }
 
 /// Tells a refusal in words, for which it looks up who has the ports asked for.
-fn explain(err: StoreError, pair: Option<PortPair>, store: &mut dyn Store, config: &Config) -> Error {
+fn explain(
+    err: StoreError,
+    pair: Option<PortPair>,
+    known: Option<&Knowledge>,
+    store: &mut dyn Store,
+    config: &Config,
+) -> Error {
     let (port, reason) = match err {
         StoreError::Refused(Refusal::Port { port, reason }) => (port, reason),
-        StoreError::Refused(Refusal::Exhausted(tally)) => {
-            let left = if tally.free == 0 { "no free pair is left" } else { "no free pair is left for each of them" };
-            return Error::msg(Kind::Exhausted, format!("{left}: {tally}")).hint(
-                "remove what is no longer needed with `manage-ports cleanup`, or widen [ports] in manage-ports.toml",
-            );
-        }
+        StoreError::Refused(Refusal::Exhausted(tally)) => return exhausted(tally, known),
         other => return on_database(other, config),
     };
     let (why, hint) = match reason {
@@ -140,9 +191,48 @@ fn explain(err: StoreError, pair: Option<PortPair>, store: &mut dyn Store, confi
         Reason::BrowserBlocked => {
             ("one that browsers refuse to open", "`allow_browser_blocked` in manage-ports.toml allows such ports")
         }
-        Reason::Listening => {
-            ("in use: something on this machine listens on it", "--no-probe hands it out all the same")
-        }
+        Reason::InUse => return in_use(port, config),
+        Reason::Planned => ("planned for another app", "see the file that `preconfigured` names in manage-ports.toml"),
+        Reason::NotPermitted => ("one that this user may not listen on", "--no-probe hands it out all the same"),
     };
     Error::msg(Kind::Conflict, format!("port {port} is {why}")).hint(hint)
+}
+
+/// Says who uses a port that was asked for.
+fn in_use(port: u16, config: &Config) -> Error {
+    let sockets = if config.containers { config.container_sockets() } else { Vec::new() };
+    let listeners = port_use::look([port], &sockets, PATIENCE).listeners;
+    let users: Vec<_> = listeners.on(port).map(|user| format!("{user} {} it", user.verb())).collect();
+    let message = if users.is_empty() {
+        format!("the system refuses to let anyone listen on port {port}, although nothing is seen to use it")
+    } else {
+        format!("port {port} is in use: {}", users.join(", "))
+    };
+    Error::msg(Kind::Conflict, message).hint("--no-probe hands it out all the same")
+}
+
+/// Says why too few slots are free.
+fn exhausted(mut tally: Tally, known: Option<&Knowledge>) -> Error {
+    if !tally.in_use.is_empty()
+        && let Some(used) = known.and_then(|known| known.probe.as_ref()?.ports_seen_in_use())
+    {
+        tally.set_refused_apart(|port| used.contains(port));
+    }
+    let left = if tally.free == 0 { "no free pair is left" } else { "no free pair is left for each of them" };
+    let (why, hint) = match tally.shortage() {
+        Shortage::Full => {
+            ("", "remove what is no longer needed with `manage-ports cleanup`, or widen [ports] in manage-ports.toml")
+        }
+        Shortage::Refused => (
+            "the system refuses nearly every port although nothing listens on it, ",
+            "WSL does so in its mirrored network mode; `allocate --no-probe`, or `probe = false` under [ports] in \
+             manage-ports.toml, gives ports without asking the system",
+        ),
+        Shortage::NotPermitted => (
+            "this user may listen on hardly any of the ports, ",
+            "set higher ones under [ports] in manage-ports.toml; `allocate --no-probe` gives these without asking \
+             the system",
+        ),
+    };
+    Error::msg(Kind::Exhausted, format!("{left}: {why}{tally}")).hint(hint)
 }

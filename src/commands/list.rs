@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::ValueEnum;
 
+use super::port_users::listeners;
 use super::{Answer, on_database, open_store, unless_interrupted, watch};
 use crate::config::Config;
 use crate::core::allocation::{Allocation, State};
@@ -11,7 +12,7 @@ use crate::core::app::Presence;
 use crate::core::glob::Glob;
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
-use crate::host::{clock, listeners};
+use crate::host::clock;
 use crate::output::look::Format;
 use crate::output::{csv, json, table};
 
@@ -87,7 +88,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         SortKey::Frontend => rows.sort_by_key(|row| row.frontend_port),
         SortKey::Created => rows.sort_by_key(|row| (row.created_at.is_none(), row.created_at)),
     }
-    let listeners = args.probe.then(|| listeners::on(rows.iter().flat_map(|row| row.valid_ports())));
+    let listeners = args.probe.then(|| listeners(rows.iter().copied(), config));
     let listeners = listeners.as_ref();
     unless_interrupted()?;
     match format {

@@ -10,6 +10,7 @@ pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod man;
 mod named;
+mod port_users;
 pub(crate) mod release;
 pub(crate) mod reserve;
 pub(crate) mod selftest;

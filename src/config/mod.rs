@@ -3,6 +3,7 @@
 //! Nothing below this module reads the environment.
 
 mod colour;
+mod containers;
 mod database;
 mod duration;
 mod ports;
@@ -52,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// Whether to skip ports that something listens on.
     pub(crate) probe: bool,
+    /// Whether to skip ports that containers publish, too.
+    pub(crate) containers: bool,
     /// How to print the answer, if it was said.
     format: Option<Format>,
     /// What stdout can show.
@@ -128,6 +131,9 @@ impl Config {
         if is_empty(&file.preconfigured) {
             return Err(in_file("preconfigured is empty: expected a file".to_owned()));
         }
+        if file.preconfigured.as_deref() == Some(Path::new("-")) {
+            return Err(in_file("preconfigured = \"-\": expected a file, not standard input".to_owned()));
+        }
         let is_terminal = io::stdout().is_terminal();
         let apps_dir = flags.apps_dir.clone().or_else(|| variable("APPS_DIR").map(PathBuf::from));
 
@@ -140,10 +146,22 @@ impl Config {
             preconfigured: file.preconfigured.map(|path| base.join(path)),
             timeout: timeout.unsigned_abs(),
             probe: file.ports.probe,
+            containers: file.ports.containers,
             limits: limits(&file.ports).map_err(|why| in_file(format!("[ports] {why}")))?,
             format: if flags.json { Some(Format::Json) } else { flags.format },
             look: Look { is_terminal, has_colour: wants_colour(flags.color, is_terminal) },
         })
+    }
+
+    /// The folders in which a command is looked for.
+    pub(crate) fn search_path(&self) -> OsString {
+        // Without a PATH the system looks here: see execvp(3).
+        env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into())
+    }
+
+    /// Where servers of Docker's API may be, in the order in which they are to be asked.
+    pub(crate) fn container_sockets(&self) -> Vec<PathBuf> {
+        containers::sockets(|name| env::var_os(name).filter(|value| !value.is_empty()))
     }
 
     /// The format asked for, `human` if none was, out of those that a command has.

@@ -16,6 +16,7 @@ pub(super) struct Ports {
     exclude: Vec<toml::Value>,
     allow_browser_blocked: bool,
     pub(super) probe: bool,
+    pub(super) containers: bool,
 }
 
 impl Default for Ports {
@@ -28,6 +29,7 @@ impl Default for Ports {
             exclude: Vec::new(),
             allow_browser_blocked: false,
             probe: true,
+            containers: false,
         }
     }
 }

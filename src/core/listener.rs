@@ -1,4 +1,4 @@
-//! Who listens on the ports of allocations.
+//! Who uses the ports of allocations: processes that listen, and containers that publish.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
@@ -6,17 +6,44 @@ use std::fmt::{self, Display};
 use super::allocation::Allocation;
 use super::text::Shown;
 
-/// A process that listens on a port; nothing is known of one that may not be seen.
+/// Who uses a port: a process that listens on it, or a running container that publishes it.
+///
+/// A process that may not be seen has neither a process id nor a program; only a container has a name
+/// in `container`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Listener {
-    /// Its process id.
+    /// The process's id.
     pub(crate) pid: Option<u32>,
-    /// The name of its program, as the system found it.
+    /// The name of the process's program, as the system found it.
     pub(crate) program: Option<String>,
+    /// The container's name.
+    pub(crate) container: Option<String>,
+    /// The Compose project that the container belongs to.
+    pub(crate) project: Option<String>,
+}
+
+impl Listener {
+    /// What the user does with the port, to be read after its name: `python3 (pid 12) listens on`.
+    pub(crate) fn verb(&self) -> &'static str {
+        if self.container.is_some() { "publishes" } else { "listens on" }
+    }
+
+    /// The use of the port, to be read after it: `listened on by python3 (pid 12)`.
+    pub(crate) fn use_of_port(&self) -> String {
+        let verb = if self.container.is_some() { "published" } else { "listened on" };
+        format!("{verb} by {self}")
+    }
 }
 
 impl Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(container) = &self.container {
+            write!(f, "container {}", Shown(container))?;
+            return match &self.project {
+                Some(project) => write!(f, " of Compose project {}", Shown(project)),
+                None => Ok(()),
+            };
+        }
         match (self.pid, &self.program) {
             (Some(pid), Some(program)) => write!(f, "{} (pid {pid})", Shown(program)),
             (Some(pid), None) => write!(f, "pid {pid}"),
@@ -25,25 +52,36 @@ impl Display for Listener {
     }
 }
 
-/// The listeners on each port that something listens on.
+/// The users of each port that somebody uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Listeners(BTreeMap<u16, BTreeSet<Listener>>);
 
 impl Listeners {
-    /// Who listens on the row's ports, by port.
+    /// Who uses the port.
+    pub(crate) fn on(&self, port: u16) -> impl Iterator<Item = &Listener> {
+        self.0.get(&port).into_iter().flatten()
+    }
+
+    /// Who uses the row's ports, by port.
     pub(crate) fn of(&self, row: &Allocation) -> impl Iterator<Item = (u16, &Listener)> {
         let ports: BTreeSet<_> = row.valid_ports().collect();
-        ports.into_iter().flat_map(|port| self.0.get(&port).into_iter().flatten().map(move |listener| (port, listener)))
+        ports.into_iter().flat_map(|port| self.on(port).map(move |listener| (port, listener)))
     }
 }
 
 impl FromIterator<(u16, Listener)> for Listeners {
     fn from_iter<I: IntoIterator<Item = (u16, Listener)>>(found: I) -> Self {
-        let mut ports: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        let mut listeners = Self::default();
+        listeners.extend(found);
+        listeners
+    }
+}
+
+impl Extend<(u16, Listener)> for Listeners {
+    fn extend<I: IntoIterator<Item = (u16, Listener)>>(&mut self, found: I) {
         for (port, listener) in found {
-            ports.entry(port).or_default().insert(listener);
+            self.0.entry(port).or_default().insert(listener);
         }
-        Self(ports)
     }
 }
 
@@ -54,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_row_has_the_listeners_on_its_ports_each_once() {
-        let python = Listener { pid: Some(12), program: Some("py\u{1b}thon".into()) };
+        let python = Listener { pid: Some(12), program: Some("py\u{1b}thon".into()), ..Listener::default() };
         let found =
             [(8001, Listener::default()), (5001, python.clone()), (5001, python.clone()), (5003, python.clone())];
         let listeners: Listeners = found.into_iter().collect();
@@ -66,6 +104,22 @@ mod tests {
         assert_eq!(of(5001, 8001), [(5001, python.to_owned()), (8001, unseen.to_owned())]);
         assert_eq!(of(5001, 5001), [(5001, python.to_owned())]);
         assert_eq!(of(5001 + 65536, 0), []);
-        assert_eq!(Listener { pid: Some(3), program: None }.to_string(), "pid 3");
+        assert_eq!(Listener { pid: Some(3), ..Listener::default() }.to_string(), "pid 3");
+    }
+
+    #[test]
+    fn a_container_is_named_with_its_project() {
+        let container = |project: Option<&str>| Listener {
+            container: Some("shop-web-1\n".into()),
+            project: project.map(str::to_owned),
+            ..Listener::default()
+        };
+        assert_eq!(container(None).use_of_port(), "published by container shop-web-1\\n");
+        assert_eq!(
+            container(Some("shop")).use_of_port(),
+            "published by container shop-web-1\\n of Compose project shop"
+        );
+        let unseen = "listened on by a process that cannot be seen from here";
+        assert_eq!(Listener::default().use_of_port(), unseen);
     }
 }

@@ -1,9 +1,10 @@
 //! Which pair an app gets: a pure choice from the taken ports and the limits.
 
-use std::fmt::{self, Display};
-
 use super::allocation::PortPair;
+use super::app::AppId;
+use super::plan::Plans;
 use super::ports::{PortSet, is_browser_blocked};
+use super::refusal::{Reason, Refusal, Tally};
 
 /// What may be handed out: the slots and the ports kept back.
 #[derive(Debug, Clone)]
@@ -24,7 +25,7 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Every slot, lowest first: slot k is `(backend_base + k·step, frontend_base + k·step)`.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = PortPair> {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = PortPair> + Clone {
         let room = self.max.checked_sub(self.backend_base.max(self.frontend_base));
         let count = room.map_or(0, |room| u32::from(room / self.step.max(1)) + 1);
         (0..count).filter_map(|k| {
@@ -45,137 +46,177 @@ impl Limits {
     }
 }
 
-/// Why a port cannot be handed out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// A row has it, in either column.
-    Taken,
-    /// The configuration excludes it.
-    Excluded,
-    /// Browsers refuse to open it.
-    BrowserBlocked,
-    /// Something on this machine listens on it.
-    Listening,
-}
+/// Tells what keeps a new server from listening on a port, if anything does.
+pub(crate) type Probe<'a> = dyn FnMut(u16) -> Option<Reason> + 'a;
 
-/// Why a choice could not be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// A port asked for by number cannot be had.
-    Port {
-        /// The first of the two that cannot.
-        port: u16,
-        /// Why not.
-        reason: Reason,
-    },
-    /// Not enough slots are free.
-    Exhausted(Tally),
-}
-
-/// What became of the slots in a search that found too few.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// How many pairs were wanted.
-    pub(crate) wanted: usize,
-    /// How many slots are free.
-    pub(crate) free: usize,
-    /// How many slots there are.
-    pub(crate) slots: usize,
-    /// Slots with a taken port.
-    pub(crate) taken: usize,
-    /// Slots with an excluded port or one that browsers refuse.
-    pub(crate) kept_back: usize,
-    /// Slots with a port that something listens on.
-    pub(crate) listening: usize,
-}
-
-impl Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} wanted and {} free of {} slots ({} taken, {} excluded or blocked by browsers, {} listened on)",
-            self.wanted, self.free, self.slots, self.taken, self.kept_back, self.listening
-        )
-    }
-}
-
-/// Chooses a pair for each app: its preferred pair if both ports are free, else the lowest free slot.
+/// Chooses a pair for each app: its planned pair if both ports are free, else the lowest free slot.
 ///
-/// An app is given as its preferred pair or `None`. Preferred pairs are given out before slots, so
-/// that no app gets what another one of them prefers. They are taken as written, without regard to
-/// the limits; a slot is also not excluded and not refused by browsers. Neither is taken
-/// if `is_listening` says so of one of its ports, which is asked only of ports otherwise free.
+/// Planned pairs are given out before slots, so that no app gets what is planned for another one of
+/// them. They are taken as written, without regard to the limits and to what this user may listen on;
+/// a slot is also not planned for another app, not excluded and not refused by browsers. `probe` is
+/// asked only of ports otherwise free.
 ///
 /// # Errors
 ///
 /// [`Refusal::Exhausted`] when fewer pairs are free than apps ask for.
 pub(crate) fn choose(
     limits: &Limits,
-    preferred: &[Option<PortPair>],
+    apps: &[&AppId],
+    plans: &Plans,
     taken: &PortSet,
-    is_listening: &mut dyn FnMut(u16) -> bool,
+    probe: &mut Probe<'_>,
 ) -> Result<Vec<PortPair>, Refusal> {
-    let mut taken = taken.clone();
-    let mut pairs = Vec::with_capacity(preferred.len());
-    for pair in preferred {
-        let is_free = |pair: &PortPair| pair.ports().iter().all(|&port| !taken.contains(port) && !is_listening(port));
-        let pair = pair.filter(is_free);
-        taken.extend(pair.iter().flat_map(|pair| pair.ports()));
-        pairs.push(pair);
-    }
-
-    let mut tally = Tally { wanted: preferred.len(), ..Tally::default() };
-    let mut slots = limits.slots();
-    let mut next_slot = || {
-        // Ports only become taken here, so a slot passed over once stays passed over.
-        for slot in slots.by_ref() {
-            tally.slots += 1;
-            match first_obstacle(limits, slot, &taken, is_listening) {
-                None => {
-                    tally.free += 1;
-                    taken.extend(slot.ports());
-                    return Some(slot);
-                }
-                Some((_, Reason::Taken)) => tally.taken += 1,
-                Some((_, Reason::Excluded | Reason::BrowserBlocked)) => tally.kept_back += 1,
-                Some((_, Reason::Listening)) => tally.listening += 1,
-            }
-        }
-        None
+    let mut search = Search {
+        ground: Ground { limits, plans, taken: taken.clone() },
+        probe,
+        set_aside: Vec::new(),
+        tally: Tally { wanted: apps.len(), ..Tally::default() },
+        refused_in_a_row: 0,
     };
-    let pairs: Option<_> = pairs.into_iter().map(|pair| pair.or_else(&mut next_slot)).collect();
-    pairs.ok_or(Refusal::Exhausted(tally))
+    let planned: Vec<_> = apps.iter().map(|app| search.planned_pair(app)).collect();
+    let mut slots = limits.slots();
+    let pairs: Option<_> = apps
+        .iter()
+        .zip(planned)
+        .map(|(app, pair)| pair.or_else(|| search.slot_set_aside(app)).or_else(|| search.next_slot(app, &mut slots)))
+        .collect();
+    pairs.ok_or(Refusal::Exhausted(search.tally))
 }
 
 /// Accepts a pair asked for by number, or says why not.
 ///
+/// It is accepted although this user may not listen on it: its app may run as another user.
+///
 /// # Errors
 ///
-/// [`Refusal::Port`] with the first port that is taken, kept back or listened on.
+/// [`Refusal::Port`] with the first port that is taken, kept back or in use.
 pub(crate) fn admit(
     limits: &Limits,
     pair: PortPair,
     taken: &PortSet,
-    is_listening: &mut dyn FnMut(u16) -> bool,
+    probe: &mut Probe<'_>,
 ) -> Result<PortPair, Refusal> {
-    match first_obstacle(limits, pair, taken, is_listening) {
+    let refuse = |port, reason| Err(Refusal::Port { port, reason });
+    let ports = pair.ports();
+    if let Some(port) = ports.into_iter().find(|&port| taken.contains(port)) {
+        return refuse(port, Reason::Taken);
+    }
+    if let Some((port, reason)) = ports.into_iter().find_map(|port| Some((port, limits.keeps_back(port)?))) {
+        return refuse(port, reason);
+    }
+    match ports.into_iter().find(|&port| probe(port) == Some(Reason::InUse)) {
+        Some(port) => refuse(port, Reason::InUse),
         None => Ok(pair),
-        Some((port, reason)) => Err(Refusal::Port { port, reason }),
     }
 }
 
-fn first_obstacle(
-    limits: &Limits,
-    pair: PortPair,
-    taken: &PortSet,
-    is_listening: &mut dyn FnMut(u16) -> bool,
-) -> Option<(u16, Reason)> {
-    let ports = pair.ports();
-    let find =
-        |reason, is: &mut dyn FnMut(u16) -> bool| ports.into_iter().find(|&port| is(port)).map(|port| (port, reason));
-    find(Reason::Taken, &mut |port| taken.contains(port))
-        .or_else(|| ports.into_iter().find_map(|port| Some((port, limits.keeps_back(port)?))))
-        .or_else(|| find(Reason::Listening, is_listening))
+/// After so many slots in a row that cannot be listened on, others all over the range are tried.
+const REFUSED_IN_A_ROW: usize = 256;
+
+/// How many slots all over the range are tried then.
+const SAMPLES: usize = 64;
+
+/// What is known of ports without asking the system.
+struct Ground<'a> {
+    limits: &'a Limits,
+    plans: &'a Plans,
+    taken: PortSet,
+}
+
+impl Ground<'_> {
+    /// Why the app cannot have the slot, if it is known.
+    fn obstacle(&self, slot: PortPair, app: &AppId) -> Option<Reason> {
+        let ports = slot.ports();
+        if ports.iter().any(|&port| self.taken.contains(port)) {
+            Some(Reason::Taken)
+        } else if ports.iter().any(|&port| self.plans.is_for_another(port, app)) {
+            Some(Reason::Planned)
+        } else {
+            ports.into_iter().find_map(|port| self.limits.keeps_back(port))
+        }
+    }
+}
+
+/// A search for pairs, app by app.
+struct Search<'a, 'b> {
+    ground: Ground<'a>,
+    probe: &'a mut Probe<'b>,
+    /// Slots passed over as planned for an app other than the one that was searched for.
+    set_aside: Vec<PortPair>,
+    tally: Tally,
+    /// How many of the last slots could not be listened on, those aside that were not asked about.
+    refused_in_a_row: usize,
+}
+
+impl Search<'_, '_> {
+    /// The app's planned pair, if both ports are free.
+    fn planned_pair(&mut self, app: &AppId) -> Option<PortPair> {
+        let pair = self.ground.plans.pair_of(app)?;
+        let is_free = |port: &u16| !self.ground.taken.contains(*port) && (self.probe)(*port) != Some(Reason::InUse);
+        if !pair.ports().iter().all(is_free) {
+            return None;
+        }
+        self.ground.taken.extend(pair.ports());
+        Some(pair)
+    }
+
+    /// The lowest slot that was passed over because it is planned, and planned for this app alone.
+    fn slot_set_aside(&mut self, app: &AppId) -> Option<PortPair> {
+        let planned = self.ground.plans.pair_of(app)?.ports();
+        let overlapping =
+            self.set_aside.iter().copied().filter(|slot| slot.ports().iter().any(|port| planned.contains(port)));
+        let slot = overlapping
+            .filter(|&slot| self.ground.obstacle(slot, app).is_none())
+            .find(|slot| slot.ports().into_iter().all(|port| (self.probe)(port).is_none()))?;
+        self.tally.planned -= 1;
+        self.tally.free += 1;
+        self.ground.taken.extend(slot.ports());
+        Some(slot)
+    }
+
+    /// The first slot of those left that the app can have.
+    ///
+    /// Ports only become taken here, so a slot that nobody can have stays passed over.
+    fn next_slot(&mut self, app: &AppId, slots: &mut (impl Iterator<Item = PortPair> + Clone)) -> Option<PortPair> {
+        while let Some(slot) = slots.next() {
+            self.tally.slots += 1;
+            match self.ground.obstacle(slot, app) {
+                Some(Reason::Taken) => self.tally.taken += 1,
+                Some(Reason::Planned) => {
+                    self.tally.planned += 1;
+                    self.set_aside.push(slot);
+                }
+                Some(_) => self.tally.kept_back += 1,
+                None => {
+                    let refused = slot.ports().into_iter().find_map(|port| Some((port, (self.probe)(port)?)));
+                    match refused {
+                        None => {
+                            self.refused_in_a_row = 0;
+                            self.tally.free += 1;
+                            self.ground.taken.extend(slot.ports());
+                            return Some(slot);
+                        }
+                        Some((_, Reason::NotPermitted)) => self.tally.not_permitted += 1,
+                        Some((port, _)) => self.tally.in_use.push(port),
+                    }
+                    self.refused_in_a_row += 1;
+                    if self.refused_in_a_row == REFUSED_IN_A_ROW && self.is_hopeless(app, slots.clone()) {
+                        self.tally.given_up = true;
+                        return None;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether no slot of a sample from all over the range can be listened on. Whoever has to be told
+    /// so anyway holds the write lock no longer than needed.
+    fn is_hopeless(&mut self, app: &AppId, slots: impl Iterator<Item = PortPair>) -> bool {
+        let slots: Vec<_> = slots.filter(|&slot| self.ground.obstacle(slot, app).is_none()).collect();
+        let mut sample = slots.iter().rev().step_by((slots.len() / SAMPLES).max(1));
+        !slots.is_empty() && sample.all(|slot| slot.ports().into_iter().any(|port| (self.probe)(port).is_some()))
+    }
 }
 
 #[cfg(test)]
@@ -193,6 +234,35 @@ mod tests {
             excluded: PortSet::new(),
             allow_browser_blocked: false,
         }
+    }
+
+    fn app(number: i64) -> AppId {
+        AppId::new("m", number)
+    }
+
+    /// Chooses for so many apps without plans.
+    fn choose_for(
+        wanted: i64,
+        limits: &Limits,
+        taken: &PortSet,
+        probe: impl FnMut(u16) -> Option<Reason>,
+    ) -> Result<Vec<PortPair>, Refusal> {
+        choose_planned(wanted, limits, &Plans::default(), taken, probe)
+    }
+
+    fn choose_planned(
+        wanted: i64,
+        limits: &Limits,
+        plans: &Plans,
+        taken: &PortSet,
+        mut probe: impl FnMut(u16) -> Option<Reason>,
+    ) -> Result<Vec<PortPair>, Refusal> {
+        let apps: Vec<_> = (1..=wanted).map(app).collect();
+        choose(limits, &apps.iter().collect::<Vec<_>>(), plans, taken, &mut probe)
+    }
+
+    fn in_use(is_in_use: bool) -> Option<Reason> {
+        is_in_use.then_some(Reason::InUse)
     }
 
     fn pair(backend: u16, frontend: u16) -> PortPair {
@@ -214,40 +284,98 @@ mod tests {
     fn another_apps_frontend_is_not_handed_out_as_a_backend() {
         let limits = Limits { backend_base: 8001, frontend_base: 9001, ..limits() };
         let taken: PortSet = [5001, 8001].into_iter().collect();
-        assert_eq!(choose(&limits, &[None], &taken, &mut |_| false), Ok(vec![pair(8003, 9003)]));
+        assert_eq!(choose_for(1, &limits, &taken, |_| None), Ok(vec![pair(8003, 9003)]));
     }
 
     #[test]
-    fn a_preferred_pair_is_taken_as_written_if_it_is_free() {
-        let wanted = [None, Some(pair(6000, 5060)), Some(pair(9000, 6000)), Some(pair(5001, 8001)), None];
-        let chosen = choose(&limits(), &wanted, &PortSet::new(), &mut |_| false);
+    fn a_planned_pair_is_taken_as_written_if_it_is_free() {
+        let plans: Plans =
+            [(app(2), pair(6000, 5060)), (app(3), pair(9000, 6000)), (app(4), pair(5001, 8001))].into_iter().collect();
+        let chosen = choose_planned(5, &limits(), &plans, &PortSet::new(), |_| None);
         let expected = [pair(5003, 8003), pair(6000, 5060), pair(5005, 8005), pair(5001, 8001), pair(5007, 8007)];
         assert_eq!(chosen, Ok(expected.to_vec()));
-        let listening = choose(&limits(), &[Some(pair(6000, 5060))], &PortSet::new(), &mut |port| port == 5060);
-        assert_eq!(listening, Ok(vec![pair(5001, 8001)]));
+        let plans: Plans = [(app(1), pair(6000, 5060))].into_iter().collect();
+        let chosen =
+            |reason| choose_planned(1, &limits(), &plans, &PortSet::new(), |port| (port == 5060).then_some(reason));
+        assert_eq!(chosen(Reason::InUse), Ok(vec![pair(5001, 8001)]));
+        assert_eq!(chosen(Reason::NotPermitted), Ok(vec![pair(6000, 5060)]), "its app may run as another user");
+    }
+
+    #[test]
+    fn a_slot_planned_for_another_app_is_passed_over() {
+        // Two plans cross slots, one of them in the other column; one is not free itself.
+        let plans: Plans =
+            [(app(2), pair(8001, 7001)), (app(9), pair(5003, 8003)), (app(3), pair(5005, 7003))].into_iter().collect();
+        let taken: PortSet = [7001, 7003].into_iter().collect();
+        let chosen = choose_planned(4, &limits(), &plans, &taken, |_| None);
+        // What was passed over for the first goes to the apps that it is planned for.
+        assert_eq!(chosen, Ok(vec![pair(5007, 8007), pair(5001, 8001), pair(5005, 8005), pair(5009, 8009)]));
+        let small = Limits { max: 8003, ..limits() };
+        let Err(Refusal::Exhausted(tally)) = choose_planned(1, &small, &plans, &taken, |_| None) else {
+            panic!("both slots are planned for others");
+        };
+        assert_eq!((tally.slots, tally.planned), (2, 2));
     }
 
     #[test]
     fn a_pair_asked_for_is_refused_with_its_reason() {
         let limits = Limits { excluded: [7000].into_iter().collect(), ..limits() };
         let taken: PortSet = [5001].into_iter().collect();
-        let refused = |backend, frontend| admit(&limits, pair(backend, frontend), &taken, &mut |port| port == 7777);
+        let probe = |port| match port {
+            7777 => Some(Reason::InUse),
+            7003 => Some(Reason::NotPermitted),
+            _ => None,
+        };
+        let refused = |backend, frontend| admit(&limits, pair(backend, frontend), &taken, &mut { probe });
         let because = |port, reason| Err(Refusal::Port { port, reason });
         assert_eq!(refused(7001, 5001), because(5001, Reason::Taken));
         assert_eq!(refused(7000, 7777), because(7000, Reason::Excluded));
         assert_eq!(refused(7001, 5060), because(5060, Reason::BrowserBlocked));
-        assert_eq!(refused(7777, 7001), because(7777, Reason::Listening));
+        assert_eq!(refused(7777, 7001), because(7777, Reason::InUse));
         assert_eq!(refused(7001, 7003), Ok(pair(7001, 7003)));
     }
 
     #[test]
     fn a_search_that_fails_says_where_the_slots_went() {
-        let limits = Limits { max: 8009, excluded: [5005].into_iter().collect(), ..limits() };
+        let limits = Limits { max: 8011, excluded: [5005].into_iter().collect(), ..limits() };
         let taken: PortSet = [8001].into_iter().collect();
-        let Err(Refusal::Exhausted(tally)) = choose(&limits, &[None; 3], &taken, &mut |port| port == 8007) else {
-            panic!("three of five slots are not free");
+        let probe = |port| match port {
+            8007 => Some(Reason::InUse),
+            5009 => Some(Reason::NotPermitted),
+            _ => None,
         };
-        assert_eq!(tally, Tally { wanted: 3, free: 2, slots: 5, taken: 1, kept_back: 1, listening: 1 });
+        let Err(Refusal::Exhausted(tally)) = choose_for(3, &limits, &taken, probe) else {
+            panic!("four of six slots are not free");
+        };
+        let expected = Tally {
+            wanted: 3,
+            free: 2,
+            slots: 6,
+            taken: 1,
+            kept_back: 1,
+            not_permitted: 1,
+            in_use: vec![8007],
+            ..Tally::default()
+        };
+        assert_eq!(tally, expected);
+    }
+
+    #[test]
+    fn a_search_is_given_up_where_no_port_at_all_can_be_had() {
+        let mut probed = 0;
+        let all_refused = choose_for(1, &limits(), &PortSet::new(), |_| {
+            probed += 1;
+            Some(Reason::InUse)
+        });
+        let Err(Refusal::Exhausted(tally)) = all_refused else { panic!("no port can be had") };
+        assert_eq!((tally.given_up, tally.in_use.len()), (true, REFUSED_IN_A_ROW));
+        assert!(probed < 400, "{probed} ports were asked about");
+
+        // Many listeners in a row, or a user who may not bind to the lower ports, are no reason to give up.
+        for reason in [Reason::InUse, Reason::NotPermitted] {
+            let refused = |port: u16| (port < 60_000).then_some(reason);
+            assert_eq!(choose_for(1, &limits(), &PortSet::new(), refused), Ok(vec![pair(60_001, 63_001)]));
+        }
     }
 
     prop_compose! {
@@ -268,38 +396,50 @@ mod tests {
             limits in any_limits(),
             taken in prop::collection::vec(1u16..700, 0..200),
             listening in prop::collection::vec(1u16..700, 0..20),
-            wanted in 1usize..12,
+            planned in prop::collection::vec((1i64..30, 1u16..700, 1u16..700), 0..20),
+            wanted in 1i64..12,
         ) {
+            let planned = planned.iter().filter_map(|&(number, backend, frontend)| {
+                Some((app(number), PortPair::new(backend, frontend)?))
+            });
+            let plans: Plans = planned.collect();
             let taken: PortSet = taken.into_iter().collect();
             let usable = |port: u16, taken: &PortSet| {
                 !taken.contains(port) && !listening.contains(&port) && !limits.excluded.contains(port)
                     && (limits.allow_browser_blocked || !is_browser_blocked(port))
             };
-            let choose = || choose(&limits, &vec![None; wanted], &taken, &mut |port| listening.contains(&port));
+            let choose = || choose_planned(wanted, &limits, &plans, &taken, |port| in_use(listening.contains(&port)));
 
-            // The slow way: for each app anew, the first usable slot.
+            // The slow way: planned pairs first, then for each app anew the first usable slot.
             let mut now_taken = taken.clone();
-            let mut expected = Vec::new();
-            for _ in 0..wanted {
+            let mut expected = vec![None; wanted as usize];
+            for (pair, number) in expected.iter_mut().zip(1..) {
+                let is_free = |port: &u16| !now_taken.contains(*port) && !listening.contains(port);
+                *pair = plans.pair_of(&app(number)).filter(|pair| pair.ports().iter().all(is_free));
+                now_taken.extend(pair.iter().flat_map(|pair| pair.ports()));
+            }
+            for (pair, number) in expected.iter_mut().zip(1..).filter(|(pair, _)| pair.is_none()) {
                 let (mut backend, mut frontend) = (u32::from(limits.backend_base), u32::from(limits.frontend_base));
                 while backend.max(frontend) <= u32::from(limits.max) {
                     let slot = PortPair::new(backend as u16, frontend as u16).unwrap();
-                    if slot.ports().iter().all(|&port| usable(port, &now_taken)) {
+                    let is_free = |&port: &u16| usable(port, &now_taken) && !plans.is_for_another(port, &app(number));
+                    if slot.ports().iter().all(is_free) {
                         now_taken.extend(slot.ports());
-                        expected.push(slot);
+                        *pair = Some(slot);
                         break;
                     }
                     backend += u32::from(limits.step);
                     frontend += u32::from(limits.step);
                 }
             }
+            let expected: Option<Vec<_>> = expected.into_iter().collect();
 
             match choose() {
-                Ok(pairs) => prop_assert_eq!(&pairs, &expected),
+                Ok(pairs) => prop_assert_eq!(Some(pairs), expected),
                 Err(Refusal::Exhausted(tally)) => {
-                    prop_assert!(expected.len() < wanted);
-                    prop_assert_eq!(tally.free, expected.len());
-                    prop_assert_eq!(tally.slots, tally.free + tally.taken + tally.kept_back + tally.listening);
+                    prop_assert_eq!(None, expected);
+                    let Tally { free, taken, planned, kept_back, in_use, .. } = &tally;
+                    prop_assert_eq!(tally.slots, free + taken + planned + kept_back + in_use.len());
                 }
                 Err(other) => prop_assert!(false, "{:?}", other),
             }

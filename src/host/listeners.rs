@@ -1,30 +1,28 @@
-//! Who listens on this machine.
+//! Which processes listen on this machine, in this network namespace.
 //!
 //! On Linux the kernel's tables tell which ports are listened on, to every user, and the open files
 //! of the processes tell by whom, to those who may see them. The crate `listeners` reads the same
-//! but leaves out each socket whose owner it may not see, and to us such a port is not free; it also
-//! walks all processes where nothing listens. Elsewhere each port is probed, and the owner unknown.
+//! tables, but it leaves out each socket whose owner it may not see, and such a port is not free; it
+//! also walks all processes where nothing listens. Elsewhere we bind to each port to find out, and its
+//! listener stays unknown.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::{fs, io};
 
-use socket2::{Domain, Socket, Type};
-
+use super::bind::{Bind, try_bind};
 use crate::core::listener::{Listener, Listeners};
+use crate::core::ports::PortSet;
 
-/// Who listens on these TCP ports.
+/// The processes that listen on these TCP ports.
 ///
 /// Of the processes that share a socket, such as a server and its workers, each program is named
 /// once, with the process that `/proc` lists first: the lowest id.
-pub(crate) fn on(ports: impl IntoIterator<Item = u16>) -> Listeners {
-    let ports: HashSet<_> = ports.into_iter().collect();
-    if ports.is_empty() {
-        return Listeners::default();
-    }
+pub(super) fn on(ports: &HashSet<u16>) -> Listeners {
     let Ok(mut sockets) = listening_sockets() else {
-        return ports.into_iter().filter(|&port| is_listening(port)).map(|port| (port, Listener::default())).collect();
+        // A port that this user may not bind to may well be listened on.
+        let in_use = ports.iter().filter(|&&port| try_bind(port) != Bind::Free);
+        return in_use.map(|&port| (port, Listener::default())).collect();
     };
     sockets.retain(|(port, _)| ports.contains(port));
     let mut owners = owners(&sockets.iter().map(|&(_, inode)| inode).collect());
@@ -35,6 +33,11 @@ pub(crate) fn on(ports: impl IntoIterator<Item = u16>) -> Listeners {
             owners.remove(&inode).unwrap_or_else(unseen).into_iter().map(move |owner| (port, owner))
         })
         .collect()
+}
+
+/// Every TCP port that is listened on; `None` where the kernel has no table of them.
+pub(super) fn listening_ports() -> Option<PortSet> {
+    Some(listening_sockets().ok()?.into_iter().map(|(port, _)| port).collect())
 }
 
 /// The port and the inode of every TCP socket that listens.
@@ -81,7 +84,7 @@ fn owners(sockets: &HashSet<u64>) -> HashMap<u64, Vec<Listener>> {
         for inode in held {
             let owners = owners.entry(inode).or_default();
             if owners.iter().all(|owner| owner.program != program) {
-                owners.push(Listener { pid: Some(pid), program: program.clone() });
+                owners.push(Listener { pid: Some(pid), program: program.clone(), ..Listener::default() });
             }
         }
     }
@@ -98,39 +101,9 @@ fn inode(link: &Path) -> Option<u64> {
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Whether something on this machine listens on the TCP port: on IPv4 or IPv6, on all addresses or
-/// on loopback.
-///
-/// It asks by binding and never listens itself: with `SO_REUSEADDR` a bind fails on a port that is
-/// listened on, and not because another probe has just bound it too (`socket(7)`). Where the
-/// system will not say, as for a port below 1024, the port counts as free.
-pub(crate) fn is_listening(port: u16) -> bool {
-    let is_taken = |address: IpAddr| {
-        let bound = bind(SocketAddr::new(address, port));
-        matches!(bound, Err(err) if err.kind() == io::ErrorKind::AddrInUse)
-    };
-    // On Linux, a bind to all addresses of both families fails for a listener on any of them.
-    if cfg!(target_os = "linux") && bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).is_ok() {
-        return false;
-    }
-    [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-        .into_iter()
-        .any(is_taken)
-}
-
-/// Binds to an address; to all addresses of IPv6 is to all of IPv4 as well.
-fn bind(address: SocketAddr) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::net::{TcpListener, UdpSocket};
 
     use super::*;
 
@@ -158,7 +131,12 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn it_is_told_who_listens() {
         let comm = fs::read_to_string("/proc/self/comm").unwrap();
-        let this = Listener { pid: Some(std::process::id()), program: Some(comm.trim_end().to_owned()) };
+        let this = Listener {
+            pid: Some(std::process::id()),
+            program: Some(comm.trim_end().to_owned()),
+            ..Listener::default()
+        };
+        let on = |port| on(&[port].into_iter().collect());
         for address in ["0.0.0.0:0", "127.0.0.1:0", "[::]:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(address) else {
                 println!("{address}: not run, this machine has no such address");
@@ -166,39 +144,11 @@ mod tests {
             };
             let port = listener.local_addr().unwrap().port();
             let second = listener.try_clone().unwrap();
-            assert_eq!(on([port]), [(port, this.clone())].into_iter().collect(), "{address}");
+            assert_eq!(on(port), [(port, this.clone())].into_iter().collect(), "{address}");
             drop((listener, second));
-            assert_eq!(on([port]), Listeners::default(), "{address}");
+            assert_eq!(on(port), Listeners::default(), "{address}");
         }
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert_eq!(on([datagrams.local_addr().unwrap().port()]), Listeners::default(), "UDP is not ours to judge");
-        assert_eq!(on([]), Listeners::default());
-    }
-
-    #[test]
-    fn listeners_are_seen_and_probes_are_not() {
-        for address in ["0.0.0.0:0", "127.0.0.1:0", "[::]:0", "[::1]:0", "127.0.0.2:0"] {
-            let Ok(listener) = TcpListener::bind(address) else {
-                println!("{address}: not run, this machine has no such address");
-                continue;
-            };
-            assert!(is_listening(listener.local_addr().unwrap().port()), "{address}");
-        }
-
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        let connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        drop(free);
-        assert!(!is_listening(port), "a connection that is left over does not listen");
-        drop(connection);
-
-        let probe = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        probe.set_reuse_address(true).unwrap();
-        probe.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()).unwrap();
-        assert!(!is_listening(port), "another probe does not listen");
-        drop(probe);
-
-        let datagrams = UdpSocket::bind(("127.0.0.1", port)).unwrap();
-        assert!(!is_listening(datagrams.local_addr().unwrap().port()), "UDP is not ours to judge");
+        assert_eq!(on(datagrams.local_addr().unwrap().port()), Listeners::default(), "UDP is not ours to judge");
     }
 }

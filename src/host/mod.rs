@@ -1,10 +1,15 @@
-//! What the tool sees on this machine: time and signals, listeners, directories and files.
+//! What the tool sees on this machine: time and signals, users of ports, directories and files.
 
 pub(crate) mod apps_dir;
+mod bind;
 pub(crate) mod clock;
+pub(crate) mod containers;
 pub(crate) mod declared;
 mod dotenv;
 pub(crate) mod env_file;
 pub(crate) mod ephemeral;
-pub(crate) mod listeners;
+mod listeners;
 pub(crate) mod port_config;
+pub(crate) mod port_use;
+pub(crate) mod program;
+mod unix_http;

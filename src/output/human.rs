@@ -92,6 +92,10 @@ pub(crate) fn cleanup(out: &mut dyn Write, look: Look, removed: &[Allocation], k
 /// Who listens on a row's ports, such as `5001: 1234 python3, 8001: unseen`.
 pub(super) fn listening(row: &Allocation, listeners: &Listeners) -> String {
     let each = listeners.of(row).map(|(port, listener)| match (listener.pid, &listener.program) {
+        _ if let Some(container) = &listener.container => match &listener.project {
+            Some(project) => format!("{port}: container {} ({})", Shown(container), Shown(project)),
+            None => format!("{port}: container {}", Shown(container)),
+        },
         (Some(pid), Some(program)) => format!("{port}: {pid} {}", Shown(program)),
         (Some(pid), None) => format!("{port}: {pid}"),
         (None, _) => format!("{port}: unseen"),

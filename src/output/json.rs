@@ -35,6 +35,8 @@ struct ListenerObject<'a> {
     port: u16,
     pid: Option<u32>,
     program: Option<&'a str>,
+    container: Option<&'a str>,
+    project: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -207,7 +209,13 @@ fn allocation(row: &Allocation) -> AllocationObject<'_> {
 }
 
 fn listener((port, listener): (u16, &Listener)) -> ListenerObject<'_> {
-    ListenerObject { port, pid: listener.pid, program: listener.program.as_deref() }
+    ListenerObject {
+        port,
+        pid: listener.pid,
+        program: listener.program.as_deref(),
+        container: listener.container.as_deref(),
+        project: listener.project.as_deref(),
+    }
 }
 
 fn finding(found: &Finding) -> FindingObject<'_> {

@@ -87,10 +87,14 @@ mod tests {
 
     /// A program with a hostile name, a process that may not be seen, and one whose program is not told.
     fn listeners() -> Listeners {
-        let listener = |pid, program: Option<&str>| Listener { pid, program: program.map(str::to_owned) };
+        let listener =
+            |pid, program: Option<&str>| Listener { pid, program: program.map(str::to_owned), ..Listener::default() };
+        let container =
+            Listener { container: Some("shop-web-1".into()), project: Some("shop".into()), ..Listener::default() };
         let found = [
             (5001, listener(Some(1234), Some("python3"))),
             (8001, listener(None, None)),
+            (8001, container),
             (8003, listener(Some(9), Some("a\u{1b}[31m\t, b"))),
             (8003, listener(Some(8), None)),
         ];

@@ -10,8 +10,8 @@ use super::error::StoreError;
 use crate::core::allocation::{Allocation, Outcome, PortPair};
 use crate::core::app::AppId;
 use crate::core::import::Entry;
-use crate::core::policy::Refusal;
 use crate::core::ports::PortSet;
+use crate::core::refusal::Refusal;
 use crate::core::schema::UniqueIndex;
 
 /// Chooses a pair for each of these apps, given the ports that rows have in either column.
@@ -77,6 +77,13 @@ pub(crate) trait Store {
     ///
     /// [`StoreError`] when the table cannot be read.
     fn snapshot(&mut self) -> Result<Vec<Allocation>, StoreError>;
+
+    /// Reads the row of each app, in the order of `apps`; `None` for an app that has none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the table cannot be read.
+    fn find(&mut self, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, StoreError>;
 
     /// Gives each app its row, in the order of `apps`: the one it has, or a new one with the pair
     /// that `choose` names. `hold` reserves each row for its app for this long from the moment of

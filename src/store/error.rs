@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::allocation::ForeignMetadata;
-use crate::core::policy::Refusal;
+use crate::core::refusal::Refusal;
 
 /// Why a store could not do what it was asked.
 #[derive(Debug)]

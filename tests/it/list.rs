@@ -141,7 +141,9 @@ fn a_probe_tells_who_listens() {
         let this = |listener: &&Value| listener["pid"] == std::process::id();
         let listeners: Vec<_> = rows[0]["listeners"].as_array().unwrap().iter().filter(this).collect();
         let program = &listeners[0]["program"];
-        assert_eq!(listeners, [&json!({"port": busy, "pid": std::process::id(), "program": program})], "{address}");
+        let expected =
+            json!({"port": busy, "pid": std::process::id(), "program": program, "container": null, "project": null});
+        assert_eq!(listeners, [&expected], "{address}");
         assert_eq!(rows[1]["listeners"], json!([]));
 
         let shown = format!("{busy}: {} {}", std::process::id(), program.as_str().unwrap());
@@ -166,7 +168,10 @@ fn a_listener_of_another_user_is_told_without_its_name() {
     world.database(SCHEMA, &[row("m", 1, busy.into(), free.into())]);
     let Some(json) = world.line_as_nobody("list --probe --json") else { return };
     let rows: Value = serde_json::from_str(json.ok()).unwrap();
-    assert_eq!(rows[0]["listeners"], json!([{"port": busy, "pid": null, "program": null}]));
+    assert_eq!(
+        rows[0]["listeners"],
+        json!([{"port": busy, "pid": null, "program": null, "container": null, "project": null}])
+    );
     let human = world.line_as_nobody("list --probe").unwrap();
     assert!(human.ok().contains(&format!("  {busy}: unseen\n")), "{human:?}");
 }

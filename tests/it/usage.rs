@@ -721,7 +721,8 @@ fn quiet_leaves_only_errors_on_stderr() {
     let world = World::new();
     world.write("plan.json", r#"[{"model": "m", "app_num": 2, "backend_port": 5001, "frontend_port": 8001}]"#);
     world.write("manage-ports.toml", "preconfigured = 'plan.json'\n[ports]\nprobe = false");
-    world.line("-q allocate --model m --app 1").is(0, "m/app1: backend 5001, frontend 8001\n", "");
+    let planned_for_another = "-q allocate --model m --app 1 --backend-port 5001 --frontend-port 8001";
+    world.line(planned_for_another).is(0, "m/app1: backend 5001, frontend 8001\n", "");
     let warned = "--quiet allocate --model m --app 2";
     world.line(warned).is(0, "m/app2: backend 5003, frontend 8003\n", "");
     world.apps(["m/app1"]);

@@ -142,7 +142,7 @@ mod tests {
             missing_indexes: &[UniqueIndex::ModelApp, UniqueIndex::BackendPort],
             ..snapshot(&rows)
         };
-        let listener = |pid| Listener { pid: Some(pid), program: Some("python3".into()) };
+        let listener = |pid| Listener { pid: Some(pid), program: Some("python3".into()), ..Listener::default() };
         let listeners: Listeners =
             [(5001, listener(1)), (5005, listener(2)), (8003, listener(3))].into_iter().collect();
         let snapshot = Snapshot { listeners: Some(&listeners), ..snapshot };

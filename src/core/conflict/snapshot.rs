@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::core::allocation::Allocation;
 use crate::core::apps_dir::AppsDirView;
 use crate::core::listener::Listeners;
+use crate::core::ports::PortSet;
 use crate::core::schema::UniqueIndex;
 
 /// All that is looked at, taken before anything is judged.
@@ -21,6 +22,8 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) listeners: Option<&'a Listeners>,
     /// The ports that this machine gives to outgoing connections, where that is known.
     pub(crate) ephemeral_ports: Option<RangeInclusive<u16>>,
+    /// Those ports that it gives to none after all.
+    pub(crate) reserved_ports: PortSet,
     /// Whether ports that browsers refuse are wanted.
     pub(crate) allow_browser_blocked: bool,
     /// The moment of the look.
@@ -39,6 +42,7 @@ pub(super) mod tests {
             apps_dir: None,
             listeners: None,
             ephemeral_ports: Some(32768..=60999),
+            reserved_ports: PortSet::new(),
             allow_browser_blocked: false,
             now: "2026-01-01T10:00:00Z".parse().unwrap(),
         }

@@ -86,7 +86,9 @@ pub(super) fn odd_ports(snapshot: &Snapshot<'_>, row: &Allocation, findings: &mu
         if !snapshot.allow_browser_blocked && is_browser_blocked(valid) {
             push(Kind::BrowserBlockedPort, "is one that browsers refuse to open".to_owned());
         }
-        if let Some(range) = snapshot.ephemeral_ports.as_ref().filter(|range| range.contains(&valid)) {
+        if let Some(range) = snapshot.ephemeral_ports.as_ref().filter(|range| range.contains(&valid))
+            && !snapshot.reserved_ports.contains(valid)
+        {
             let what = format!(
                 "is inside this machine's ephemeral range {}-{}: an outgoing connection may take it",
                 range.start(),

@@ -91,6 +91,13 @@ impl Store for Postgres {
         Ok(rows)
     }
 
+    fn find(&mut self, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, StoreError> {
+        match self.session.ask(async |client| existing(client, apps).await) {
+            Err(StoreError::Missing) => Ok(vec![None; apps.len()]),
+            found => found,
+        }
+    }
+
     fn allocate(
         &mut self,
         apps: &[AppId],
