@@ -27,6 +27,10 @@ pub(crate) enum Kind {
     AppsDir,
     /// The ports asked for are taken or refused.
     Conflict,
+    /// The command to run cannot be executed.
+    NotExecutable,
+    /// The command to run is not there.
+    NoCommand,
     /// The user asked to stop.
     Interrupted,
     /// A file could not be read or written, or the answer could not be written.
@@ -36,7 +40,7 @@ pub(crate) enum Kind {
 impl Kind {
     fn name(self) -> &'static str {
         match self {
-            Self::Usage => "usage",
+            Self::Usage | Self::NotExecutable | Self::NoCommand => "usage",
             Self::Config => "config",
             Self::Database => "database",
             Self::Locked => "locked",
@@ -56,6 +60,8 @@ impl Kind {
             Self::Exhausted => 4,
             Self::AppsDir => 5,
             Self::Conflict => 6,
+            Self::NotExecutable => 126,
+            Self::NoCommand => 127,
             Self::Interrupted => 130,
         }
     }

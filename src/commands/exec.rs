@@ -1,21 +1,19 @@
 //! `exec`: becomes a command that finds its app's ports in the environment.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::anyhow;
 
-use super::Answer;
 use super::give::{Request, give};
 use super::named::AppsArgs;
+use super::port_users::warn_of_listeners;
+use super::{Answer, unless_interrupted};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::host::clock;
+use crate::host::{clock, program};
 use crate::output::human::env_variables;
 use crate::output::look::Format;
 
@@ -53,27 +51,27 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Answer> {
         return Err(Error::usage("no COMMAND given: it stands after --").hint(HINT));
     };
     // A misspelt command must not cost a pair of ports.
-    if !is_found(program) {
-        let message = format!("command '{}' was not found, or is no program", program.to_string_lossy());
-        return Err(Error::usage(message).hint("check its name, or the PATH"));
-    }
+    program::find(program, &config.search_path())
+        .map_err(|err| cannot_run(program, err).hint("check its name, its rights and the PATH"))?;
     clock::keep_ignored();
     let outcomes = give(&Request { apps: vec![app], pair: None, hold: None, probe: config.probe }, config)?;
+    let rows: Vec<_> = outcomes.iter().map(|outcome| &outcome.allocation).collect();
+    warn_of_listeners(&rows, config);
     let mut command = Command::new(program);
-    command.args(arguments).envs(outcomes.iter().flat_map(|outcome| env_variables(&outcome.allocation)));
+    command.args(arguments).envs(rows.iter().flat_map(|row| env_variables(row)));
+    clock::end_on_interrupt().map_err(|err| Error::msg(Kind::Io, format!("cannot watch for Ctrl-C: {err}")))?;
+    unless_interrupted()?;
     // It returns only if it failed.
-    let err = anyhow!(command.exec()).context(format!("could not run '{}'", program.to_string_lossy()));
-    Err(Error::new(Kind::Usage, err).hint("its app has been given ports"))
+    Err(cannot_run(program, command.exec()).hint(
+        "its app has been given ports; if it is a script, see whether the program that its first line names is there",
+    ))
 }
 
-/// Whether there is such a command: a path, or a name on the `PATH`.
-fn is_found(program: &OsStr) -> bool {
-    let is_program =
-        |path: &Path| path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
-    if program.as_bytes().contains(&b'/') {
-        return is_program(Path::new(program));
+/// Why a command did not run, by the exit codes of `env(1)`.
+fn cannot_run(program: &OsStr, err: io::Error) -> Error {
+    let name = program.to_string_lossy();
+    if err.kind() == io::ErrorKind::NotFound {
+        return Error::msg(Kind::NoCommand, format!("command '{name}' was not found"));
     }
-    // Without a PATH the system looks here: see execvp(3).
-    let path = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    env::split_paths(&path).any(|folder| is_program(&folder.join(program)))
+    Error::new(Kind::NotExecutable, anyhow!(err).context(format!("command '{name}' cannot be executed")))
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::named::{AppsArgs, Named};
+use super::port_users::warn_of_listeners;
 use super::{Answer, on_database, open_store, unless_misnamed};
 use crate::config::Config;
 use crate::error::Result;
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     });
     let released = unless_misnamed(rules, released, |released| !released.is_empty())?;
     let not_found: Vec<_> = apps.into_iter().filter(|app| !released.iter().any(|row| row.app == *app)).collect();
+    warn_of_listeners(&released.iter().collect::<Vec<_>>(), config);
     match format {
         Format::Json => json::released(out, &released, &not_found),
         _ => human::released(out, config.look, &released, &not_found),

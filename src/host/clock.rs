@@ -48,6 +48,15 @@ impl HostClock {
     }
 }
 
+/// From here on Ctrl-C ends the process at once, with 130: for who is about to become another program,
+/// which would not know of a signal that came before.
+pub(crate) fn end_on_interrupt() -> io::Result<()> {
+    if !is_ignored(SIGINT) {
+        flag::register_conditional_shutdown(SIGINT, 130, Arc::new(AtomicBool::new(true)))?;
+    }
+    Ok(())
+}
+
 /// Leaves Ctrl-C ignored, also by the commands that this process becomes, where whoever started it had
 /// it ignored, as a shell does for what runs in the background.
 pub(crate) fn keep_ignored() {

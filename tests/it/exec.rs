@@ -84,16 +84,17 @@ fn the_answer_is_durable_and_the_database_free_when_the_command_runs() {
 fn what_cannot_run_gets_no_ports() {
     let world = world();
     let exec = |command: &[&str]| world.run([&["exec", "--model", "m", "--app", "1"], command].concat());
-    exec(&["--", "no-such-program"]).fails(2, &["'no-such-program' was not found"]);
-    exec(&["--", "./no-such-program"]).fails(2, &["was not found"]);
-    exec(&["--", "/"]).fails(2, &["is no program"]);
+    exec(&["--", "no-such-program"]).fails(127, &["'no-such-program' was not found"]);
+    exec(&["--", "./no-such-program"]).fails(127, &["was not found"]);
+    exec(&["--", "/"]).fails(126, &["'/' cannot be executed"]);
+    exec(&["--", "./manage-ports.toml"]).fails(126, &["'./manage-ports.toml' cannot be executed", "ermission denied"]);
     exec(&["--"]).fails(2, &["COMMAND"]);
     exec(&["/bin/true"]).fails(2, &["/bin/true"]);
     world.line("exec --model m --app 1-2 -- /bin/true").fails(2, &["'1-2' names several apps"]);
     world.line("exec --model m --app 0 -- /bin/true").fails(2, &["'0' is not an app number"]);
     world.line("exec --model .. --app 1 -- /bin/true").fails(2, &["is not a model"]);
     assert!(!world.path("data").exists());
-    let message = world.line("exec --json --model m --app 1 -- no-such-program").fails_as_json(2, "usage");
+    let message = world.line("exec --json --model m --app 1 -- no-such-program").fails_as_json(127, "usage");
     assert!(message.contains("no-such-program"), "{message}");
 }
 
