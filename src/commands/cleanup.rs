@@ -101,7 +101,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         // Only rows that are still as they were seen, and for which neither a directory nor a listener
         // has come meanwhile; one that is gone is nobody's any more.
         let mut kept_late = Vec::new();
-        let removed = store.remove(&mut |current| {
+        let removed = store.remove(&mut |current, _| {
             let current: HashMap<_, _> = current.into_iter().map(|row| (row.id, row)).collect();
             let (same, mut changed): (Vec<_>, Vec<_>) = orphans
                 .iter()
@@ -121,9 +121,9 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
                 .chain(busy.into_iter().map(|seen| (seen, KeptReason::Listening)))
                 .map(|(seen, reason)| keep(seen, reason, &Presence::Absent, &listeners))
                 .collect();
-            quiet.into_iter().cloned().collect()
+            Some(quiet.into_iter().cloned().collect())
         });
-        orphans = removed.map_err(|err| on_database(err, config))?;
+        orphans = removed.map_err(|err| on_database(err, config))?.unwrap_or_default();
         kept.extend(kept_late);
     }
     match format {

@@ -6,6 +6,7 @@ use super::named::{AppsArgs, Named};
 use super::port_users::warn_of_listeners;
 use super::{Answer, on_database, open_store, unless_misnamed};
 use crate::config::Config;
+use crate::core::allocation::Allocation;
 use crate::error::Result;
 use crate::output::look::Format;
 use crate::output::{human, json};
@@ -35,11 +36,11 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let format = config.format(&[Format::Human, Format::Json])?;
     let Named { apps, rules } = args.apps.apps_of_rows(HINT)?;
     let released = open_store(config).and_then(|mut store| {
-        store
-            .remove(&mut |rows| rows.into_iter().filter(|row| apps.contains(&row.app)).collect())
-            .map_err(|err| on_database(err, config))
+        let mut named =
+            |rows: Vec<Allocation>, _| Some(rows.into_iter().filter(|row| apps.contains(&row.app)).collect());
+        Ok(store.remove(&mut named).map_err(|err| on_database(err, config))?.unwrap_or_default())
     });
-    let released = unless_misnamed(rules, released, |released| !released.is_empty())?;
+    let released = unless_misnamed(rules, released, |released: &Vec<_>| !released.is_empty())?;
     let not_found: Vec<_> = apps.into_iter().filter(|app| !released.iter().any(|row| row.app == *app)).collect();
     warn_of_listeners(&released.iter().collect::<Vec<_>>(), config);
     match format {

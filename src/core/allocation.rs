@@ -58,6 +58,8 @@ pub(crate) struct Allocation {
     pub(crate) metadata: Option<String>,
     /// When the row was made; `None` where the row has no time or none that can be read.
     pub(crate) created_at: Option<Timestamp>,
+    /// Whether the row has a time of its making that cannot be read; then `created_at` is `None`, too.
+    pub(crate) created_at_is_unreadable: bool,
     /// When the row was last changed, likewise.
     pub(crate) updated_at: Option<Timestamp>,
 }
@@ -73,6 +75,7 @@ impl Allocation {
             is_available: true,
             metadata: until.map(|until| held(Map::new(), until)),
             created_at: Some(now),
+            created_at_is_unreadable: false,
             updated_at: Some(now),
         }
     }
@@ -228,6 +231,7 @@ pub(super) mod tests {
             is_available: true,
             metadata: None,
             created_at: None,
+            created_at_is_unreadable: false,
             updated_at: None,
         }
     }

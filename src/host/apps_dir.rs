@@ -64,7 +64,27 @@ impl<'a> AppsDir<'a> {
         rows: impl IntoIterator<Item = &'r Allocation>,
         step: impl Fn() -> Result<(), E>,
     ) -> Result<Vec<Presence>, E> {
-        self.presence_beside(&mut HashMap::new(), rows, step)
+        let mut models = HashMap::new();
+        rows.into_iter().map(|row| self.see(&mut models, &row.app, &step, ModelFolder::presence)).collect()
+    }
+
+    /// What stands at the places of each row's app, and the first of the app's folders.
+    ///
+    /// # Errors
+    ///
+    /// What `step` failed with, which is called for each entry of a folder.
+    #[allow(dead_code, reason = "`list --long` and `show` are to use it")]
+    pub(crate) fn places_of<'r, E>(
+        &self,
+        rows: impl IntoIterator<Item = &'r Allocation>,
+        step: impl Fn() -> Result<(), E>,
+    ) -> Result<Vec<(Presence, Option<PathBuf>)>, E> {
+        let mut models = HashMap::new();
+        let place = |folder: &ModelFolder, path: &Path, app_num| {
+            let first = folder.folders(app_num).next().map(|place| path.join(&place.path));
+            (folder.presence(path, app_num), first)
+        };
+        rows.into_iter().map(|row| self.see(&mut models, &row.app, &step, place)).collect()
     }
 
     /// Whether an app stands anywhere; where something cannot be read, whether one can be seen.
@@ -132,31 +152,30 @@ impl<'a> AppsDir<'a> {
         found.retain(|((folder, _), ..)| folder.app_num > 0);
         found.sort();
         unreadable.sort();
-        let presence = self.presence_beside(&mut models, rows, step)?;
+        let presence = rows.iter().map(|row| self.see(&mut models, &row.app, &step, ModelFolder::presence));
+        let presence = presence.collect::<Result<_, E>>()?;
         let (found, paths) =
             found.into_iter().map(|((folder, _), path, full)| (FoundFolder { folder, path }, full)).unzip();
         let unreadable = unreadable.into_iter().map(|(path, why)| (path.display().to_string(), why)).collect();
         Ok((AppsDirView { presence, found, declared: Vec::new(), unreadable }, paths))
     }
 
-    /// What stands at the places of each row's app, given the models' folders that were read; others are
-    /// read, each once.
-    fn presence_beside<'r, E>(
+    /// What `look` sees of an app in its model's folder, which is at the path given to it. Folders of models
+    /// are read once.
+    fn see<T, E>(
         &self,
-        models: &mut HashMap<String, ModelFolder>,
-        rows: impl IntoIterator<Item = &'r Allocation>,
+        read: &mut HashMap<String, ModelFolder>,
+        app: &AppId,
         step: impl Fn() -> Result<(), E>,
-    ) -> Result<Vec<Presence>, E> {
-        let presence = |row: &Allocation| {
-            let AppFolder { model, app_num } = AppFolder::of(&row.app);
-            let path = self.model_path(&model);
-            let folder = match models.entry(model) {
-                Entry::Occupied(read) => read.into_mut(),
-                Entry::Vacant(unread) => unread.insert(ModelFolder::read(&path, &step)?),
-            };
-            Ok(folder.presence(&path, app_num))
+        look: impl Fn(&ModelFolder, &Path, i64) -> T,
+    ) -> Result<T, E> {
+        let AppFolder { model, app_num } = AppFolder::of(app);
+        let path = self.model_path(&model);
+        let folder = match read.entry(model) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(unread) => unread.insert(ModelFolder::read(&path, step)?),
         };
-        rows.into_iter().map(presence).collect()
+        Ok(look(folder, &path, app_num))
     }
 
     /// Where the folder of a model is or would be.

@@ -74,6 +74,7 @@ mod tests {
             frontend_port: 8001 + 2 * id,
             is_available: true,
             metadata: None,
+            created_at_is_unreadable: false,
             created_at: Some("2026-01-02T03:04:05.678901Z".parse().unwrap()),
             updated_at: Some("2026-01-02T03:04:05.678902Z".parse().unwrap()),
         };

@@ -4,6 +4,8 @@
 //! write transaction, after the table was read and before it is written, so that no other writer
 //! can change the table in between.
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 
 use super::error::StoreError;
@@ -24,10 +26,12 @@ pub(crate) type Choose<'a> = dyn FnMut(&[&AppId], &PortSet) -> Result<Vec<PortPa
 /// A store calls it again when it repeats the transaction.
 pub(crate) type Plan<'a> = dyn FnMut(&[Allocation]) -> Vec<Entry> + 'a;
 
-/// Picks the rows to remove from all rows, as they are inside the write transaction.
+/// Picks the rows to remove from all rows, as they are inside the write transaction, given how long the
+/// call waited for the lock. `None` gives the lock back without a change: what the choice rests on may be
+/// out of date after a wait, and is looked at anew without the lock.
 ///
 /// A store calls it again when it repeats the transaction.
-pub(crate) type Select<'a> = dyn FnMut(Vec<Allocation>) -> Vec<Allocation> + 'a;
+pub(crate) type Select<'a> = dyn FnMut(Vec<Allocation>, Duration) -> Option<Vec<Allocation>> + 'a;
 
 /// What to do with a database that does not exist yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,12 +113,13 @@ pub(crate) trait Store {
     /// [`StoreError`] when the table cannot be written; the table is then as it was.
     fn add(&mut self, plan: &mut Plan<'_>) -> Result<Vec<Allocation>, StoreError>;
 
-    /// Removes the rows that `select` picks and returns them. All are removed or none, durably.
+    /// Removes the rows that `select` picks and returns them. All are removed or none, durably; `None` where
+    /// `select` picked none and gave the lock back.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the table cannot be written; the table is then as it was.
-    fn remove(&mut self, select: &mut Select<'_>) -> Result<Vec<Allocation>, StoreError>;
+    fn remove(&mut self, select: &mut Select<'_>) -> Result<Option<Vec<Allocation>>, StoreError>;
 
     /// Tells how the database keeps what is written, and how writers wait for each other.
     ///

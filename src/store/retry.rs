@@ -138,6 +138,11 @@ impl Retry {
         }
     }
 
+    /// How long was waited so far.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited.get()
+    }
+
     /// How long may still be waited.
     pub(crate) fn left(&self) -> Duration {
         self.timeout.saturating_sub(self.waited.get())

@@ -46,15 +46,15 @@ pub(super) use self::scratch::ScratchSchema;
 pub(crate) use self::url::PgTarget;
 
 use std::collections::HashMap;
-use std::time::Duration;
 
+use futures_util::future::try_join;
 use jiff::SignedDuration;
 use tokio_postgres::{Client, Error};
 
 use self::link::Link;
 use self::rows::{all_rows, existing, taken_ports};
-use self::session::{IDLE_MAX, Session};
-use self::transaction::{Writes, has_table};
+use self::session::Session;
+use self::transaction::{Writes, has_table, lock_wait};
 use super::api::{Choose, IfMissing, Mode, Plan, Select, Store, Waiting};
 use super::error::StoreError;
 use super::retry::Retry;
@@ -121,7 +121,7 @@ impl Store for Postgres {
             let found = if has_row { existing(client, apps).await? } else { vec![None; apps.len()] };
             Ok((found, taken))
         };
-        let (mut outcomes, ids) = self.session.write(makes_table, IDLE_MAX, read, |(found, taken), now| {
+        let (mut outcomes, ids) = self.session.write(makes_table, read, |(found, taken), now| {
             let steps = steps(apps, found, now, hold, &taken, choose)?;
             let mut writes = Writes::default();
             for step in &steps {
@@ -145,7 +145,7 @@ impl Store for Postgres {
         if !has_table && plan(&[]).is_empty() {
             return Ok(Vec::new());
         }
-        let (mut added, ids) = self.session.write(!has_table, IDLE_MAX, all_rows, |rows, now| {
+        let (mut added, ids) = self.session.write(!has_table, all_rows, |rows, now| {
             let new = plan(&rows).into_iter();
             let new: Vec<_> = new.map(|Entry { app, pair, until }| Allocation::new(app, pair, until, now)).collect();
             Ok((new.clone(), Writes { insert: new, ..Writes::default() }))
@@ -155,16 +155,16 @@ impl Store for Postgres {
         Ok(added)
     }
 
-    fn remove(&mut self, select: &mut Select<'_>) -> Result<Vec<Allocation>, StoreError> {
-        // Who selects may look at thousands of directories first.
-        let removed = self.session.write(false, Duration::MAX, all_rows, |rows, _| {
-            let selected = select(rows);
-            let delete = selected.iter().map(|row| row.id).collect();
+    fn remove(&mut self, select: &mut Select<'_>) -> Result<Option<Vec<Allocation>>, StoreError> {
+        let read = async |client: &Client| try_join(lock_wait(client), all_rows(client)).await;
+        let removed = self.session.write(false, read, |(waited, rows), _| {
+            let selected = select(rows, waited);
+            let delete = selected.iter().flatten().map(|row| row.id).collect();
             Ok((selected, Writes { delete, ..Writes::default() }))
         });
         match (removed, self.missing) {
             (Ok((removed, _)), _) => Ok(removed),
-            (Err(StoreError::Missing), IfMissing::ReadAsEmpty) => Ok(Vec::new()),
+            (Err(StoreError::Missing), IfMissing::ReadAsEmpty) => Ok(Some(Vec::new())),
             (Err(other), _) => Err(other),
         }
     }

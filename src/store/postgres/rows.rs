@@ -150,7 +150,8 @@ pub(super) async fn delete(client: &Client, ids: &[i64]) -> Result<usize, Error>
 }
 
 fn allocation(row: &Row) -> Result<Allocation, Error> {
-    let time = |column| row.try_get::<_, Moment>(column).map(|Moment(time)| time);
+    let created_at: Option<Moment> = row.try_get(7)?;
+    let Moment(updated_at) = row.try_get(8)?;
     Ok(Allocation {
         id: row.try_get::<_, Integer>(0)?.0,
         app: AppId::new(row.try_get::<_, Text>(1)?.0, row.try_get::<_, Integer>(2)?.0),
@@ -158,7 +159,8 @@ fn allocation(row: &Row) -> Result<Allocation, Error> {
         frontend_port: row.try_get::<_, Integer>(4)?.0,
         is_available: row.try_get::<_, Option<bool>>(5)?.unwrap_or_default(),
         metadata: row.try_get::<_, Option<Text>>(6)?.map(|Text(text)| text),
-        created_at: time(7)?,
-        updated_at: time(8)?,
+        created_at_is_unreadable: matches!(created_at, Some(Moment(None))),
+        created_at: created_at.and_then(|Moment(time)| time),
+        updated_at,
     })
 }

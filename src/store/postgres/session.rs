@@ -14,9 +14,9 @@ use crate::core::app::AppId;
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
-/// How long a process may hold its lock and say nothing, as it does when it is stopped or cut off,
-/// where it has nothing to do that takes long.
-pub(super) const IDLE_MAX: Duration = Duration::from_secs(5);
+/// How long a process may hold its lock and say nothing, as it does when it is stopped or cut off: under
+/// the lock it only compares rows.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// What is waited for where a commit takes others' rows along.
 const DISKS: &str = "the disk of the server and of its standby";
@@ -44,20 +44,20 @@ impl Session {
     }
 
     /// Locks the table, reads, decides and writes, and returns what was decided with the ids of new
-    /// rows, in no order. With `makes_table`, the table is made first where there is none; `idle` is how
-    /// long the decision may take.
+    /// rows, in no order. With `makes_table`, the table is made first where there is none. The decision
+    /// may not take longer than [`IDLE_MAX`].
     pub(super) fn write<R, T>(
         &mut self,
         makes_table: bool,
-        idle: Duration,
         read: impl AsyncFn(&Client) -> Result<R, Error>,
         mut decide: impl FnMut(R, Timestamp) -> Result<(T, Writes), StoreError>,
     ) -> Result<(T, HashMap<AppId, i64>), StoreError> {
         let Self { link, retry } = self;
         let (value, ids, made_table) = retry.run(|| {
             let left = retry.left();
-            let begun = link
-                .ask(retry, WAITING_FOR_WRITERS, async |client| begin(client, left, idle, makes_table, &read).await);
+            let begun = link.ask(retry, WAITING_FOR_WRITERS, async |client| {
+                begin(client, left, IDLE_MAX, makes_table, &read).await
+            });
             let decided = begun.map_err(StoreError::from).and_then(|begun| {
                 let (value, writes) = decide(begun.read, retry.timestamp())?;
                 Ok((begun.made_table, begun.commit, value, writes))

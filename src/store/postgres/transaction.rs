@@ -130,6 +130,13 @@ impl Writes {
     }
 }
 
+/// How long the transaction has waited for its lock: the time since its begin, asked in its first query.
+pub(super) async fn lock_wait(client: &Client) -> Result<Duration, Error> {
+    let sql = "SELECT extract(epoch FROM clock_timestamp() - now())::float8";
+    let seconds: f64 = client.query_typed_one(sql, &[]).await?.try_get(0)?;
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
 /// Whether the search path leads to the table.
 pub(super) async fn has_table(client: &Client) -> Result<bool, Error> {
     let sql = "SELECT to_regclass('port_configurations') IS NOT NULL";

@@ -267,14 +267,16 @@ impl Store for Sqlite {
         Ok(added)
     }
 
-    fn remove(&mut self, select: &mut Select<'_>) -> Result<Vec<Allocation>, StoreError> {
+    fn remove(&mut self, select: &mut Select<'_>) -> Result<Option<Vec<Allocation>>, StoreError> {
         if self.connection.is_none() {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
+        let before = self.retry.waited();
         let turn = self.enter()?;
         self.write(turn, |transaction| {
-            let selected = select(all_rows(transaction)?);
-            selected.iter().try_for_each(|row| delete(transaction, row))?;
+            let waited = self.retry.waited().saturating_sub(before);
+            let selected = select(all_rows(transaction)?, waited);
+            selected.iter().flatten().try_for_each(|row| delete(transaction, row))?;
             Ok(selected)
         })
     }

@@ -123,6 +123,8 @@ pub(super) fn delete(connection: &Connection, row: &Allocation) -> Result<(), St
 
 /// Reads a row that may hold anything: SQLite does not enforce the types of its columns.
 fn allocation(row: &Row<'_>) -> rusqlite::Result<Allocation> {
+    let created_at = text(row.get_ref(7)?);
+    let made = created_at.as_deref().and_then(parse_time);
     Ok(Allocation {
         id: row.get(0)?,
         app: AppId::new(text(row.get_ref(1)?).unwrap_or_default(), integer(row.get_ref(2)?)),
@@ -130,7 +132,8 @@ fn allocation(row: &Row<'_>) -> rusqlite::Result<Allocation> {
         frontend_port: integer(row.get_ref(4)?),
         is_available: integer(row.get_ref(5)?) != 0,
         metadata: text(row.get_ref(6)?),
-        created_at: text(row.get_ref(7)?).as_deref().and_then(parse_time),
+        created_at_is_unreadable: created_at.is_some() && made.is_none(),
+        created_at: made,
         updated_at: text(row.get_ref(8)?).as_deref().and_then(parse_time),
     })
 }
