@@ -210,7 +210,11 @@ fn an_orphan_whose_port_is_listened_on_is_kept() {
         let kept = |model: &str| json!({"model": model, "app_num": 1, "reason": "listening"});
         assert_eq!(report["kept"], json!([kept("back"), kept("front")]), "{address}");
         let cleanup = world.line("cleanup");
-        assert_eq!(cleanup.stdout, dry.stdout);
+        // A process that another test is about to start has this one's sockets for a moment.
+        let without_users = |stdout: &str| {
+            stdout.lines().map(|line| line.split(" is listened on by ").next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(without_users(&cleanup.stdout), without_users(&dry.stdout));
         assert!(
             cleanup.stdout.starts_with(&format!("  off/app1: backend {}, frontend 70000\n", free[2])),
             "{cleanup:?}"
@@ -219,7 +223,7 @@ fn an_orphan_whose_port_is_listened_on_is_kept() {
         for model in ["back", "front"] {
             let line = cleanup.stdout.lines().find(|line| line.contains(&format!("kept {model}/"))).unwrap();
             assert!(line.starts_with(&format!("  kept {model}/app1: port {busy} is listened on by ")), "{cleanup:?}");
-            assert!(line.ends_with(&format!(" (pid {pid})")), "{cleanup:?}");
+            assert!(line.contains(&format!(" (pid {pid})")), "{cleanup:?}");
         }
         assert_eq!(world.rows(), rows[..2]);
         let dry = world.line("cleanup --include-listening --dry-run");
