@@ -224,12 +224,12 @@ fn exhausted(mut tally: Tally, known: Option<&Knowledge>) -> Error {
             ("", "remove what is no longer needed with `manage-ports cleanup`, or widen [ports] in manage-ports.toml")
         }
         Shortage::Refused => (
-            "the system refuses nearly every port although nothing listens on it, ",
+            "the system refuses nearly every port although nothing listens on it; ",
             "WSL does so in its mirrored network mode; `allocate --no-probe`, or `probe = false` under [ports] in \
              manage-ports.toml, gives ports without asking the system",
         ),
         Shortage::NotPermitted => (
-            "this user may listen on hardly any of the ports, ",
+            "this user may listen on hardly any of the ports; ",
             "set higher ones under [ports] in manage-ports.toml; `allocate --no-probe` gives these without asking \
              the system",
         ),

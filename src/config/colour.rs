@@ -1,4 +1,4 @@
-//! Decides whether to use colours.
+//! Decides whether to use colours, and whether a line on a terminal may be written over.
 
 use std::env;
 
@@ -17,8 +17,18 @@ pub(crate) fn wants_colour(flag: Option<ColorWhen>, is_terminal: bool) -> bool {
             } else if env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") {
                 true
             } else {
-                is_terminal && env::var_os("TERM").is_none_or(|term| term != "dumb")
+                is_terminal && !is_dumb()
             }
         }
     }
+}
+
+/// Tells whether a stream, which is a terminal or not, can show a line that changes.
+pub(crate) fn can_rewrite(is_terminal: bool) -> bool {
+    is_terminal && !is_dumb()
+}
+
+/// Tells whether the terminal understands no escape sequences.
+fn is_dumb() -> bool {
+    env::var_os("TERM").is_some_and(|term| term == "dumb")
 }

@@ -5,16 +5,19 @@ use std::io::{self, Write};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::{Map, Value, json};
 
+use super::progress;
 use crate::core::text::{Shown, escape_json};
 
 /// Writes each message of this program on a line of its own.
 struct Logger {
     is_json: bool,
     has_colour: bool,
+    has_progress: bool,
 }
 
-/// Starts logging to stderr: notices and warnings, with `-v` waits, with `-q` nothing.
-pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bool) {
+/// Starts logging to stderr: notices and warnings, with `-v` waits, with `-q` nothing. A line that
+/// counts progress belongs to the notices where `can_rewrite` says that stderr shows one.
+pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bool, can_rewrite: bool) {
     let level = match (is_quiet, verbosity) {
         (true, _) => LevelFilter::Error,
         (_, 0) => LevelFilter::Info,
@@ -22,7 +25,7 @@ pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bo
         _ => LevelFilter::Trace,
     };
     // It fails only where a logger was started before.
-    if log::set_boxed_logger(Box::new(Logger { is_json, has_colour })).is_ok() {
+    if log::set_boxed_logger(Box::new(Logger { is_json, has_colour, has_progress: can_rewrite && !is_json })).is_ok() {
         log::set_max_level(level);
     }
 }
@@ -30,7 +33,9 @@ pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bo
 impl Log for Logger {
     /// Libraries log other things, which are not for the user.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME")) && metadata.level() <= log::max_level()
+        metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"))
+            && metadata.level() <= log::max_level()
+            && (self.has_progress || metadata.target() != progress::TARGET)
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -70,7 +75,8 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line_for_people_and_for_programs() {
-        let line = |is_json, has_colour, level| Logger { is_json, has_colour }.line(level, "a\n\u{1b}b");
+        let line =
+            |is_json, has_colour, level| Logger { is_json, has_colour, has_progress: false }.line(level, "a\n\u{1b}b");
         assert_eq!(line(false, true, Level::Info), r"a\n\u{1b}b");
         assert_eq!(line(false, false, Level::Warn), r"warning: a\n\u{1b}b");
         assert_eq!(line(false, true, Level::Warn), "\u{1b}[1;33mwarning:\u{1b}[0m a\\n\\u{1b}b");

@@ -1,12 +1,15 @@
 //! How far a long look is: one line on a terminal, gone afterwards.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// What is over sooner needs no progress.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// By this name the log tells whether progress is shown.
+pub(super) const TARGET: &str = module_path!();
 
 /// How often the line is written anew.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -22,9 +25,9 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Counts steps of this kind, for a terminal only and not with `-q`.
+    /// Counts steps of this kind, where the log says that they are shown.
     pub(crate) fn new(what: &'static str) -> Self {
-        let is_wanted = log::log_enabled!(log::Level::Info) && io::stderr().is_terminal();
+        let is_wanted = log::log_enabled!(target: TARGET, log::Level::Info);
         Self { what, is_wanted, start: Instant::now(), done: AtomicUsize::new(0), shown: Mutex::new(None) }
     }
 

@@ -269,3 +269,57 @@ fn a_row_that_a_trigger_swallows_is_an_error() {
     world.line("release a 1").fails(3, &["did not let go of a row", "trigger"]);
     assert_eq!(world.rows(), [row("a", 1, 6001, 9001)]);
 }
+
+#[test]
+fn a_slot_that_is_planned_for_another_app_is_passed_over() {
+    let world = World::new();
+    world.write("manage-ports.toml", "preconfigured = \"planned.json\"\n[ports]\nprobe = false\n");
+    world.write(
+        "planned.json",
+        json!([
+            {"model": "other", "app_num": 1, "backend_port": 5001, "frontend_port": 7001},
+            {"model": "m", "app_num": 3, "backend_port": 8003, "frontend_port": 7003},
+            {"model": "m", "app_num": 2, "backend_port": 5005, "frontend_port": 7005},
+        ])
+        .to_string(),
+    );
+    world.database(SCHEMA, &[row("a", 1, 7003, 7005)]);
+    // The last two cannot have their pairs, and what is planned for them is theirs alone.
+    assert_eq!(world.line("allocate m 1 --format plain -q").ok(), "5007 8007\n");
+    assert_eq!(world.line("allocate m 2-3 --format plain -q").ok(), "5005 8005\n5003 8003\n");
+    assert_eq!(world.line("allocate other 1 --format plain").ok(), "5001 7001\n");
+    assert_eq!(world.line("allocate m 4 --format plain").ok(), "5009 8009\n");
+
+    // A plan does not keep from others what is asked for by number.
+    world.line("release other 1").ok();
+    let asked = world.line("allocate m 5 --backend-port 5001 --frontend-port 7001 --format plain");
+    assert_eq!(asked.ok(), "5001 7001\n");
+
+    world.write("manage-ports.toml", "preconfigured = \"all.json\"\n[ports]\nprobe = false\nmax = 8001\n");
+    world.write("all.json", r#"[{"model": "x", "app_num": 1, "backend_port": 9001, "frontend_port": 8001}]"#);
+    world.line("release m 5").ok();
+    world.line("allocate m 6").fails(4, &["no free pair is left", "1 planned for other apps"]);
+}
+
+#[test]
+fn for_an_app_that_has_its_pair_nothing_else_is_read() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001), row("m", 2, 5003, 8003)]);
+    // No slot is left, and the plan is broken.
+    world.write("manage-ports.toml", "preconfigured = \"planned.json\"\n[ports]\nmax = 8003\n");
+    world.write("planned.json", "[{");
+    let pairs = "m/app1: backend 5001, frontend 8001 (existing)\nm/app2: backend 5003, frontend 8003 (existing)\n";
+    assert_eq!(world.line("allocate m 1-2").ok(), pairs);
+    assert_eq!(world.line("allocate m 1 --backend-port 5001 --frontend-port 8001 --format plain").ok(), "5001 8001\n");
+    assert_eq!(world.line("reserve m 1 --for 1h --format plain").ok(), "5001 8001\n");
+    assert_eq!(world.line("exec m 2 -q -- printenv BACKEND_PORT").ok(), "5003\n");
+    for line in ["allocate m 3", "allocate m 1-3", "reserve m 3 --for 1h", "exec m 3 -- true"] {
+        world.line(line).fails(2, &["preconfigured", "planned.json"]);
+    }
+    // Ports asked for by number need no plan.
+    assert_eq!(
+        world.line("allocate m 3 --backend-port 7001 --frontend-port 7003 --no-probe --format plain").ok(),
+        "7001 7003\n"
+    );
+    assert_eq!(world.rows().len(), 3);
+}

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use super::fixture::{Ran, World, row, send};
+use super::fixture::{Ran, World, hearing_interrupts, row, send};
 
 fn world() -> World {
     let world = World::new();
@@ -16,16 +16,6 @@ fn script(world: &World, script: &str) -> Command {
     let mut command = world.command();
     command.args(["-q", "exec", "--model", "m", "--app", "1", "--", "/bin/sh", "-c", script]);
     command
-}
-
-/// The same command with an ear for Ctrl-C, which tests that run in a shell's background lack.
-fn hearing_interrupts(command: &Command) -> Command {
-    let mut hearing = Command::new("/usr/bin/env");
-    hearing.arg("--default-signal=INT").arg(command.get_program()).args(command.get_args()).env_clear();
-    if let Some(folder) = command.get_current_dir() {
-        hearing.current_dir(folder);
-    }
-    hearing
 }
 
 #[test]

@@ -234,6 +234,16 @@ fn program() -> Command {
     command
 }
 
+/// The same command with an ear for Ctrl-C, which tests that run in a shell's background lack.
+pub fn hearing_interrupts(command: &Command) -> Command {
+    let mut hearing = Command::new("/usr/bin/env");
+    hearing.arg("--default-signal=INT").arg(command.get_program()).args(command.get_args()).env_clear();
+    if let Some(folder) = command.get_current_dir() {
+        hearing.current_dir(folder);
+    }
+    hearing
+}
+
 /// Presses Ctrl-C.
 pub fn interrupt(child: &Child) {
     send("INT", child);

@@ -13,6 +13,7 @@ mod import;
 mod list;
 mod named;
 mod platform;
+mod port_users;
 mod postgres;
 mod power_cut;
 mod release;

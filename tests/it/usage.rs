@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
 
-use crate::fixture::{Ran, Row, SCHEMA, World, commands, row};
+use crate::fixture::{Ran, Row, SCHEMA, World, commands, not_run, row};
 
 /// What is no list of apps.
 const BAD_APPS: [&str; 17] = [
@@ -326,6 +326,8 @@ fn a_config_file_that_is_wrong_is_named_with_the_key() {
         ("apps_dir = ['a']", "apps_dir"),
         ("ports = 5", "ports"),
         ("[ports]\nprobe = 'yes'", "probe"),
+        ("[ports]\ncontainers = 1", "containers"),
+        ("preconfigured = '-'", "preconfigured = \"-\": expected a file"),
         ("[ports]\nstep = 'two'", "step"),
         ("[ports]\nstep = 1.5", "step"),
         ("[ports]\nexclude = 5432", "exclude"),
@@ -600,15 +602,44 @@ fn a_config_file_that_is_wrong_beside_a_password_does_not_show_it() {
 
 /// What it shows on a terminal with this variable, where there is a script(1) to make one.
 fn on_terminal(world: &World, variable: &str, line: &str) -> Option<String> {
-    let inner = format!("env TERM=xterm {variable} {} {line}", env!("CARGO_BIN_EXE_manage-ports"));
+    typescript(world, &format!("env TERM=xterm {variable} {} {line}", env!("CARGO_BIN_EXE_manage-ports")))
+}
+
+/// What this line of the shell shows on a terminal; a line that says so where there is none to be had.
+fn typescript(world: &World, inner: &str) -> Option<String> {
     let mut script = Command::new("script");
-    script.current_dir(world.path("")).args(["-q", "-c", &inner, "/dev/null"]).stdin(Stdio::null());
+    script.current_dir(world.path("")).args(["-q", "-c", inner, "/dev/null"]).stdin(Stdio::null());
     let Ok(output) = script.output() else {
         let mut stderr = std::io::stderr(); // Past the test harness, which would swallow it.
-        writeln!(stderr, "not run without script(1): {line} on a terminal").unwrap();
+        writeln!(stderr, "not run without script(1): {inner} on a terminal").unwrap();
         return None;
     };
     Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn a_terminal_that_knows_no_escapes_gets_no_line_that_changes() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "strace is missing");
+        not_run("a_terminal_that_knows_no_escapes_gets_no_line_that_changes: no strace");
+        return;
+    }
+    let world = World::new();
+    let rows: Vec<_> = (1..=20).map(|k| row(&format!("m{k}"), 1, 5001 + 2 * k, 8001 + 2 * k)).collect();
+    world.database(SCHEMA, &rows);
+    world.apps((1..=20).map(|k| format!("m{k}/app1")));
+    // Each folder takes its time, so that the look is a long one.
+    let slow = "strace -f -qq -o strace.log -e inject=getdents64:delay_enter=100000";
+    for (line, variable, shows_progress) in [
+        ("check", "TERM=xterm", true),
+        ("check", "TERM=dumb", false),
+        ("check --json", "TERM=xterm", false),
+        ("-q check", "TERM=xterm", false),
+    ] {
+        let inner = format!("env {variable} {slow} {} {line}", env!("CARGO_BIN_EXE_manage-ports"));
+        let Some(shown) = typescript(&world, &inner) else { return };
+        assert_eq!(shown.contains("\r\u{1b}[K"), shows_progress, "{variable} {line}: {shown:?}");
+    }
 }
 
 /// Lines that between them print everything that has a colour somewhere.

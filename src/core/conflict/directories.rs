@@ -23,8 +23,9 @@ pub(super) fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings:
                 findings.push(Finding {
                     kind: Kind::OrphanListening,
                     message: format!(
-                        "Port {port} of {}, whose directory is gone, is listened on by {listener}",
-                        row.app
+                        "Port {port} of {}, whose directory is gone, is {}",
+                        row.app,
+                        listener.use_of_port()
                     ),
                     ports: vec![port.into()],
                     apps: vec![row.app.clone()],
