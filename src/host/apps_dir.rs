@@ -48,9 +48,11 @@ impl<'a> AppsDir<'a> {
     /// The folders in which an app stands, the platform's first choice first; none where none can be seen.
     #[allow(dead_code, reason = "`--env-file` and `show` are to use it")]
     pub(crate) fn directories(&self, app: &AppId) -> Vec<PathBuf> {
-        let path = self.model_path(&safe_model(&app.model));
-        let Ok(folder) = ModelFolder::read(&path, || Ok::<_, Infallible>(()));
-        folder.folders(app.app_num).map(|place| path.join(&place.path)).collect()
+        let folders = |folder: &ModelFolder, path: &Path, app_num| {
+            folder.folders(app_num).map(|place| path.join(&place.path)).collect()
+        };
+        let Ok(folders) = self.see(&mut HashMap::new(), app, || Ok::<_, Infallible>(()), folders);
+        folders
     }
 
     /// What stands at the places of each row's app; `step` is called for each entry of a folder and may
@@ -95,7 +97,7 @@ impl<'a> AppsDir<'a> {
     #[allow(dead_code, reason = "`cleanup` is to use it")]
     pub(crate) fn has_apps<E>(&self, step: impl Fn() -> Result<(), E>) -> Result<bool, E> {
         for (_, path) in self.models(&mut Vec::new()) {
-            if ModelFolder::read(&path, &step)?.has_apps() {
+            if ModelFolder::read(&path, true, &step)?.has_apps() {
                 return Ok(true);
             }
         }
@@ -138,7 +140,7 @@ impl<'a> AppsDir<'a> {
         let mut models = HashMap::new();
         for (name, path) in self.models(&mut unreadable) {
             let is_models = safe_model(&name) == name;
-            let folder = ModelFolder::read(&path, &step)?;
+            let folder = ModelFolder::read(&path, true, &step)?;
             unreadable.extend(folder.all_unreadable().cloned());
             found.extend(folder.all_folders().enumerate().map(|(order, (app_num, place))| {
                 let shown = format!("{name}/{}", place.path.display());
@@ -171,9 +173,11 @@ impl<'a> AppsDir<'a> {
     ) -> Result<T, E> {
         let AppFolder { model, app_num } = AppFolder::of(app);
         let path = self.model_path(&model);
+        // Rows of others may have names that lead to the apps directory itself or above it.
+        let is_models_alone = !matches!(model.as_str(), "" | "." | "..");
         let folder = match read.entry(model) {
             Entry::Occupied(read) => read.into_mut(),
-            Entry::Vacant(unread) => unread.insert(ModelFolder::read(&path, step)?),
+            Entry::Vacant(unread) => unread.insert(ModelFolder::read(&path, is_models_alone, step)?),
         };
         Ok(look(folder, &path, app_num))
     }
@@ -366,8 +370,9 @@ mod tests {
             ("m", 6, Presence::Absent),
             ("file", 1, Presence::Absent),
             ("linked", 1, Presence::Present),
-            // Its model's folder is the apps directory, and `m` a folder between.
-            ("", 2, Presence::Present),
+            // Its model's folder is the apps directory, in which the other models' apps are not its own.
+            ("", 1, Presence::Absent),
+            (".", 1, Presence::Absent),
             ("", 9, Presence::Present),
             (&"模".repeat(200), 1, Presence::Absent),
         ] {

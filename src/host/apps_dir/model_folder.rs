@@ -38,20 +38,21 @@ pub(super) struct Place {
 }
 
 impl ModelFolder {
-    /// Reads the folder at this path, and the folders in it that are no app's. `step` is called for each
+    /// Reads the folder at this path, and the folders in it that are no app's, unless it is not a model's
+    /// alone: what stands in the folders of other models is not this model's. `step` is called for each
     /// entry and may end the look.
     ///
     /// # Errors
     ///
     /// What `step` failed with.
-    pub(super) fn read<E>(path: &Path, step: impl Fn() -> Result<(), E>) -> Result<Self, E> {
+    pub(super) fn read<E>(path: &Path, is_models_alone: bool, step: impl Fn() -> Result<(), E>) -> Result<Self, E> {
         let mut folder = Self::default();
         let mut between = Vec::new();
         match entries(path, &mut folder.unreadable) {
             Ok(entries) => {
                 for entry in entries {
                     step()?;
-                    if !folder.add_app(None, &entry) {
+                    if !folder.add_app(None, &entry) && is_models_alone {
                         between.extend(folder.folder_between(path, &entry));
                     }
                 }
