@@ -20,7 +20,7 @@ Formats: human, json, github (workflow annotations)
 Conflicts: duplicate_backend_port, duplicate_frontend_port, cross_role_port, duplicate_app,
   invalid_port, directory_clash, declared_ports_differ, declared_clash
 Warnings: orphaned, orphan_listening, unallocated_app, browser_blocked_port, ephemeral_port,
-  expired_reservation, weak_schema, unreadable
+  expired_reservation, weak_schema, weak_storage, unreadable
 
 What apps declare is read from their .env and Compose files, in the apps directory.
 
@@ -46,6 +46,8 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let format = config.format(&[Format::Human, Format::Json, Format::Github])?;
     let mut store = open_store(config)?;
     let rows = store.snapshot().map_err(|err| on_database(err, config))?;
+    store.verify().map_err(|err| on_database(err, config))?;
+    let storage = store.storage();
     let missing_indexes = store.missing_indexes().map_err(|err| on_database(err, config))?;
     // The directory checks run where there is an apps directory.
     let apps_dir = match config.apps_dir.try_exists() {
@@ -57,6 +59,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let findings = conflict::find(&Snapshot {
         rows: &rows,
         missing_indexes: &missing_indexes,
+        shared_storage: storage.shared_type(),
         apps_dir: apps_dir.as_ref(),
         listeners: listeners.as_ref(),
         ephemeral_ports: ephemeral::range(),

@@ -153,7 +153,11 @@ impl Scratch {
         let percentile = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
         // What cannot be measured must not hide what broke.
         let mode = self.store(config).ok().and_then(|mut store| store.mode().ok());
-        let mode = mode.map(|mode| ScratchMode { journal: mode.journal, waiting: mode.waiting.describe() });
+        let mode = mode.map(|mode| ScratchMode {
+            journal: mode.journal,
+            waiting: mode.waiting.describe(),
+            storage: mode.storage.describe(),
+        });
         let sync = self.cost_of_sync();
         promise("4 KiB become durable".to_owned(), sync.as_ref().map(drop).map_err(|err| anyhow!("{err:#}")));
         Ok(Report {

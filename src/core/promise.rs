@@ -30,6 +30,8 @@ pub(crate) struct ScratchMode {
     pub(crate) journal: String,
     /// How writers waited for each other, in words.
     pub(crate) waiting: &'static str,
+    /// What it was kept on, and what is weak about that, in words.
+    pub(crate) storage: String,
 }
 
 /// The line that `allocate --json` prints.

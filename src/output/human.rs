@@ -143,6 +143,7 @@ pub(crate) fn selftest(out: &mut dyn Write, look: Look, report: &Report) -> io::
     if let Some(mode) = &report.mode {
         writeln!(out, "  journal mode {}", mode.journal)?;
         writeln!(out, "  waiting {}", mode.waiting)?;
+        writeln!(out, "  kept on {}", mode.storage)?;
     }
     Ok(())
 }

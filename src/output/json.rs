@@ -166,6 +166,7 @@ pub(crate) fn selftest(out: &mut dyn Write, report: &promise::Report) -> io::Res
         sync_seconds: Option<f64>,
         journal_mode: Option<&'a str>,
         waiting: Option<&'a str>,
+        storage: Option<&'a str>,
     }
     let promises: Vec<_> = report
         .promises
@@ -181,6 +182,7 @@ pub(crate) fn selftest(out: &mut dyn Write, report: &promise::Report) -> io::Res
         sync_seconds: report.sync.map(|sync| sync.as_secs_f64()),
         journal_mode: report.mode.as_ref().map(|mode| mode.journal.as_str()),
         waiting: report.mode.as_ref().map(|mode| mode.waiting),
+        storage: report.mode.as_ref().map(|mode| mode.storage.as_str()),
     };
     line(out, &object)
 }

@@ -49,6 +49,42 @@ pub(crate) struct Mode {
     pub(crate) journal: String,
     /// How writers wait for each other.
     pub(crate) waiting: Waiting,
+    /// What the database is kept on.
+    pub(crate) storage: Storage,
+}
+
+/// What a database is kept on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// A file system of this machine alone.
+    Local,
+    /// A file system of this type, which other machines or a virtual machine's host may share.
+    Shared(&'static str),
+    /// A server, which many machines use.
+    Server,
+}
+
+impl Storage {
+    /// The type of a file system that other machines may share.
+    pub(crate) fn shared_type(self) -> Option<&'static str> {
+        match self {
+            Self::Shared(file_system) => Some(file_system),
+            Self::Local | Self::Server => None,
+        }
+    }
+
+    /// The storage in words.
+    pub(crate) fn describe(self) -> String {
+        match self {
+            Self::Local => "a file system of this machine".to_owned(),
+            Self::Shared(file_system) => {
+                format!(
+                    "{file_system}, which other machines may share: only one machine may use it; PostgreSQL is for several"
+                )
+            }
+            Self::Server => "a server".to_owned(),
+        }
+    }
 }
 
 /// How writers wait for each other.
@@ -127,6 +163,18 @@ pub(crate) trait Store {
     ///
     /// [`StoreError`] when the database cannot be read.
     fn mode(&mut self) -> Result<Mode, StoreError>;
+
+    /// Tells what the database is kept on; of one that does not exist yet, what it would be kept on.
+    fn storage(&self) -> Storage;
+
+    /// Looks at every page of the database for damage, as far as the database can tell.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unusable`] when it is damaged.
+    fn verify(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Names the unique indexes of the platform's table that this table lacks.
     ///

@@ -49,7 +49,8 @@ impl Retry {
         self.clock.timestamp()
     }
 
-    /// Runs `attempt` until it is neither busy nor in conflict, or the time is over.
+    /// Runs `attempt` until it is neither busy nor in conflict, or the time is over. The time that an
+    /// attempt took until it ended busy counts as waited.
     ///
     /// Calls may be nested; an outer one does not repeat what an inner one gave up.
     ///
@@ -64,8 +65,14 @@ impl Retry {
             if self.clock.is_interrupted() {
                 return Err(StoreError::Interrupted);
             }
+            let start = self.clock.now();
+            let already = self.waited.get();
             let what = match attempt() {
-                Err(StoreError::Busy(what)) => what.to_owned(),
+                Err(StoreError::Busy(what)) => {
+                    // SQLite and a server may have waited themselves before they said so.
+                    self.waited.set(already + self.clock.now().saturating_sub(start));
+                    what.to_owned()
+                }
                 Err(StoreError::Conflict(what)) if conflicts < CONFLICTS_MAX => {
                     conflicts += 1;
                     what
@@ -94,7 +101,21 @@ impl Retry {
     ///
     /// [`StoreError::Locked`] when the time is over, or [`StoreError::Interrupted`].
     pub(crate) fn wait<T>(&self, what: &str, poll: impl FnMut(Duration) -> Option<T>) -> Result<T, StoreError> {
-        self.poll(what, poll, || self.clock.is_interrupted())
+        self.wait_keeping(Duration::ZERO, what, poll)
+    }
+
+    /// Does the same, and keeps this much of the time for another wait.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] when the rest of the time is over, or [`StoreError::Interrupted`].
+    pub(crate) fn wait_keeping<T>(
+        &self,
+        kept: Duration,
+        what: &str,
+        poll: impl FnMut(Duration) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        self.poll(kept, what, poll, || self.clock.is_interrupted())
     }
 
     /// Does the same for something that is under way and must not be left in the middle: Ctrl-C does
@@ -104,11 +125,12 @@ impl Retry {
     ///
     /// [`StoreError::Locked`] when the time is over.
     pub(crate) fn finish<T>(&self, what: &str, poll: impl FnMut(Duration) -> Option<T>) -> Result<T, StoreError> {
-        self.poll(what, poll, || false)
+        self.poll(Duration::ZERO, what, poll, || false)
     }
 
     fn poll<T>(
         &self,
+        kept: Duration,
         what: &str,
         mut poll: impl FnMut(Duration) -> Option<T>,
         is_interrupted: impl Fn() -> bool,
@@ -120,7 +142,7 @@ impl Retry {
             if is_interrupted() {
                 return Err(StoreError::Interrupted);
             }
-            let left = self.left();
+            let left = self.left().saturating_sub(kept);
             let come = poll(left.min(LONGEST_POLL));
             self.waited.set(already + self.clock.now().saturating_sub(start));
             match come {
@@ -141,6 +163,11 @@ impl Retry {
     /// How long was waited so far.
     pub(crate) fn waited(&self) -> Duration {
         self.waited.get()
+    }
+
+    /// Sleeps for about this long, which does not count as waited.
+    pub(crate) fn pause(&self, pause: Duration) {
+        self.clock.sleep(pause);
     }
 
     /// How long may still be waited.
@@ -200,6 +227,41 @@ mod tests {
         assert_eq!(clock.now.get(), waited);
         assert_eq!(what, "another writer");
         assert!((200..2000).contains(&tries), "{tries} tries in 2 s of pauses up to 10 ms");
+    }
+
+    #[test]
+    fn the_time_of_an_attempt_that_ends_busy_counts_as_waited_once() {
+        let clock = Fake::default();
+        let retry = Retry::new(Duration::from_secs(2), Box::new(clock.clone()));
+        let mut tries = 0;
+        let result = retry.run(|| {
+            tries += 1;
+            // The attempt waits for a second by itself, and for another in a loop of its own.
+            clock.sleep(Duration::from_secs(1));
+            let Err(_) = retry.wait_keeping(Duration::from_millis(500), "a turn", |pause| {
+                clock.sleep(pause);
+                None::<()>
+            }) else {
+                panic!("it never comes")
+            };
+            busy()
+        });
+        let Err(StoreError::Locked { waited, .. }) = result else { panic!("{result:?}") };
+        assert!((Duration::from_secs(2)..Duration::from_secs(4)).contains(&waited), "{waited:?}");
+        assert_eq!((tries, waited), (1, clock.now.get()));
+    }
+
+    #[test]
+    fn a_wait_that_keeps_time_leaves_it_to_the_next() {
+        let clock = Fake::default();
+        let retry = Retry::new(Duration::from_secs(2), Box::new(clock.clone()));
+        let sleep = |pause| {
+            clock.sleep(pause);
+            None::<()>
+        };
+        assert!(matches!(retry.wait_keeping(retry.left() / 2, "a turn", sleep), Err(StoreError::Locked { .. })));
+        assert_eq!((clock.now.get(), retry.left()), (Duration::from_secs(1), Duration::from_secs(1)));
+        assert!(retry.run(|| if clock.now.get() < Duration::from_millis(1900) { busy() } else { Ok(()) }).is_ok());
     }
 
     #[test]

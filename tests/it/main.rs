@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, unreachable_pub, reason = "these are tests")]
 
 mod allocate;
+mod at_rest;
 mod check;
 mod cleanup;
 mod database;

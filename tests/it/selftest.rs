@@ -16,7 +16,9 @@ fn the_promises_hold_here_and_nothing_is_left_behind() {
     let lines: Vec<_> = ran.ok().lines().collect();
     assert!(lines[..4].iter().all(|line| line.starts_with("✓ 8 processes ")), "{ran:?}");
     assert_eq!(lines[4], "✓ 4 KiB become durable");
-    assert_eq!(lines[8..], ["  journal mode wal", "  waiting in a queue, on a lock file"]);
+    let kept =
+        ["  journal mode delete", "  waiting in a queue, on a lock file", "  kept on a file system of this machine"];
+    assert_eq!(lines[8..], kept);
     assert_eq!(fs::read(world.default_database()).unwrap(), before);
     assert_eq!(fs::read_dir(world.path("data")).unwrap().count(), 1);
 }
@@ -29,7 +31,23 @@ fn json_tells_the_same_and_no_database_is_needed() {
     assert_eq!(report["ok"], true);
     assert_eq!(report["promises"].as_array().unwrap().len(), 5);
     assert!(report["sync_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(report["journal_mode"], "wal");
     assert_eq!(fs::read_dir(world.path(".")).unwrap().count(), 0);
+}
+
+#[test]
+fn the_scratch_database_has_the_journal_mode_of_the_configured_one() {
+    let world = World::with_platform();
+    world.write("elsewhere/empty", "");
+    std::os::unix::fs::symlink(world.default_database(), world.path("elsewhere/link.db")).unwrap();
+    for journal_mode in ["wal", "delete"] {
+        world.sql(&format!("PRAGMA journal_mode = {journal_mode}"));
+        for database in ["data/ports.db", "elsewhere/link.db"] {
+            let ran = world.line(&format!("selftest --processes 2 --json --database {database}"));
+            let report: Value = serde_json::from_str(ran.ok()).unwrap();
+            assert_eq!((&report["ok"], &report["journal_mode"]), (&true.into(), &journal_mode.into()), "{database}");
+        }
+    }
 }
 
 #[test]

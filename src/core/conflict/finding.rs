@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     ExpiredReservation,
     /// A unique index is missing.
     WeakSchema,
+    /// The database is on a file system that other machines may share.
+    WeakStorage,
     /// Something could not be looked at.
     Unreadable,
 }
@@ -61,6 +63,7 @@ impl Kind {
             Self::EphemeralPort => "ephemeral_port",
             Self::ExpiredReservation => "expired_reservation",
             Self::WeakSchema => "weak_schema",
+            Self::WeakStorage => "weak_storage",
             Self::Unreadable => "unreadable",
         }
     }
@@ -88,6 +91,7 @@ impl Kind {
             Self::EphemeralPort => "release the app and allocate anew below the range",
             Self::ExpiredReservation => "reserve it again, or let `cleanup` remove it if its app is gone",
             Self::WeakSchema => "add the index, as the table does not stop what others write",
+            Self::WeakStorage => "let one machine alone use it, or keep the allocations in PostgreSQL for several",
             Self::Unreadable => "make it readable, as what it holds was not checked",
         }
     }

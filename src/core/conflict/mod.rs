@@ -36,6 +36,15 @@ pub(crate) fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
             file: None,
         });
     }
+    if let Some(file_system) = snapshot.shared_storage {
+        findings.push(Finding {
+            kind: Kind::WeakStorage,
+            message: format!("The database is on a file system that other machines may share ({file_system})"),
+            ports: Vec::new(),
+            apps: Vec::new(),
+            file: None,
+        });
+    }
     // A row that stands twice is the same finding twice.
     let mut seen = HashSet::new();
     findings.retain(|finding| seen.insert(finding.clone()));

@@ -16,6 +16,8 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) rows: &'a [Allocation],
     /// The unique indexes that the table lacks.
     pub(crate) missing_indexes: &'a [UniqueIndex],
+    /// The type of the database's file system, where other machines may share it.
+    pub(crate) shared_storage: Option<&'a str>,
     /// What the apps directory holds; `None` where there is none.
     pub(crate) apps_dir: Option<&'a AppsDirView>,
     /// Who listens on the rows' ports; `None` if that was not looked at.
@@ -39,6 +41,7 @@ pub(super) mod tests {
         Snapshot {
             rows,
             missing_indexes: &[],
+            shared_storage: None,
             apps_dir: None,
             listeners: None,
             ephemeral_ports: Some(32768..=60999),

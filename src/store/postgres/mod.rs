@@ -55,7 +55,7 @@ use self::link::Link;
 use self::rows::{all_rows, existing, taken_ports};
 use self::session::Session;
 use self::transaction::{Writes, has_table, lock_wait};
-use super::api::{Choose, IfMissing, Mode, Plan, Select, Store, Waiting};
+use super::api::{Choose, IfMissing, Mode, Plan, Select, Storage, Store, Waiting};
 use super::error::StoreError;
 use super::retry::Retry;
 use super::settle::{Step, settled, steps};
@@ -175,7 +175,11 @@ impl Store for Postgres {
                        current_setting('fsync'), current_setting('synchronous_commit'))";
             client.query_typed_one(sql, &[]).await?.try_get(0)
         })?;
-        Ok(Mode { journal, waiting: Waiting::TableLock })
+        Ok(Mode { journal, waiting: Waiting::TableLock, storage: self.storage() })
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::Server
     }
 
     fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError> {

@@ -1,45 +1,108 @@
 //! Opening a SQLite file: what stands at its path, and how this user may open it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
-use rustix::fs::{Access, access};
 
+use super::storage::{FILE_MODE, SecondName, shared_file_system};
 use super::wal::{has_frames, has_log};
 use crate::core::path::folder_of;
 use crate::store::error::StoreError;
+use crate::store::retry::Retry;
+
+/// The page size of a new database, in bytes. An allocation writes about seven pages whatever their
+/// size, and SQLite writes each of them twice: to the log and to the database.
+const PAGE_SIZE: u32 = 2048;
+
+/// How a connection uses a database file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// It reads and writes.
+    Write,
+    /// It reads, and uses the -wal and -shm files of others without creating any.
+    Read,
+    /// It reads the database file alone, which was like this then.
+    ReadFile(Rest),
+}
 
 /// The length of a database file, and when it was last written.
 pub(super) type Rest = (u64, SystemTime);
 
-/// Connects to the file at `path`, which links lead to `real_path`.
-pub(super) fn connect(path: &Path, real_path: &Path, is_at_rest: bool) -> Result<Connection, StoreError> {
-    let limit = match is_at_rest {
-        true => Some("immutable=1"),
-        false if !may_write(real_path) => Some("readonly_shm=1"),
-        false => None,
-    };
-    if let Some(limit) = limit {
-        let name = percent_encode(real_path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        configured(format!("file:{name}?{limit}"), real_path, flags)
-    } else {
-        configured(path, real_path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+impl Access {
+    /// How this user may use the file.
+    ///
+    /// # Errors
+    ///
+    /// Where the file's names cannot be looked at.
+    pub(super) fn to(path: &Path) -> io::Result<Self> {
+        let may_write_file = may_write(path) && SecondName::of(path)?.is_none();
+        if may_write_file && may_write(folder_of(path)) {
+            return Ok(Self::Write);
+        }
+        // Without a frame in the log, a database in WAL mode is complete in its file.
+        Ok(match rest(path).filter(|_| !has_frames(path)) {
+            Some(rest) => Self::ReadFile(rest),
+            None if may_write_file => Self::Write,
+            None => Self::Read,
+        })
+    }
+
+    /// Whether nobody has written to the file since: what was read from it is then whole.
+    pub(super) fn still_holds(self, path: &Path) -> bool {
+        match self {
+            Self::ReadFile(was) => rest(path).is_some_and(|now| now == was) && !has_frames(path),
+            Self::Write | Self::Read => true,
+        }
     }
 }
 
+/// Connects to the file at `path`.
+///
+/// A reader that may not write creates neither a log nor its index: the files would be the reader's,
+/// and lock the owner of the database out.
+pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, StoreError> {
+    let limit = match access {
+        Access::Write => return configured(path, path, OpenFlags::SQLITE_OPEN_READ_WRITE),
+        Access::Read => "readonly_shm=1",
+        Access::ReadFile(_) => "immutable=1",
+    };
+    let name = percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    configured(format!("file:{name}?{limit}"), path, flags)
+}
+
+/// Connects to the database at `path`, which may be empty or missing, and gives a new one its page
+/// size and journal mode.
+pub(super) fn create(path: &Path, retry: &Retry) -> Result<Connection, StoreError> {
+    // SQLite itself would give the file a mode that lets no group write it.
+    OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)?;
+    let is_new = !has_content(path)?;
+    let connection = configured(path, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    if is_new {
+        connection.pragma_update(None, "page_size", PAGE_SIZE)?;
+        if shared_file_system(folder_of(path)).is_none() {
+            retry.run(|| Ok(connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?))?;
+        }
+    }
+    Ok(connection)
+}
+
 /// Opens a connection whose waits are all left to [`crate::store::retry`].
-pub(super) fn configured(name: impl AsRef<Path>, real_path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+fn configured(name: impl AsRef<Path>, path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(Duration::ZERO)?;
-    // The last reader to close the database leaves a log as it found it, and removes a log that its
-    // own connection created.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log(real_path))?;
+    // An empty log that was there stays, as its next writer then need not sync a new name. A log that
+    // a reader's own connection created goes when the connection is closed.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log(path))?;
+    // fsync(2) on macOS leaves data in the drive's cache: https://www.sqlite.org/pragma.html#pragma_fullfsync
+    #[cfg(target_os = "macos")]
+    connection.execute_batch("PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON")?;
     Ok(connection)
 }
 
@@ -64,9 +127,13 @@ pub(super) fn has_content(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
-/// The version of the file format that the file's header names: 1, or 2 for a write-ahead log
+/// The file format of a database with a rollback journal, and of one with a write-ahead log
 /// (<https://www.sqlite.org/fileformat2.html#file_format_version_numbers>).
-fn file_format(path: &Path) -> Option<u8> {
+pub(super) const ROLLBACK_FORMAT: u8 = 1;
+const WAL_FORMAT: u8 = 2;
+
+/// The version of the file format that the file's header names.
+pub(super) fn file_format(path: &Path) -> Option<u8> {
     let mut header = [0; 20];
     File::open(path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
     header.starts_with(b"SQLite format 3\0").then_some(header[18].max(header[19]))
@@ -74,7 +141,7 @@ fn file_format(path: &Path) -> Option<u8> {
 
 /// Says so if the file's format is newer than this SQLite reads, which it reports as no database at all.
 pub(super) fn newer(path: &Path) -> Option<StoreError> {
-    let version = file_format(path).filter(|&version| version > 2)?;
+    let version = file_format(path).filter(|&version| version > WAL_FORMAT)?;
     Some(StoreError::unusable(format!(
         "was made by a newer SQLite: its file format is {version}, this program reads 1 and 2"
     )))
@@ -85,16 +152,13 @@ pub(super) fn real_path(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Length and modification time of the file, if it is in WAL mode, has no frames in its -wal file, and
-/// this user may not create -wal and -shm. The main file is then complete.
-pub(super) fn at_rest(path: &Path) -> Option<Rest> {
-    if has_frames(path) || (may_write(path) && may_write(folder_of(path))) || file_format(path) != Some(2) {
-        return None;
-    }
+/// Length and modification time of the file, if it is in WAL mode.
+fn rest(path: &Path) -> Option<Rest> {
+    file_format(path).filter(|&format| format == WAL_FORMAT)?;
     let file = fs::metadata(path).ok()?;
     Some((file.len(), file.modified().ok()?))
 }
 
 fn may_write(path: &Path) -> bool {
-    access(path, Access::WRITE_OK).is_ok()
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
 }

@@ -2,9 +2,27 @@
 
 use std::io;
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::store::error::StoreError;
+
+/// A damaged database, in SQLite's words.
+pub(super) fn damaged(what: &str) -> StoreError {
+    let what = what.lines().map(str::trim).collect::<Vec<_>>().join(", ");
+    StoreError::Unusable {
+        why: format!("is damaged: {what}"),
+        hint: Some("restore a copy, or save what is left with `sqlite3 DAMAGED.db .recover | sqlite3 NEW.db`"),
+    }
+}
+
+/// Whether a row met another row with the same value, and so another choice may pass.
+fn is_taken(err: &rusqlite::Error) -> bool {
+    let code = err.sqlite_error().map(|err| err.extended_code);
+    matches!(
+        code,
+        Some(ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID)
+    )
+}
 
 impl From<rusqlite::Error> for StoreError {
     fn from(err: rusqlite::Error) -> Self {
@@ -13,11 +31,12 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed) => {
                 return Self::Busy("another writer to finish");
             }
-            Some(ErrorCode::ConstraintViolation) => return Self::Conflict(err.to_string()),
-            Some(ErrorCode::NotADatabase) => ("is not a SQLite database".into(), None),
-            Some(ErrorCode::DatabaseCorrupt) => {
-                (format!("is damaged: {err}"), Some("restore a copy, or save what is left with sqlite3's .recover"))
+            Some(ErrorCode::ConstraintViolation) if is_taken(&err) => return Self::Conflict(err.to_string()),
+            Some(ErrorCode::ConstraintViolation) => {
+                (format!("does not accept the row: {err}"), Some("a constraint or trigger of its owner forbids it"))
             }
+            Some(ErrorCode::NotADatabase) => ("is not a SQLite database".into(), None),
+            Some(ErrorCode::DatabaseCorrupt) => return damaged(&err.to_string()),
             Some(ErrorCode::ReadOnly) => {
                 let hint =
                     "it must be writable to write, to undo what a killed writer left, and to use its write-ahead log";

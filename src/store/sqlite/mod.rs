@@ -4,36 +4,40 @@
 //! - SQLite's own busy handler is off: every wait goes through [`Retry`]. A COMMIT that readers
 //!   hold up is repeated alone; SQLite keeps its PENDING lock meanwhile, so no reader starts anew
 //!   (<https://www.sqlite.org/lockingv3.html>).
-//! - A database keeps the journal mode it has; new ones get a write-ahead log. How each becomes
-//!   durable is told in [`durable`].
-//! - The database file itself is never opened a second time while SQLite has locks on it: closing it
-//!   would drop them.
-//! - Reading changes nothing: the last reader out does not checkpoint somebody else's log. Where there is
-//!   no log, or no index of one, a reader who may not write makes none: it would be theirs and lock the
-//!   owner out.
+//! - A database keeps the journal mode it has; new ones get a write-ahead log, but on a file system
+//!   that other machines may share. [`wal`] says how a row becomes durable, and why the file alone
+//!   holds every row at rest.
+//! - The database file itself is never opened a second time while SQLite has locks on it: to close the
+//!   second descriptor would end the locks of the first.
+//! - A file with a second name is read and never written.
 
 mod connect;
 mod error;
+mod queue;
 mod rows;
 mod schema;
 mod scratch;
+mod storage;
 mod wal;
 
 pub(super) use self::scratch::ScratchFolder;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use self::connect::{Rest, at_rest, configured, connect, has_content, newer, real_path};
+use self::connect::{Access, connect, create, has_content, newer, real_path};
+use self::error::damaged;
+use self::queue::{Queue, Turn};
 use self::rows::{all_rows, delete, existing, insert, taken_ports, update_metadata};
 use self::schema::{is_made, make};
-use self::wal::{
-    CHECKPOINT_FRAMES, Queue, Turn, Wal, checkpoint, create_folder, frames, is_on_network, journal_mode, sync_folder,
-};
-use super::api::{Choose, IfMissing, Mode, Plan, Select, Store, Waiting};
+use self::storage::{SecondName, shared_file_system};
+use self::wal::{Checkpoint, Wal, checkpoint, create_folder, has_frames, journal_mode, sync_folder};
+use super::api::{Choose, IfMissing, Mode, Plan, Select, Storage, Store, Waiting};
 use super::error::StoreError;
 use super::retry::Retry;
 use super::settle::{Step, settled, steps};
@@ -51,17 +55,34 @@ pub(super) struct Sqlite {
     real_path: PathBuf,
     retry: Retry,
     connection: Option<Connection>,
-    /// Where the file is read as one that nobody writes to: as it was then.
-    at_rest: Option<Rest>,
+    access: Access,
+    /// Whether the log has been emptied since our last transaction, or another process will empty it.
+    is_log_seen_to: Cell<bool>,
 }
 
-/// How often a file at rest may have changed while it was read.
+/// How often a file that is read alone may have changed meanwhile.
 const CHANGES_MAX: u32 = 10;
+
+/// How often a checkpoint is tried again while another one is running, and how long each pause is.
+const CHECKPOINT_TRIES: u32 = 100;
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often a process that leaves tries again while a transaction is in the way, and how long each
+/// pause is. Most transactions end within the first; the process of a longer one may be one of ours,
+/// which empties the log itself.
+const LEAVING_TRIES: u32 = 5;
+const LEAVING_PAUSE: Duration = Duration::from_millis(2);
 
 impl Sqlite {
     pub(super) fn open(path: &Path, missing: IfMissing, retry: Retry) -> Result<Self, StoreError> {
-        let mut store =
-            Self { path: path.to_owned(), real_path: path.to_owned(), retry, connection: None, at_rest: None };
+        let mut store = Self {
+            path: path.to_owned(),
+            real_path: path.to_owned(),
+            retry,
+            connection: None,
+            access: Access::Write,
+            is_log_seen_to: Cell::new(false),
+        };
         if has_content(&store.path)? {
             store.connect()?;
             match store.read(|connection| is_made(&*connection.unchecked_transaction()?)) {
@@ -82,8 +103,8 @@ impl Sqlite {
     /// Connects to a file that is there.
     fn connect(&mut self) -> Result<(), StoreError> {
         self.real_path = real_path(&self.path);
-        self.at_rest = at_rest(&self.real_path);
-        self.connection = Some(connect(&self.path, &self.real_path, self.at_rest.is_some())?);
+        self.access = Access::to(&self.real_path)?;
+        self.connection = Some(connect(&self.real_path, self.access)?);
         Ok(())
     }
 
@@ -92,10 +113,10 @@ impl Sqlite {
         for _ in 0..CHANGES_MAX {
             let Some(connection) = &self.connection else { return Ok(T::default()) };
             let looked = self.retry.run(|| look(connection));
-            if self.at_rest.is_none() || self.at_rest == at_rest(&self.real_path) {
+            if self.access.still_holds(&self.real_path) {
                 return looked;
             }
-            // Somebody wrote to it meanwhile: whatever was seen may be neither old nor new.
+            // Somebody wrote to the file meanwhile: what was read may be neither old nor new.
             self.connect()?;
         }
         Err(StoreError::Busy("writers to let go of it"))
@@ -105,28 +126,23 @@ impl Sqlite {
     fn write<T>(
         &self,
         turn: Turn,
+        queue: &Queue,
         mut decide: impl FnMut(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
-        // The mode decides, not the file: an empty log may lie beside a database that has none.
-        let log = match self.retry.run(|| journal_mode(connection))?.as_str() {
-            "wal" => Wal::open(&self.real_path)?,
-            _ => None,
-        };
-        if let Some(log) = &log {
-            log.prepare()?;
-            // The last writer out does not copy the log: that is done when it is long.
-            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-            if turn.came_at_once() && frames(connection) >= CHECKPOINT_FRAMES {
-                checkpoint(connection);
-            }
-        }
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         let value = self.retry.run(|| {
-            connection.execute_batch(match log {
-                Some(_) => "PRAGMA synchronous=NORMAL",
-                None => "PRAGMA synchronous=EXTRA",
+            // The mode decides, not the file: an empty log may lie beside a database that has none.
+            let mode = journal_mode(connection)?;
+            connection.execute_batch(match mode.as_str() {
+                "wal" => "PRAGMA synchronous=NORMAL",
+                _ => "PRAGMA synchronous=EXTRA",
             })?;
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            if journal_mode(&transaction)? != mode {
+                return Err(StoreError::Busy("its owner to change the journal mode"));
+            }
+            self.refuse_second_name()?;
             let value = decide(&transaction)?;
             self.retry.run(|| {
                 transaction.execute_batch("COMMIT").map_err(|err| match StoreError::from(err) {
@@ -136,56 +152,118 @@ impl Sqlite {
             })?;
             Ok(value)
         })?;
-        if let Some(log) = log {
+        // With a rollback journal, COMMIT has done it.
+        if journal_mode(connection)? == "wal" && has_frames(&self.real_path) {
+            let comes_another = queue.is_awaited();
+            let is_empty = !comes_another && self.empty_log(connection, queue)? == Checkpoint::Done;
+            self.is_log_seen_to.set(comes_another || is_empty);
             drop(turn);
-            log.sync()?;
+            if !is_empty && let Some(log) = Wal::open(&self.real_path)? {
+                log.sync()?;
+            }
         }
         Ok(value)
     }
 
-    /// Waits for a turn to write.
-    fn enter(&self) -> Result<Turn, StoreError> {
-        Queue::open(&self.real_path).enter(&self.retry)
+    /// Empties the log; waits for another checkpoint, unless somebody comes to the queue meanwhile.
+    fn empty_log(&self, connection: &Connection, queue: &Queue) -> Result<Checkpoint, StoreError> {
+        let mut outcome = checkpoint(connection)?;
+        for _ in 0..CHECKPOINT_TRIES {
+            if outcome != Checkpoint::OtherRunning || queue.is_awaited() {
+                break;
+            }
+            self.retry.pause(CHECKPOINT_PAUSE);
+            outcome = checkpoint(connection)?;
+        }
+        Ok(outcome)
     }
 
-    /// Opens a database that was not made yet, making its file and folders as far as they are missing.
-    ///
-    /// The table follows with the first allocation, in its transaction.
-    fn create(&mut self) -> Result<Turn, StoreError> {
-        create_folder(folder_of(&self.path))?;
-        let turn = self.enter()?;
-        let is_empty = !has_content(&self.path)?;
-        let connection =
-            configured(&self.path, &self.real_path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-        self.real_path = real_path(&self.path);
-        self.at_rest = None;
-        if is_empty && !is_on_network(folder_of(&self.path)) {
-            self.retry.run(|| Ok(connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?))?;
+    /// Empties the log after the last transaction, unless another process does so later.
+    fn leave(&self) -> Result<(), StoreError> {
+        let Some(connection) = self.connection.as_ref().filter(|_| self.access == Access::Write) else {
+            return Ok(());
+        };
+        if self.is_log_seen_to.get() || !has_frames(&self.real_path) || journal_mode(connection)? != "wal" {
+            return Ok(());
         }
-        // The log comes with the first look, and stays as long as the connection.
-        self.retry.run(|| is_made(&*connection.unchecked_transaction()?))?;
-        self.connection = Some(connection);
-        Ok(turn)
+        let queue = Queue::find(&self.real_path);
+        // The turn spares other writers of ours the tries for SQLite's lock meanwhile.
+        let _turn = queue.try_enter();
+        for _ in 0..LEAVING_TRIES {
+            if queue.is_awaited() || self.empty_log(connection, &queue)? == Checkpoint::Done {
+                break;
+            }
+            self.retry.pause(LEAVING_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Refuses a file that has a second name.
+    fn refuse_second_name(&self) -> Result<(), StoreError> {
+        SecondName::of(&self.real_path)?.map_or(Ok(()), |name| Err(name.into()))
+    }
+
+    /// Warns that a file with a second name is only read.
+    fn warn_of_second_name(&self) {
+        if let Ok(Some(name)) = SecondName::of(&self.real_path) {
+            log::warn!("database {} is only read: it {}; {}", self.path.display(), name.describe(), name.hint());
+        }
+    }
+
+    /// Opens the queue and waits for a turn to write; first creates the database's file and folders as
+    /// far as they are missing.
+    ///
+    /// The table follows with the first rows, in their transaction.
+    fn enter(&mut self) -> Result<(Turn, Queue), StoreError> {
+        let is_new = self.connection.is_none();
+        if is_new {
+            create_folder(folder_of(&self.path))?;
+        }
+        let queue = Queue::open(&self.real_path);
+        let turn = queue.enter(&self.retry)?;
+        if is_new {
+            self.refuse_second_name()?;
+            let connection = create(&self.path, &self.retry)?;
+            self.real_path = real_path(&self.path);
+            self.access = Access::Write;
+            // The log comes with the first look, and stays as long as the connection.
+            self.retry.run(|| is_made(&*connection.unchecked_transaction()?))?;
+            self.connection = Some(connection);
+        }
+        Ok((turn, queue))
     }
 
     fn announce(&self, is_new_database: bool) {
         if is_new_database {
-            log::info!("Created database {}", self.path.display());
+            let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+            log::info!("Created database {}", path.display());
         }
     }
 
     /// Makes rows durable that others may have committed without syncing.
     fn sync_rows_of_others(&self) -> Result<(), StoreError> {
-        if let Some(log) = Wal::open(&self.real_path)? {
+        if has_frames(&self.real_path)
+            && let Some(log) = Wal::open(&self.real_path)?
+        {
             log.sync()?;
         }
         Ok(sync_folder(folder_of(&self.real_path))?)
     }
 }
 
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        // The answer does not depend on it: the rows are durable where they are.
+        if let Err(err) = self.leave() {
+            log::debug!("the log was left as it is: {err:?}");
+        }
+    }
+}
+
 impl Store for Sqlite {
     fn snapshot(&mut self) -> Result<Vec<Allocation>, StoreError> {
         let mut rows = self.read(all_rows)?;
+        self.warn_of_second_name();
         rows.sort_by(|a, b| (&a.app, a.id).cmp(&(&b.app, b.id)));
         Ok(rows)
     }
@@ -206,18 +284,16 @@ impl Store for Sqlite {
         if self.connection.is_some() {
             let found = self.find(apps)?;
             if let Some(outcomes) = settled(found, self.retry.timestamp(), hold) {
+                self.warn_of_second_name();
                 self.sync_rows_of_others()?;
                 return Ok(outcomes);
             }
-        }
-        let turn = if self.connection.is_some() {
-            self.enter()?
         } else {
             // What would be refused anyway must not leave a database behind.
             choose(&apps.iter().collect::<Vec<_>>(), &PortSet::new()).map_err(StoreError::Refused)?;
-            self.create()?
-        };
-        let (is_new_database, outcomes) = self.write(turn, |transaction| {
+        }
+        let (turn, queue) = self.enter()?;
+        let (is_new_database, outcomes) = self.write(turn, &queue, |transaction| {
             let is_new_database = make(transaction)?;
             let found = existing(transaction, apps)?;
             let now = self.retry.timestamp();
@@ -240,14 +316,11 @@ impl Store for Sqlite {
     }
 
     fn add(&mut self, plan: &mut Plan<'_>) -> Result<Vec<Allocation>, StoreError> {
-        let turn = if self.connection.is_some() {
-            self.enter()?
-        } else if plan(&[]).is_empty() {
+        if self.connection.is_none() && plan(&[]).is_empty() {
             return Ok(Vec::new());
-        } else {
-            self.create()?
-        };
-        let (is_new_database, added) = self.write(turn, |transaction| {
+        }
+        let (turn, queue) = self.enter()?;
+        let (is_new_database, added) = self.write(turn, &queue, |transaction| {
             let rows = if is_made(transaction)? { all_rows(transaction)? } else { Vec::new() };
             let rows = plan(&rows);
             if rows.is_empty() {
@@ -272,8 +345,8 @@ impl Store for Sqlite {
             return Ok(Some(Vec::new()));
         }
         let before = self.retry.waited();
-        let turn = self.enter()?;
-        self.write(turn, |transaction| {
+        let (turn, queue) = self.enter()?;
+        self.write(turn, &queue, |transaction| {
             let waited = self.retry.waited().saturating_sub(before);
             let selected = select(all_rows(transaction)?, waited);
             selected.iter().flatten().try_for_each(|row| delete(transaction, row))?;
@@ -284,8 +357,22 @@ impl Store for Sqlite {
     fn mode(&mut self) -> Result<Mode, StoreError> {
         let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
         let journal = self.retry.run(|| journal_mode(connection))?;
-        let has_queue = Queue::open(&self.real_path).is_kept();
-        Ok(Mode { journal, waiting: if has_queue { Waiting::LockFile } else { Waiting::Retrying } })
+        let waiting = if Queue::is_possible(&self.real_path) { Waiting::LockFile } else { Waiting::Retrying };
+        Ok(Mode { journal, waiting, storage: self.storage() })
+    }
+
+    fn storage(&self) -> Storage {
+        // The folder may be missing; the next one above is on the same file system.
+        let folder = self.real_path.ancestors().skip(1).find(|folder| folder.is_dir());
+        shared_file_system(folder.unwrap_or(Path::new("."))).map_or(Storage::Local, Storage::Shared)
+    }
+
+    fn verify(&mut self) -> Result<(), StoreError> {
+        let found: Option<String> = self.read(|connection| {
+            let found: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+            Ok(Some(found).filter(|found| found != "ok"))
+        })?;
+        found.map_or(Ok(()), |found| Err(damaged(&found)))
     }
 
     fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError> {
@@ -338,7 +425,7 @@ mod tests {
         let mut store = Sqlite::open(&path, IfMissing::Fail, Retry::new(Duration::ZERO, Box::new(Still))).unwrap();
         for seen in [Ok(vec![1]), Err(StoreError::unusable("is damaged"))] {
             // It was another file when it was opened.
-            store.at_rest = Some((0, SystemTime::UNIX_EPOCH));
+            store.access = Access::ReadFile((0, SystemTime::UNIX_EPOCH));
             let first = Cell::new(Some(seen));
             let read = store.read(|_| first.take().unwrap_or(Ok(vec![2])));
             assert_eq!(read.unwrap(), [2]);

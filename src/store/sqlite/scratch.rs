@@ -1,26 +1,36 @@
-//! A folder of its own on a database's disk, in which a self-test happens.
+//! A folder of its own on a database's disk, with a database of the same journal mode, in which a
+//! self-test happens.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::connect::{ROLLBACK_FORMAT, file_format, real_path};
 use crate::store::api::ScratchPlace;
 use crate::store::error::StoreError;
 
-/// A folder on a database's disk with a database that does not exist yet; it is removed on drop.
+/// A folder on a database's disk with a database that has no table yet; it is removed on drop.
 pub(in crate::store) struct ScratchFolder(TempDir);
 
 impl ScratchFolder {
     /// Makes the folder beside the database at `path`.
     pub(in crate::store) fn new(path: &Path) -> Result<Self, StoreError> {
+        let path = real_path(path);
         // A database that does not exist yet may lack its folder; the next one above is on its disk.
         let beside = path.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
         let folder = tempfile::Builder::new().prefix(".manage-ports-selftest-").tempdir_in(beside).map_err(|err| {
             StoreError::unusable(format!("has no room for a scratch folder in {}: {err}", beside.display()))
         })?;
-        Ok(Self(folder))
+        let folder = Self(folder);
+        if file_format(&path) == Some(ROLLBACK_FORMAT) {
+            // What is written and written back leaves a database without a table that has a header.
+            let connection = Connection::open(folder.database())?;
+            connection.execute_batch("PRAGMA user_version = 1; PRAGMA user_version = 0")?;
+        }
+        Ok(folder)
     }
 
     /// Where the database is to be.
