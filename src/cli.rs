@@ -10,7 +10,7 @@ use clap_complete::CompleteEnv;
 
 use crate::commands::completions::COMPLETE_VARIABLE;
 use crate::commands::{self, Answer};
-use crate::config::{Config, can_rewrite, wants_colour};
+use crate::config::{Config, is_dumb, wants_colour};
 use crate::error::{Error, Result, Style};
 use crate::flags::{self, GlobalArgs};
 use crate::output::{Pipe, log};
@@ -101,7 +101,7 @@ fn run_command(args: &[OsString]) -> Result<ExitCode> {
         Err(err) => return Err(Error::parsing(&err)),
     };
     let Style { is_json, has_colour } = stderr_style(args);
-    log::start(global.verbose, global.quiet, is_json, has_colour, can_rewrite(io::stderr().is_terminal()));
+    log::start(global.verbose, global.quiet, is_json, has_colour, is_dumb());
     let config = || Config::resolve(&global);
     let answer = match subcommand {
         Command::Allocate(args) => commands::allocate::run(&args, &config()?, &mut out),

@@ -1,4 +1,4 @@
-//! Decides whether to use colours, and whether a line on a terminal may be written over.
+//! Decides whether to use colours and other escape sequences.
 
 use std::env;
 
@@ -23,12 +23,7 @@ pub(crate) fn wants_colour(flag: Option<ColorWhen>, is_terminal: bool) -> bool {
     }
 }
 
-/// Tells whether a stream, which is a terminal or not, can show a line that changes.
-pub(crate) fn can_rewrite(is_terminal: bool) -> bool {
-    is_terminal && !is_dumb()
-}
-
-/// Tells whether the terminal understands no escape sequences.
-fn is_dumb() -> bool {
+/// Tells whether the terminal, where there is one, understands no escape sequences.
+pub(crate) fn is_dumb() -> bool {
     env::var_os("TERM").is_some_and(|term| term == "dumb")
 }

@@ -8,7 +8,7 @@ mod database;
 mod duration;
 mod ports;
 
-pub(crate) use self::colour::{can_rewrite, wants_colour};
+pub(crate) use self::colour::{is_dumb, wants_colour};
 pub(crate) use self::duration::parse_duration;
 
 use std::env;

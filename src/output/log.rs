@@ -16,8 +16,8 @@ struct Logger {
 }
 
 /// Starts logging to stderr: notices and warnings, with `-v` waits, with `-q` nothing. A line that
-/// counts progress belongs to the notices where `can_rewrite` says that stderr shows one.
-pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bool, can_rewrite: bool) {
+/// counts progress belongs to the notices, unless the terminal is dumb.
+pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bool, is_dumb: bool) {
     let level = match (is_quiet, verbosity) {
         (true, _) => LevelFilter::Error,
         (_, 0) => LevelFilter::Info,
@@ -25,7 +25,7 @@ pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bo
         _ => LevelFilter::Trace,
     };
     // It fails only where a logger was started before.
-    if log::set_boxed_logger(Box::new(Logger { is_json, has_colour, has_progress: can_rewrite && !is_json })).is_ok() {
+    if log::set_boxed_logger(Box::new(Logger { is_json, has_colour, has_progress: !is_dumb && !is_json })).is_ok() {
         log::set_max_level(level);
     }
 }

@@ -1,6 +1,6 @@
 //! How far a long look is: one line on a terminal, gone afterwards.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -25,9 +25,9 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Counts steps of this kind, where the log says that they are shown.
+    /// Counts steps of this kind, where the log shows progress and a terminal reads it.
     pub(crate) fn new(what: &'static str) -> Self {
-        let is_wanted = log::log_enabled!(target: TARGET, log::Level::Info);
+        let is_wanted = log::log_enabled!(target: TARGET, log::Level::Info) && io::stderr().is_terminal();
         Self { what, is_wanted, start: Instant::now(), done: AtomicUsize::new(0), shown: Mutex::new(None) }
     }
 
