@@ -1,4 +1,4 @@
-//! Which pair an app gets: a pure choice from the taken ports and the limits.
+//! Which pair an app gets: a pure choice from the taken ports, the plans, the limits and a probe.
 
 use super::allocation::PortPair;
 use super::app::AppId;
@@ -46,15 +46,15 @@ impl Limits {
     }
 }
 
-/// Tells what keeps a new server from listening on a port, if anything does.
+/// Tells why a new server could not listen on a port; `None` where it could.
 pub(crate) type Probe<'a> = dyn FnMut(u16) -> Option<Reason> + 'a;
 
 /// Chooses a pair for each app: its planned pair if both ports are free, else the lowest free slot.
 ///
-/// Planned pairs are given out before slots, so that no app gets what is planned for another one of
-/// them. They are taken as written, without regard to the limits and to what this user may listen on;
-/// a slot is also not planned for another app, not excluded and not refused by browsers. `probe` is
-/// asked only of ports otherwise free.
+/// A planned pair is taken as written, whatever the limits say and whether or not this user may listen
+/// on its ports. A slot is neither planned for another app, nor excluded, nor blocked by browsers. All
+/// planned pairs are given out before the first slot. `probe` is called only for ports that are
+/// otherwise free.
 ///
 /// # Errors
 ///
@@ -67,7 +67,9 @@ pub(crate) fn choose(
     probe: &mut Probe<'_>,
 ) -> Result<Vec<PortPair>, Refusal> {
     let mut search = Search {
-        ground: Ground { limits, plans, taken: taken.clone() },
+        limits,
+        plans,
+        taken: taken.clone(),
         probe,
         set_aside: Vec::new(),
         tally: Tally { wanted: apps.len(), ..Tally::default() },
@@ -85,7 +87,7 @@ pub(crate) fn choose(
 
 /// Accepts a pair asked for by number, or says why not.
 ///
-/// It is accepted although this user may not listen on it: its app may run as another user.
+/// A pair on which this user may not listen is accepted: its app may run as another user.
 ///
 /// # Errors
 ///
@@ -110,77 +112,57 @@ pub(crate) fn admit(
     }
 }
 
-/// After so many slots in a row that cannot be listened on, others all over the range are tried.
+/// After this many slots in a row on which no server could listen, a search tries a sample of the rest.
 const REFUSED_IN_A_ROW: usize = 256;
 
-/// How many slots all over the range are tried then.
+/// The number of slots in that sample.
 const SAMPLES: usize = 64;
 
-/// What is known of ports without asking the system.
-struct Ground<'a> {
+/// A search for pairs, one app after the other.
+struct Search<'a, 'b> {
     limits: &'a Limits,
     plans: &'a Plans,
+    /// The ports that are taken, those of the pairs found so far among them.
     taken: PortSet,
-}
-
-impl Ground<'_> {
-    /// Why the app cannot have the slot, if it is known.
-    fn obstacle(&self, slot: PortPair, app: &AppId) -> Option<Reason> {
-        let ports = slot.ports();
-        if ports.iter().any(|&port| self.taken.contains(port)) {
-            Some(Reason::Taken)
-        } else if ports.iter().any(|&port| self.plans.is_for_another(port, app)) {
-            Some(Reason::Planned)
-        } else {
-            ports.into_iter().find_map(|port| self.limits.keeps_back(port))
-        }
-    }
-}
-
-/// A search for pairs, app by app.
-struct Search<'a, 'b> {
-    ground: Ground<'a>,
     probe: &'a mut Probe<'b>,
-    /// Slots passed over as planned for an app other than the one that was searched for.
+    /// Slots that were passed over because they are planned for an app other than the one whose turn
+    /// it was.
     set_aside: Vec<PortPair>,
     tally: Tally,
-    /// How many of the last slots could not be listened on, those aside that were not asked about.
+    /// How many of the slots probed last refused a server, without one in between that did not.
     refused_in_a_row: usize,
 }
 
 impl Search<'_, '_> {
-    /// The app's planned pair, if both ports are free.
+    /// Takes the app's planned pair, if both ports are free.
     fn planned_pair(&mut self, app: &AppId) -> Option<PortPair> {
-        let pair = self.ground.plans.pair_of(app)?;
-        let is_free = |port: &u16| !self.ground.taken.contains(*port) && (self.probe)(*port) != Some(Reason::InUse);
-        if !pair.ports().iter().all(is_free) {
-            return None;
-        }
-        self.ground.taken.extend(pair.ports());
-        Some(pair)
+        let pair = self.plans.pair_of(app)?;
+        let is_free = |port: u16| !self.taken.contains(port) && (self.probe)(port) != Some(Reason::InUse);
+        pair.ports().into_iter().all(is_free).then(|| self.take(pair))
     }
 
-    /// The lowest slot that was passed over because it is planned, and planned for this app alone.
+    /// Takes the lowest of the slots set aside that is planned for this app alone, and free.
     fn slot_set_aside(&mut self, app: &AppId) -> Option<PortPair> {
-        let planned = self.ground.plans.pair_of(app)?.ports();
-        let overlapping =
-            self.set_aside.iter().copied().filter(|slot| slot.ports().iter().any(|port| planned.contains(port)));
-        let slot = overlapping
-            .filter(|&slot| self.ground.obstacle(slot, app).is_none())
-            .find(|slot| slot.ports().into_iter().all(|port| (self.probe)(port).is_none()))?;
-        self.tally.planned -= 1;
-        self.tally.free += 1;
-        self.ground.taken.extend(slot.ports());
-        Some(slot)
+        let planned = self.plans.pair_of(app)?.ports();
+        let set_aside = std::mem::take(&mut self.set_aside);
+        let slot = set_aside.iter().copied().find(|slot| {
+            slot.ports().iter().any(|port| planned.contains(port))
+                && self.obstacle(*slot, app).is_none()
+                && self.refused(*slot).is_none()
+        });
+        self.set_aside = set_aside;
+        self.tally.planned -= usize::from(slot.is_some());
+        self.tally.free += usize::from(slot.is_some());
+        slot.map(|slot| self.take(slot))
     }
 
-    /// The first slot of those left that the app can have.
+    /// Takes the first of the remaining slots that the app can have.
     ///
-    /// Ports only become taken here, so a slot that nobody can have stays passed over.
+    /// Ports only become taken here, so a slot that no app can have need not be looked at again.
     fn next_slot(&mut self, app: &AppId, slots: &mut (impl Iterator<Item = PortPair> + Clone)) -> Option<PortPair> {
         while let Some(slot) = slots.next() {
             self.tally.slots += 1;
-            match self.ground.obstacle(slot, app) {
+            match self.obstacle(slot, app) {
                 Some(Reason::Taken) => self.tally.taken += 1,
                 Some(Reason::Planned) => {
                     self.tally.planned += 1;
@@ -188,13 +170,11 @@ impl Search<'_, '_> {
                 }
                 Some(_) => self.tally.kept_back += 1,
                 None => {
-                    let refused = slot.ports().into_iter().find_map(|port| Some((port, (self.probe)(port)?)));
-                    match refused {
+                    match self.refused(slot) {
                         None => {
-                            self.refused_in_a_row = 0;
                             self.tally.free += 1;
-                            self.ground.taken.extend(slot.ports());
-                            return Some(slot);
+                            self.refused_in_a_row = 0;
+                            return Some(self.take(slot));
                         }
                         Some((_, Reason::NotPermitted)) => self.tally.not_permitted += 1,
                         Some((port, _)) => self.tally.in_use.push(port),
@@ -210,12 +190,37 @@ impl Search<'_, '_> {
         None
     }
 
-    /// Whether no slot of a sample from all over the range can be listened on. Whoever has to be told
-    /// so anyway holds the write lock no longer than needed.
+    /// Tells whether a sample of the remaining slots holds none on which a server could listen.
+    ///
+    /// A system that refuses every port would otherwise be asked about all of them, with the write lock
+    /// held.
     fn is_hopeless(&mut self, app: &AppId, slots: impl Iterator<Item = PortPair>) -> bool {
-        let slots: Vec<_> = slots.filter(|&slot| self.ground.obstacle(slot, app).is_none()).collect();
+        let slots: Vec<_> = slots.filter(|&slot| self.obstacle(slot, app).is_none()).collect();
+        // From the end: a user who may listen on high ports alone may listen on the last.
         let mut sample = slots.iter().rev().step_by((slots.len() / SAMPLES).max(1));
-        !slots.is_empty() && sample.all(|slot| slot.ports().into_iter().any(|port| (self.probe)(port).is_some()))
+        !slots.is_empty() && sample.all(|&slot| self.refused(slot).is_some())
+    }
+
+    /// Why the app cannot have the slot, as far as that is known without a probe.
+    fn obstacle(&self, slot: PortPair, app: &AppId) -> Option<Reason> {
+        let ports = slot.ports();
+        if ports.iter().any(|&port| self.taken.contains(port)) {
+            Some(Reason::Taken)
+        } else if ports.iter().any(|&port| self.plans.is_for_another(port, app)) {
+            Some(Reason::Planned)
+        } else {
+            ports.into_iter().find_map(|port| self.limits.keeps_back(port))
+        }
+    }
+
+    /// The first port of the slot on which a new server could not listen, and why.
+    fn refused(&mut self, slot: PortPair) -> Option<(u16, Reason)> {
+        slot.ports().into_iter().find_map(|port| Some((port, (self.probe)(port)?)))
+    }
+
+    fn take(&mut self, pair: PortPair) -> PortPair {
+        self.taken.extend(pair.ports());
+        pair
     }
 }
 

@@ -3,7 +3,7 @@
 //! NAT alone can publish a port, without a socket on the host (`userland-proxy: false`); and inside a
 //! container the host's sockets are not to be seen, while the socket of Docker's API often is. One call
 //! of that API tells: `GET /containers/json`
-//! (<https://docs.docker.com/reference/api/engine/version/v1.48/#tag/Container/operation/ContainerList>),
+//! (<https://docs.docker.com/reference/api/engine/version/v1.57/operations/ContainerList/>),
 //! which Podman serves, too (<https://docs.podman.io/en/latest/_static/api.html>).
 
 use std::collections::{BTreeMap, HashSet};
@@ -104,8 +104,8 @@ impl Container {
     /// Whether it runs: a paused one keeps its ports, and so does one whose state is not told.
     fn is_running(&self) -> bool {
         // Docker's words, then Podman's.
-        const NOT_RUNNING: [&str; 8] =
-            ["created", "exited", "dead", "removing", "configured", "initialized", "stopping", "stopped"];
+        const NOT_RUNNING: [&str; 7] =
+            ["created", "exited", "dead", "removing", "configured", "initialized", "stopped"];
         !self.state.as_deref().is_some_and(|state| NOT_RUNNING.iter().any(|other| state.eq_ignore_ascii_case(other)))
     }
 
