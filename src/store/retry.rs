@@ -128,6 +128,35 @@ impl Retry {
         self.poll(Duration::ZERO, what, poll, || false)
     }
 
+    /// Waits for work that others do for this process, for at most `longest`. `--timeout` does not
+    /// bound that work, and its time does not count as waited unless it exceeds `longest`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] when `longest` is over, or [`StoreError::Interrupted`].
+    pub(crate) fn work<T>(
+        &self,
+        what: &str,
+        longest: Duration,
+        mut poll: impl FnMut(Duration) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        let start = self.clock.now();
+        loop {
+            if self.clock.is_interrupted() {
+                return Err(StoreError::Interrupted);
+            }
+            let left = longest.saturating_sub(self.clock.now().saturating_sub(start));
+            if left.is_zero() {
+                self.waited.set(self.waited.get() + longest);
+                self.tries.set(self.tries.get() + 1);
+                return Err(self.locked(what));
+            }
+            if let Some(done) = poll(left.min(LONGEST_POLL)) {
+                return Ok(done);
+            }
+        }
+    }
+
     fn poll<T>(
         &self,
         kept: Duration,
@@ -286,6 +315,23 @@ mod tests {
         });
         assert!(matches!(result, Err(StoreError::Conflict(_))));
         assert_eq!(tries, CONFLICTS_MAX + 1);
+    }
+
+    #[test]
+    fn work_is_bounded_by_its_own_limit_alone() {
+        let clock = Fake::default();
+        let retry = Retry::new(Duration::ZERO, Box::new(clock.clone()));
+        let longest = Duration::from_secs(5);
+        let done = |at: u64| {
+            let end = clock.now.get() + Duration::from_secs(at);
+            retry.work("the server", longest, |pause| {
+                clock.sleep(pause);
+                (clock.now.get() >= end).then_some(())
+            })
+        };
+        assert!(done(4).is_ok() && retry.waited.get().is_zero());
+        let Err(StoreError::Locked { waited, tries, .. }) = done(6) else { panic!("it works on") };
+        assert_eq!((waited, tries), (longest, 1));
     }
 
     #[test]

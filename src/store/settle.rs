@@ -9,18 +9,18 @@ use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::AppId;
 use crate::core::ports::PortSet;
 
-/// What becomes of one app's row.
+/// What is to be done for one app.
 pub(super) enum Step {
-    /// It is as it is wanted.
+    /// Keep its row, which needs no change.
     Keep(Allocation),
-    /// It is held for longer: its metadata is to be written.
+    /// Write the metadata of its row, which reserves it for longer.
     Hold(Allocation),
-    /// It is new, and gets its id when it is written.
+    /// Insert a row, which gets its id then.
     Insert(Allocation),
 }
 
 impl Step {
-    /// What is answered when the step is done.
+    /// The answer to the caller, once the step is done.
     pub(super) fn into_outcome(self) -> Outcome {
         match self {
             Self::Keep(allocation) | Self::Hold(allocation) => Outcome { allocation, created: false },
@@ -29,7 +29,7 @@ impl Step {
     }
 }
 
-/// The answer, if each app has a row and it is held for long enough: nothing is to be written then.
+/// The answer, if each app has a row that is reserved for long enough, so that there is nothing to write.
 pub(super) fn settled(
     found: Vec<Option<Allocation>>,
     now: Timestamp,
@@ -40,8 +40,7 @@ pub(super) fn settled(
     found.into_iter().map(|row| Some(Step::Keep(row.filter(is_as_wanted)?).into_outcome())).collect()
 }
 
-/// The steps, one for each app: it keeps its row, and gets one with a pair that `choose` names
-/// where it has none.
+/// Decides a step for each app. One that has no row in `found` gets a pair from `choose`.
 pub(super) fn steps(
     apps: &[AppId],
     found: Vec<Option<Allocation>>,
@@ -54,21 +53,40 @@ pub(super) fn steps(
     let wanting: Vec<_> = apps.iter().zip(&found).filter(|(_, row)| row.is_none()).map(|(app, _)| app).collect();
     let mut pairs = choose(&wanting, taken).map_err(StoreError::Refused)?.into_iter();
     let step = |(app, row): (&AppId, Option<Allocation>)| match (row, until) {
-        (Some(mut row), Some(until)) => Some(match row.hold(until) {
-            Ok(true) => {
-                row.updated_at = Some(now);
-                Ok(Step::Hold(row))
+        (Some(mut row), Some(until)) => {
+            if !row.hold(until)? {
+                return Ok(Step::Keep(row));
             }
-            Ok(false) => Ok(Step::Keep(row)),
-            Err(foreign) => Err(foreign.into()),
-        }),
-        (Some(row), None) => Some(Ok(Step::Keep(row))),
-        (None, _) => pairs.next().map(|pair| Ok(Step::Insert(Allocation::new(app.clone(), pair, until, now)))),
+            row.updated_at = Some(now);
+            Ok(Step::Hold(row))
+        }
+        (Some(row), None) => Ok(Step::Keep(row)),
+        (None, _) => {
+            let pair =
+                pairs.next().ok_or_else(|| StoreError::unusable(format!("was not written: {app} got no pair")))?;
+            Ok(Step::Insert(Allocation::new(app.clone(), pair, until, now)))
+        }
     };
-    apps.iter().zip(found).filter_map(step).collect()
+    apps.iter().zip(found).map(step).collect()
 }
 
-/// The moment until which rows are held; the last there is where it would come later.
+/// The moment until which rows are reserved: `hold` after `now`, or the last moment that can be written.
 fn until(now: Timestamp, hold: Option<SignedDuration>) -> Option<Timestamp> {
     hold.map(|duration| now.checked_add(duration).unwrap_or(Timestamp::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::allocation::PortPair;
+
+    #[test]
+    fn an_app_that_gets_no_pair_is_an_error() {
+        let apps = [AppId::new("m", 1), AppId::new("m", 2)];
+        let choose_one = &mut |_: &[&AppId], _: &PortSet| Ok(vec![PortPair { backend: 5001, frontend: 8001 }]);
+        let found = vec![None, None];
+        let steps = steps(&apps, found, Timestamp::UNIX_EPOCH, None, &PortSet::new(), choose_one);
+        let Err(StoreError::Unusable { why, .. }) = steps else { panic!("app2 is left out") };
+        assert!(why.contains("m/app2"), "{why}");
+    }
 }

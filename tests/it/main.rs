@@ -16,6 +16,7 @@ mod named;
 mod platform;
 mod port_users;
 mod postgres;
+mod postgres_waits;
 mod power_cut;
 mod release;
 mod reserve;

@@ -20,7 +20,7 @@ use super::server::{SCHEMA, Server};
 use super::storm::{CONFIG, assert_distinct, finish, is_created, lowest_slots, two_ports_in_either_role};
 
 /// A world with an empty database of the shared server, and a line that says so where there is none.
-fn world(what: &str) -> Option<World> {
+pub fn world(what: &str) -> Option<World> {
     let world = World::on(Server::shared(what)?);
     world.write("manage-ports.toml", CONFIG);
     Some(world)
@@ -39,7 +39,7 @@ fn created(children: Vec<std::process::Child>) -> BTreeSet<Row> {
 
 /// Waits for what another process is about to do, and fails if it does not.
 #[track_caller]
-fn wait_until(is_so: impl Fn() -> bool) {
+pub fn wait_until(is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < deadline, "it does not come");
@@ -340,7 +340,7 @@ fn a_wait_for_the_lock_ends_with_the_timeout() {
 }
 
 /// Passes a connection on to the server.
-fn pass_on(mut client: TcpStream, server: &Server) {
+pub fn pass_on(mut client: TcpStream, server: &Server) {
     let mut upstream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
     let (mut answers, mut to_client) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
     thread::spawn(move || io::copy(&mut answers, &mut to_client));

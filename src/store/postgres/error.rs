@@ -8,16 +8,20 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Config, Error};
 
+use super::progress::Phase;
 use crate::store::error::StoreError;
 
-/// What a writer waits for.
+/// What messages say a writer waits for.
 pub(super) const WAITING_FOR_WRITERS: &str = "other writers to finish";
 
-/// The error of a call whose connection was lost, which can be repeated.
+/// The error of a call whose connection was lost, and which can be repeated.
 pub(super) const LOST: StoreError = StoreError::Busy("the server to answer again");
 
-/// Whether the connection ended with this error, so that what it was asked is not known to be done or
-/// not: of errors that a server tells, those are fatal
+/// What is wrong with a table that keeps other rows than it was given, or none.
+pub(super) const NOT_TAKEN: &str = "did not take what was written: it has a trigger, rule or policy of its own";
+
+/// Whether the connection ended with this error, so that it is not known whether the server did what it
+/// was asked. Of the errors that a server reports, those of severity FATAL and PANIC end the connection
 /// (<https://www.postgresql.org/docs/current/runtime-config-logging.html#RUNTIME-CONFIG-SEVERITY-LEVELS>).
 pub(super) fn is_lost(err: &Error) -> bool {
     match err.as_db_error() {
@@ -30,8 +34,9 @@ pub(super) fn is_lost(err: &Error) -> bool {
     }
 }
 
-/// What it means that a host could not be connected to, which it `was` before or was not.
-pub(super) fn refusal(err: Error, host: &Config, was: bool) -> StoreError {
+/// What it means that a host could not be connected to; `was_connected` tells whether there was a
+/// connection to this database before.
+pub(super) fn refusal(err: Error, host: &Config, was_connected: bool) -> StoreError {
     let busy = StoreError::Busy("the server to accept connections");
     if let Some(io) = err.source().and_then(|source| source.downcast_ref::<io::Error>()) {
         return match io.kind() {
@@ -49,7 +54,7 @@ pub(super) fn refusal(err: Error, host: &Config, was: bool) -> StoreError {
             | ErrorKind::BrokenPipe
             | ErrorKind::UnexpectedEof => busy,
             // It was there a moment ago: it is starting again, or another one takes over.
-            _ if was => StoreError::Busy("the server to come back"),
+            _ if was_connected => StoreError::Busy("the server to come back"),
             _ => not_reached(in_full(&err)),
         };
     }
@@ -70,7 +75,7 @@ pub(super) fn refusal(err: Error, host: &Config, was: bool) -> StoreError {
     if *db.code() == SqlState::PROTOCOL_VIOLATION && TURNED_AWAY.iter().any(|setting| db.message().ends_with(setting)) {
         return busy;
     }
-    err.into()
+    meaning(&err, Phase::Answering)
 }
 
 /// A host that cannot be reached, for this reason.
@@ -87,41 +92,54 @@ pub(super) fn in_full(err: &Error) -> String {
     causes.fold(err.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-impl From<Error> for StoreError {
-    fn from(err: Error) -> Self {
-        let Some(db) = err.as_db_error() else { return Self::unusable(format!("cannot be used: {}", in_full(&err))) };
-        let message = db.message();
-        let (why, hint) = match *db.code() {
-            SqlState::T_R_SERIALIZATION_FAILURE
-            | SqlState::T_R_DEADLOCK_DETECTED
-            | SqlState::LOCK_NOT_AVAILABLE
-            | SqlState::QUERY_CANCELED => return Self::Busy(WAITING_FOR_WRITERS),
-            SqlState::TOO_MANY_CONNECTIONS => return Self::Busy("a free connection of the server"),
-            // Somebody made the table meanwhile.
-            SqlState::DUPLICATE_TABLE => return Self::Conflict(message.to_owned()),
-            ref code if code.code().starts_with("23") => return Self::Conflict(message.to_owned()),
-            SqlState::UNDEFINED_TABLE => return Self::Missing,
-            SqlState::INVALID_AUTHORIZATION_SPECIFICATION | SqlState::INVALID_PASSWORD => (
-                format!("refuses the connection: {message}"),
-                Some("check the user; a password is taken from PGPASSWORD, ~/.pgpass or the URL"),
-            ),
-            SqlState::INVALID_CATALOG_NAME => {
-                (format!("is not there: {message}"), Some("check the name, or make it with `createdb`"))
-            }
-            SqlState::INSUFFICIENT_PRIVILEGE => {
-                (format!("does not allow this: {message}"), Some("README.md lists what the role needs"))
-            }
-            // The second is what a standby says to a transaction that is to write.
-            SqlState::READ_ONLY_SQL_TRANSACTION | SqlState::FEATURE_NOT_SUPPORTED => (
-                format!("is read-only: {message}"),
-                Some("with several hosts, target_session_attrs=read-write finds the one that can be written"),
-            ),
-            SqlState::UNDEFINED_COLUMN => {
-                (format!("has a table port_configurations that is not the platform's: {message}"), None)
-            }
-            SqlState::DISK_FULL => ("cannot be written: its disk is full".to_owned(), None),
-            _ => (format!("cannot be used: {message}"), None),
-        };
-        Self::Unusable { why, hint }
-    }
+/// What a server's error means that came in this phase.
+pub(super) fn meaning(err: &Error, phase: Phase) -> StoreError {
+    let Some(db) = err.as_db_error() else {
+        return StoreError::unusable(format!("cannot be used: {}", in_full(err)));
+    };
+    let message = db.message();
+    let (why, hint) = match (db.code().clone(), phase) {
+        (SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED | SqlState::LOCK_NOT_AVAILABLE, _) => {
+            return StoreError::Busy(WAITING_FOR_WRITERS);
+        }
+        (SqlState::QUERY_CANCELED, _) => return StoreError::Busy("the server, which cancelled a statement"),
+        (SqlState::TOO_MANY_CONNECTIONS, _) => return StoreError::Busy("a free connection of the server"),
+        // Somebody else met the constraint, or made the table, a moment earlier.
+        (SqlState::UNIQUE_VIOLATION | SqlState::EXCLUSION_VIOLATION | SqlState::DUPLICATE_TABLE, _) => {
+            return StoreError::Conflict(message.to_owned());
+        }
+        (code, _) if code.code().starts_with("23") => {
+            let hint = "the table has a constraint that is not the platform's";
+            (format!("does not accept the row: {message}"), Some(hint))
+        }
+        (SqlState::DIVISION_BY_ZERO | SqlState::FEATURE_NOT_SUPPORTED, Phase::Writing) => {
+            return StoreError::unusable(NOT_TAKEN);
+        }
+        (SqlState::FEATURE_NOT_SUPPORTED | SqlState::SYNTAX_ERROR, Phase::Locking) => (
+            format!("does not support the lock that keeps writers apart, LOCK TABLE: {message}"),
+            Some("only PostgreSQL itself is known to support it, not every server that speaks its protocol"),
+        ),
+        // The second is what a standby says to a transaction that is to write.
+        (SqlState::READ_ONLY_SQL_TRANSACTION, _) | (SqlState::FEATURE_NOT_SUPPORTED, Phase::Answering) => (
+            format!("is read-only: {message}"),
+            Some("with several hosts, target_session_attrs=read-write finds the one that can be written"),
+        ),
+        (SqlState::UNDEFINED_TABLE, _) => return StoreError::Missing,
+        (SqlState::INVALID_AUTHORIZATION_SPECIFICATION | SqlState::INVALID_PASSWORD, _) => (
+            format!("refuses the connection: {message}"),
+            Some("check the user; a password is taken from PGPASSWORD, ~/.pgpass or the URL"),
+        ),
+        (SqlState::INVALID_CATALOG_NAME, _) => {
+            (format!("is not there: {message}"), Some("check the name, or make it with `createdb`"))
+        }
+        (SqlState::INSUFFICIENT_PRIVILEGE, _) => {
+            (format!("does not allow this: {message}"), Some("README.md lists what the role needs"))
+        }
+        (SqlState::UNDEFINED_COLUMN, _) => {
+            (format!("has a table port_configurations that is not the platform's: {message}"), None)
+        }
+        (SqlState::DISK_FULL, _) => ("cannot be written: its disk is full".to_owned(), None),
+        _ => (format!("cannot be used: {message}"), None),
+    };
+    StoreError::Unusable { why, hint }
 }

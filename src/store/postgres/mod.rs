@@ -1,49 +1,58 @@
-//! The table on a PostgreSQL server, for many machines.
+//! The table on a PostgreSQL server, which many machines share.
 //!
-//! - *Choosing and inserting happen under a lock on the table.* A transaction takes
-//!   `SHARE ROW EXCLUSIVE`, which keeps out itself and every other writer, the platform's inserts
-//!   among them, and no reader. Nothing weaker does: an advisory lock and an optimistic insert do not
-//!   see the platform give out a port as the other role, which no index forbids, and serialisable
-//!   transactions see it only if the platform's are serialisable, too. Nor are they faster, see
-//!   `cargo bench`: what a call costs is its connection.
-//! - *The queue is the server's*, and fair. `lock_timeout` and `statement_timeout` bound the wait by
-//!   what is left of `--timeout`, and `idle_in_transaction_session_timeout` by less the lock of a
-//!   process that was stopped or cut off while it held it.
-//! - *One allocation is three round trips:* the look for a row that is there, which takes no lock; the
-//!   transaction's begin, its lock and all that it reads; what it writes and its commit. What goes in
-//!   one trip is sent together and answered in order.
+//! - *Choosing and inserting happen under a lock on the table.* A transaction takes it in
+//!   `SHARE ROW EXCLUSIVE` mode, which excludes other transactions that take it and everyone who writes,
+//!   the platform included, but no reader. Weaker means do not suffice: an advisory lock or an optimistic
+//!   insert would not notice that the platform gives out the same port in the other column, which no index
+//!   forbids, and serializable transactions notice that only if the platform's are serializable, too.
+//!   They are not faster either (`cargo bench`): most of a call's time is its connection.
+//! - *The server queues the waiting transactions*, first come, first served. `lock_timeout` bounds that
+//!   wait by what is left of `--timeout`. The work that follows is bounded by limits of its own, far above
+//!   what it needs: a statement that runs too long or a session that is idle under the lock, because its
+//!   process was stopped or cut off, is ended by the server.
+//! - *One allocation takes three round trips:* a query for an existing row, which needs no lock; the begin
+//!   of the transaction, its lock and all that it reads; the insert and the commit. What belongs to one
+//!   trip is sent together and answered in order.
+//! - *Nothing is committed that the table changed.* A trigger may alter or drop a row. One new row is
+//!   inserted by a statement that fails if the row comes out otherwise, so that the commit can be sent
+//!   along; with several rows the answers are compared before the commit.
 //! - *An answer is durable.* A commit returns once it is on the server's disk, and on its synchronous
-//!   standbys where `synchronous_commit` is not `local`; a setting of `off` is overruled. Others' rows may
-//!   be seen before that: they commit with `off`, or left off waiting for a standby. So an answer about a
-//!   row that was there follows a commit of its own, which takes all before it along, unless the log is
-//!   all on the disk and there is no standby to wait for
-//!   (<https://www.postgresql.org/docs/current/wal-async-commit.html>).
+//!   standbys unless `synchronous_commit` is `local`; a setting of `off` is overruled. Rows of others may
+//!   be visible earlier: their writers committed with `off`, or stopped waiting for a standby. So before
+//!   the answer about an existing row there is a commit of our own, which makes all earlier ones durable
+//!   (<https://www.postgresql.org/docs/current/wal-async-commit.html>). It is left out where the whole WAL
+//!   is on the disk and there is no standby to wait for.
 //! - *A commit whose outcome is unknown is looked up.* A connection may be lost between a commit and its
-//!   confirmation. Under the lock, when the transaction is over one way or the other, the rows tell
-//!   which: all that it wrote is there, and nothing that it removed, or it is repeated; what is there is
-//!   then made as durable as any other's row. Its id would not tell (`txid_status`): after a crash, the
-//!   server gives the same one to somebody else.
-//! - *Whatever is safe to repeat is repeated*, under the deadline of [`Retry`]: a server that starts or
-//!   has no connection free, a connection lost before the commit, a deadlock, a constraint that
-//!   somebody who does not lock was quicker to meet.
+//!   confirmation. Once the lock can be had again, that transaction has ended, and the rows tell how: if
+//!   all that it inserted is there and nothing that it deleted, it was committed, and is made durable as
+//!   any other's row would be; otherwise it is repeated. The transaction's id would not tell
+//!   (`txid_status`): after a crash, the server gives the same id to another transaction.
+//! - *Whatever is safe to repeat is repeated*, until the time of [`Retry`] is over: when the server starts
+//!   or has no connection free, when a connection was lost before the commit, after a deadlock, and when
+//!   somebody who does not lock met a unique constraint first. A write whose connection ends each time is
+//!   repeated only a few times, as it may have held the lock.
 //!
-//! A transaction and its settings never outlive one another, and nothing is prepared by name, so a
-//! pooler may hand out its connections transaction by transaction.
+//! No setting outlives its transaction and no statement is prepared by name, so a pooler may assign its
+//! connections transaction by transaction. All locks belong to one schema: hosts that have a schema each
+//! on one server do not wait for one another.
 
 mod cancel;
+mod connect;
 mod error;
 mod link;
 mod passfile;
+mod progress;
 mod rows;
 mod scratch;
 mod session;
+mod target;
 mod tls;
 mod transaction;
-mod url;
 mod values;
+mod wait;
 
 pub(super) use self::scratch::ScratchSchema;
-pub(crate) use self::url::PgTarget;
+pub(crate) use self::target::PgTarget;
 
 use std::collections::HashMap;
 
@@ -75,9 +84,9 @@ impl Postgres {
         Ok(Self { session: Session { link: Link::new(target.clone())?, retry }, missing })
     }
 
-    /// Asks something of the table; without a table, there is nothing to be told.
-    fn ask_table<T: Default>(&mut self, question: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
-        match (self.session.ask(question), self.missing) {
+    /// Runs a query on the table. Where a missing table reads as empty, the answer is then the default.
+    fn ask_table<T: Default>(&mut self, query: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
+        match (self.session.ask(query), self.missing) {
             (Err(StoreError::Missing), IfMissing::ReadAsEmpty) => Ok(T::default()),
             (answer, _) => answer,
         }
@@ -117,7 +126,7 @@ impl Store for Postgres {
         };
         let read = async |client: &Client| {
             let (taken, has_row) = taken_ports(client, apps).await?;
-            // Hardly ever: somebody was quicker, or a row is to be held for longer.
+            // This is rare: somebody was quicker, or a reservation is to be extended.
             let found = if has_row { existing(client, apps).await? } else { vec![None; apps.len()] };
             Ok((found, taken))
         };
@@ -197,7 +206,7 @@ impl Store for Postgres {
     }
 }
 
-/// Gives new rows the ids that the server gave them.
+/// Writes into new rows the ids that the server gave them.
 fn identify<'a>(rows: impl Iterator<Item = &'a mut Allocation>, ids: &HashMap<AppId, i64>) {
     for row in rows {
         row.id = ids.get(&row.app).copied().unwrap_or_default();

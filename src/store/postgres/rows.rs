@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::slice;
 use std::time::SystemTime;
 
 use tokio_postgres::types::{ToSql, Type};
@@ -13,7 +14,7 @@ use crate::core::app::AppId;
 use crate::core::ports::PortSet;
 use crate::store::sql::select;
 
-/// The most rows that one statement writes, each with five parameters: a statement has 65,535
+/// The most rows that one statement writes: a row takes five parameters, and a statement at most 65,535
 /// (<https://www.postgresql.org/docs/current/limits.html>).
 pub(super) const ROWS_MAX: usize = 10_000;
 
@@ -53,8 +54,7 @@ pub(super) async fn taken_ports(client: &Client, apps: &[AppId]) -> Result<(Port
     Ok((taken, has_row))
 }
 
-/// What finds the rows of apps, and others where there are several models: an index is used, and who
-/// is asked for is looked up afterwards.
+/// The condition that finds the rows of apps.
 struct Asked<'a> {
     sql: &'static str,
     model: (Box<dyn ToSql + Sync + 'a>, Type),
@@ -63,9 +63,9 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn new(apps: &'a [AppId]) -> Self {
-        // A new server process knows nothing of its catalogue. Without the cast, it reads all operators
-        // called `=` to find one that takes a varchar and a text, and for arrays it reads more than for
-        // one app: each would be a quarter of its first statement.
+        // A new server process has an empty cache of the catalogue. Without the cast, it reads all
+        // operators called `=` to find one that takes a varchar and a text, and for arrays it reads more
+        // than for one app: each would be a quarter of its first statement.
         if let [app] = apps {
             return Self {
                 sql: "model::text = $1 AND app_num = $2",
@@ -73,11 +73,12 @@ impl<'a> Asked<'a> {
                 app_num: (Box::new(app.app_num), Type::INT8),
             };
         }
-        let mut models: Vec<_> = apps.iter().map(|app| app.model.as_str()).collect();
-        models.dedup();
+        let models: Vec<_> = apps.iter().map(|app| app.model.as_str()).collect();
         let app_nums: Vec<_> = apps.iter().map(|app| app.app_num).collect();
+        // A join, which takes linear time with an index and without: servers before version 14 compare
+        // each row with each element of `ANY (array)`.
         Self {
-            sql: "model::text = ANY ($1) AND app_num = ANY ($2)",
+            sql: "(model::text, app_num) IN (SELECT * FROM unnest($1::text[], $2::bigint[]))",
             model: (Box::new(models), Type::TEXT_ARRAY),
             app_num: (Box::new(app_nums), Type::INT8_ARRAY),
         }
@@ -90,37 +91,56 @@ impl<'a> Asked<'a> {
 
 /// Writes new rows, at most [`ROWS_MAX`], and returns each as it was written, with its id.
 pub(super) async fn insert(client: &Client, rows: &[Allocation]) -> Result<Vec<((AppId, [i64; 2]), i64)>, Error> {
-    let now = rows.first().and_then(|row| row.created_at).and_then(|time| SystemTime::try_from(time).ok());
+    let now = now(rows);
+    let sql = insertion(rows.len(), "id, model::text, app_num, backend_port, frontend_port");
+    let rows = client.query_typed(&sql, &values(&now, rows)).await?;
+    let integer = |row: &Row, column| row.try_get::<_, Integer>(column).map(|Integer(number)| number);
+    let app = |row: &Row| Ok(AppId::new(row.try_get::<_, Text>(1)?.0, integer(row, 2)?));
+    rows.iter().map(|row| Ok(((app(row)?, [integer(row, 3)?, integer(row, 4)?]), integer(row, 0)?))).collect()
+}
+
+/// Writes one new row and returns its id; nothing if the table silently left it out. A row that a
+/// trigger changed makes the statement fail with a division by zero, and so its transaction.
+pub(super) async fn insert_one(client: &Client, row: &Allocation) -> Result<Option<i64>, Error> {
+    let rows = slice::from_ref(row);
+    let now = now(rows);
+    let check = "1 / ((model::text = $2 AND app_num = $3 AND frontend_port = $4 AND backend_port = $5) IS TRUE)::int";
+    let written = client.query_typed_opt(&insertion(1, &format!("id, {check}")), &values(&now, rows)).await?;
+    written.map(|row| row.try_get::<_, Integer>(0).map(|Integer(id)| id)).transpose()
+}
+
+/// The statement that inserts this many rows, whose parameters are [`values`].
+fn insertion(count: usize, returning: &str) -> String {
     // A list of values costs a third of what arrays do, as a server must plan it anew each time.
-    let list: Vec<_> = (0..rows.len())
+    let list: Vec<_> = (0..count)
         .map(|row| {
-            format!(
-                "(${}, ${}, ${}, ${}, true, ${}, $1, $1)",
-                5 * row + 2,
-                5 * row + 3,
-                5 * row + 4,
-                5 * row + 5,
-                5 * row + 6
-            )
+            let first = 5 * row + 2;
+            format!("(${}, ${}, ${}, ${}, true, ${}, $1, $1)", first, first + 1, first + 2, first + 3, first + 4)
         })
         .collect();
-    let sql = format!(
+    format!(
         "INSERT INTO port_configurations
          (model, app_num, frontend_port, backend_port, is_available, metadata_json, created_at, updated_at)
-         VALUES {} RETURNING id, model::text, app_num, backend_port, frontend_port",
+         VALUES {} RETURNING {returning}",
         list.join(", ")
-    );
-    let mut values: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&now, Type::TIMESTAMPTZ)];
+    )
+}
+
+/// The parameters of [`insertion`]: the moment of the write, and five for each row.
+fn values<'a>(now: &'a Option<SystemTime>, rows: &'a [Allocation]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    let mut values: Vec<(&(dyn ToSql + Sync), Type)> = vec![(now, Type::TIMESTAMPTZ)];
     for row in rows {
         values.push((&row.app.model, Type::TEXT));
         values
             .extend([&row.app.app_num, &row.frontend_port, &row.backend_port].map(|number| (number as _, Type::INT8)));
         values.push((&row.metadata, Type::TEXT));
     }
-    let rows = client.query_typed(&sql, &values).await?;
-    let integer = |row: &Row, column| row.try_get::<_, Integer>(column).map(|Integer(number)| number);
-    let app = |row: &Row| Ok(AppId::new(row.try_get::<_, Text>(1)?.0, integer(row, 2)?));
-    rows.iter().map(|row| Ok(((app(row)?, [integer(row, 3)?, integer(row, 4)?]), integer(row, 0)?))).collect()
+    values
+}
+
+/// When rows are written, which is the same moment for all.
+fn now(rows: &[Allocation]) -> Option<SystemTime> {
+    rows.first().and_then(|row| row.created_at).and_then(|time| SystemTime::try_from(time).ok())
 }
 
 /// Writes rows' metadata, and when that was, and returns how many rows took it.

@@ -1,10 +1,10 @@
 //! A schema of its own on the same server, in which a self-test happens.
 
-use super::error::WAITING_FOR_WRITERS;
 use super::link::Link;
+use super::progress::Phase;
 use super::session::Session;
+use super::target::PgTarget;
 use super::transaction::sync;
-use super::url::PgTarget;
 use crate::store::api::ScratchPlace;
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
@@ -25,15 +25,24 @@ impl ScratchSchema {
         let name = format!("manage_ports_selftest_{:016x}", fastrand::u64(..));
         let inside = target.with_search_path(&name).map_err(StoreError::unusable)?;
         let mut admin = Session { link: Link::new(target.clone())?, retry };
-        admin.ask(async |client| client.batch_execute(&format!("CREATE SCHEMA {name}")).await)?;
-        let scratch = Self { admin, name, target: inside };
-        // A pooler may leave the search path out, and everything would happen to the real table.
-        let sees =
-            Link::new(scratch.target.clone())?.ask(&scratch.admin.retry, WAITING_FOR_WRITERS, async |client| {
+        admin.run(Phase::Working, &format!("CREATE SCHEMA {name}"))?;
+        let mut scratch = Self { admin, name, target: inside };
+        if scratch.is_chosen()? { Ok(scratch) } else { Err(StoreError::unusable(POOLED)) }
+    }
+
+    /// Whether a connection to the target works in the schema. A pooler may leave the search path out,
+    /// and everything would happen to the real table.
+    fn is_chosen(&mut self) -> Result<bool, StoreError> {
+        let mut link = Link::new(self.target.clone())?;
+        let retry = &self.admin.retry;
+        let schema: String = retry.run(|| {
+            let schema = link.ask(retry, Phase::Answering, async |client, _| {
                 let sql = "SELECT coalesce(current_schema()::text, '')";
-                client.query_typed_one(sql, &[]).await?.try_get::<_, String>(0)
-            })?;
-        if sees == scratch.name { Ok(scratch) } else { Err(StoreError::unusable(POOLED)) }
+                client.query_typed_one(sql, &[]).await?.try_get(0)
+            });
+            Ok(schema?)
+        })?;
+        Ok(schema == self.name)
     }
 
     /// The database, seen through the schema.
@@ -44,7 +53,7 @@ impl ScratchSchema {
 
 impl ScratchPlace for ScratchSchema {
     fn sync(&mut self) -> Result<(), StoreError> {
-        self.admin.ask(async |client| sync(client, 4096).await)
+        self.admin.run(Phase::Syncing, &sync(4096))
     }
 }
 
@@ -53,7 +62,7 @@ impl Drop for ScratchSchema {
         let sql = format!("DROP SCHEMA {} CASCADE", self.name);
         // Ctrl-C must not leave the schema behind.
         let Session { link, retry } = &mut self.admin;
-        if link.finish(retry, async |client| client.batch_execute(&sql).await).is_err() {
+        if link.ask_connected(retry, Phase::Committing, async |client, _| client.batch_execute(&sql).await).is_err() {
             log::warn!("the scratch schema {} is left in {}", self.name, link.target);
         }
     }

@@ -1,25 +1,22 @@
-//! Questions and write transactions over a connection, repeated while that is safe and the time allows.
+//! Queries and write transactions over a connection, repeated while that is safe and the time allows.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_postgres::{Client, Error};
 
-use super::error::{LOST, WAITING_FOR_WRITERS};
+use super::error::{LOST, NOT_TAKEN};
 use super::link::{Failure, Link};
+use super::progress::Phase;
 use super::rows::all_rows;
-use super::transaction::{Writes, begin, sync};
+use super::transaction::{Limits, Writes, begin, read_only, sync};
 use crate::core::app::AppId;
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
-/// How long a process may hold its lock and say nothing, as it does when it is stopped or cut off: under
-/// the lock it only compares rows.
-const IDLE_MAX: Duration = Duration::from_secs(5);
-
-/// What is waited for where a commit takes others' rows along.
-const DISKS: &str = "the disk of the server and of its standby";
+/// How often a write is repeated whose connection ended while it may have held the lock. A server that
+/// ends it each time would otherwise be kept busy, and others kept out, until `--timeout` is over.
+const LOSSES_MAX: u32 = 3;
 
 /// A connection to a server, and how long one command may wait.
 pub(super) struct Session {
@@ -27,25 +24,35 @@ pub(super) struct Session {
     pub(super) retry: Retry,
 }
 
+/// What a write transaction leaves.
+struct Written<T> {
+    /// What was decided.
+    value: T,
+    /// The ids of new rows.
+    ids: HashMap<AppId, i64>,
+    /// Whether the table was made.
+    made_table: bool,
+}
+
 impl Session {
-    /// Asks something that may be asked again.
-    pub(super) fn ask<T>(&mut self, question: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
-        self.ask_for(WAITING_FOR_WRITERS, question)
+    /// Runs one query that reads, in a transaction of its own.
+    pub(super) fn ask<T>(&mut self, query: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
+        let Self { link, retry } = self;
+        retry.run(|| {
+            let limits = Limits::new(retry.left());
+            let query = async |client: &Client, progress: &_| read_only(client, progress, limits, &query).await;
+            Ok(link.ask(retry, Phase::Answering, query)?)
+        })
     }
 
-    /// The same where something else is waited for.
-    pub(super) fn ask_for<T>(
-        &mut self,
-        what: &str,
-        question: impl AsyncFn(&Client) -> Result<T, Error>,
-    ) -> Result<T, StoreError> {
+    /// Runs statements that may be repeated and need no transaction.
+    pub(super) fn run(&mut self, phase: Phase, sql: &str) -> Result<(), StoreError> {
         let Self { link, retry } = self;
-        retry.run(|| Ok(link.ask(retry, what, &question)?))
+        retry.run(|| Ok(link.ask(retry, phase, async |client, _| client.batch_execute(sql).await)?))
     }
 
     /// Locks the table, reads, decides and writes, and returns what was decided with the ids of new
-    /// rows, in no order. With `makes_table`, the table is made first where there is none. The decision
-    /// may not take longer than [`IDLE_MAX`].
+    /// rows. With `makes_table`, the table is made first where there is none.
     pub(super) fn write<R, T>(
         &mut self,
         makes_table: bool,
@@ -53,49 +60,15 @@ impl Session {
         mut decide: impl FnMut(R, Timestamp) -> Result<(T, Writes), StoreError>,
     ) -> Result<(T, HashMap<AppId, i64>), StoreError> {
         let Self { link, retry } = self;
-        let (value, ids, made_table) = retry.run(|| {
-            let left = retry.left();
-            let begun = link.ask(retry, WAITING_FOR_WRITERS, async |client| {
-                begin(client, left, IDLE_MAX, makes_table, &read).await
-            });
-            let decided = begun.map_err(StoreError::from).and_then(|begun| {
-                let (value, writes) = decide(begun.read, retry.timestamp())?;
-                Ok((begun.made_table, begun.commit, value, writes))
-            });
-            let (made_table, commit, value, writes) = decided.inspect_err(|_| link.roll_back())?;
-            let ids = match link.finish(retry, async |client| writes.commit(client, commit).await) {
-                Ok(Some(ids)) => ids,
-                Ok(None) => {
-                    link.roll_back();
-                    return Err(StoreError::unusable(
-                        "did not take what was written: it has a trigger, rule or policy of its own",
-                    ));
+        let mut losses = 0;
+        let Written { value, ids, made_table } = retry.run(|| {
+            write_once(link, retry, makes_table, &read, &mut decide).map_err(|failure| match failure {
+                Failure::Lost { phase, why } if phase.may_hold_lock() => {
+                    losses += 1;
+                    if losses < LOSSES_MAX { LOST } else { keeps_ending(&why) }
                 }
-                Err(Failure::Store(err)) => {
-                    link.roll_back();
-                    return Err(err);
-                }
-                Err(Failure::Lost) => {
-                    log::debug!("the connection was lost in a commit, looking up what became of it");
-                    let rows = retry.run(|| {
-                        let left = retry.left();
-                        let begun = link.ask(retry, WAITING_FOR_WRITERS, async |client| {
-                            begin(client, left, IDLE_MAX, false, all_rows).await
-                        });
-                        link.roll_back();
-                        let rows = begun?.read;
-                        link.ask(retry, DISKS, async |client| sync(client, 0).await)?;
-                        Ok(rows)
-                    });
-                    match rows {
-                        Ok(rows) => writes.found_in(&rows).ok_or(LOST)?,
-                        // Not even the table that it made is there.
-                        Err(StoreError::Missing) => return Err(LOST),
-                        Err(other) => return Err(other),
-                    }
-                }
-            };
-            Ok((value, ids, made_table))
+                other => other.into(),
+            })
         })?;
         if made_table {
             log::info!("Created table port_configurations in {}", self.link.target);
@@ -112,6 +85,66 @@ impl Session {
                              OR current_setting('synchronous_commit') = 'local') END";
             client.query_typed_one(sql, &[]).await?.try_get(0)
         })?;
-        if is_durable { Ok(()) } else { self.ask_for(DISKS, async |client| sync(client, 0).await) }
+        if is_durable { Ok(()) } else { self.run(Phase::Syncing, &sync(0)) }
+    }
+}
+
+/// One attempt of [`Session::write`]. When it fails, no transaction of its is left open.
+fn write_once<R, T>(
+    link: &mut Link,
+    retry: &Retry,
+    makes_table: bool,
+    read: &impl AsyncFn(&Client) -> Result<R, Error>,
+    decide: &mut impl FnMut(R, Timestamp) -> Result<(T, Writes), StoreError>,
+) -> Result<Written<T>, Failure> {
+    let limits = Limits::new(retry.left());
+    let begin = async |client: &Client, progress: &_| begin(client, progress, limits, makes_table, read).await;
+    let begun = link.ask(retry, Phase::Answering, begin).inspect_err(|_| link.roll_back())?;
+    let (value, writes) = decide(begun.read, retry.timestamp()).inspect_err(|_| link.roll_back())?;
+    let commit = async |client: &Client, progress: &_| writes.commit(client, progress, begun.commit).await;
+    let ids = match link.ask_connected(retry, Phase::Writing, commit) {
+        Ok(Some(ids)) => ids,
+        Ok(None) => {
+            link.roll_back();
+            return Err(StoreError::unusable(NOT_TAKEN).into());
+        }
+        Err(Failure::Lost { phase, why }) => {
+            log::debug!("the connection was lost in a commit, looking up what became of it");
+            look_up(link, retry, &writes)?.ok_or(Failure::Lost { phase, why })?
+        }
+        Err(other) => {
+            link.roll_back();
+            return Err(other);
+        }
+    };
+    Ok(Written { value, ids, made_table: begun.made_table })
+}
+
+/// Looks up whether a commit that was not confirmed took place, and makes it durable. Returns the ids of
+/// its new rows if it did.
+///
+/// The lock is taken for that: the transaction then is over, one way or the other.
+fn look_up(link: &mut Link, retry: &Retry, writes: &Writes) -> Result<Option<HashMap<AppId, i64>>, StoreError> {
+    let found = retry.run(|| {
+        let limits = Limits::new(retry.left());
+        let begin = async |client: &Client, progress: &_| begin(client, progress, limits, false, &all_rows).await;
+        let begun = link.ask(retry, Phase::Answering, begin);
+        link.roll_back();
+        let found = writes.found_in(&begun?.read);
+        link.ask(retry, Phase::Syncing, async |client, _| client.batch_execute(&sync(0)).await)?;
+        Ok(found)
+    });
+    match found {
+        // Not even the table is there that the transaction made.
+        Err(StoreError::Missing) => Ok(None),
+        found => found,
+    }
+}
+
+/// The server ends the connection each time before it has written.
+fn keeps_ending(why: &str) -> StoreError {
+    StoreError::Unusable {
+        why: format!("ended the connection {LOSSES_MAX} times in the middle of a write: {why}"),
+        hint: Some("the server's log says more"),
     }
 }

@@ -1,16 +1,19 @@
 //! One write transaction: its begin with the lock on the table, what it writes, and its commit.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::time::Duration;
 
 use futures_util::future::{try_join, try_join_all, try_join3};
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-use super::rows::{ROWS_MAX, delete, insert, update_metadata};
+use super::progress::{Phase, Progress};
+use super::rows::{ROWS_MAX, delete, insert, insert_one, update_metadata};
+use super::wait::WORK_MAX;
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 
-/// The platform's table and indexes, to the letter.
+/// The statements by which the platform makes its table and indexes, to the letter.
 const SCHEMA: &str = "\
 CREATE TABLE port_configurations (
 \tid SERIAL NOT NULL, 
@@ -32,8 +35,32 @@ CREATE UNIQUE INDEX ix_port_configurations_backend_port ON port_configurations (
 CREATE UNIQUE INDEX ix_port_configurations_frontend_port ON port_configurations (frontend_port);
 ";
 
-/// The advisory lock under which the table is made: "ports" in ASCII, a number that nobody else has.
-const MAKING: i64 = 0x70_6f72_7473;
+/// The first half of the advisory lock under which a table is made, "port" in ASCII; the other half is
+/// the schema in which it is made.
+const MAKING_TABLE: i32 = 0x706f_7274;
+
+/// How long a transaction may hold its lock and send nothing, as it does when its process is stopped or
+/// its machine is cut off from the server. What a process does under the lock takes it milliseconds.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+
+/// How long the server lets a transaction wait and work.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// In milliseconds.
+    lock_timeout: u128,
+    /// In milliseconds. It counts the wait for a lock, too.
+    statement_timeout: u128,
+}
+
+impl Limits {
+    /// Bounds each wait for a lock by what is left of `--timeout`, and work only by what no statement needs.
+    pub(super) fn new(left: Duration) -> Self {
+        const MILLISECONDS_MAX: u128 = i32::MAX as u128;
+        // Zero would be no limit. Rounded up, so that none of `--timeout` is left when this is over.
+        let lock_timeout = left.as_micros().div_ceil(1000).clamp(1, MILLISECONDS_MAX);
+        Self { lock_timeout, statement_timeout: (lock_timeout + WORK_MAX.as_millis()).min(MILLISECONDS_MAX) }
+    }
+}
 
 /// What a transaction writes.
 #[derive(Default)]
@@ -50,83 +77,135 @@ pub(super) struct Begun<R> {
     pub(super) read: R,
     /// Whether it made the table.
     pub(super) made_table: bool,
-    /// What commits it and waits for the disk, even where the server lets others not wait.
+    /// The SQL that commits it durably, whatever `synchronous_commit` is by default.
     pub(super) commit: &'static str,
+}
+
+/// Runs one query that reads, in a transaction of its own and in one round trip.
+///
+/// The transaction is there for `lock_timeout`: without it, the time that a query waits for a lock could
+/// not be told from the time that it works.
+pub(super) async fn read_only<T>(
+    client: &Client,
+    progress: &Progress,
+    Limits { lock_timeout, statement_timeout }: Limits,
+    query: impl AsyncFn(&Client) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;
+         SET LOCAL lock_timeout = {lock_timeout};
+         SET LOCAL statement_timeout = {statement_timeout}"
+    );
+    let begin = entering(progress, Phase::Working, client.batch_execute(&begin));
+    let ((), answer, ()) = try_join3(begin, query(client), client.batch_execute("COMMIT")).await?;
+    Ok(answer)
 }
 
 /// Begins a transaction, locks the table and reads.
 pub(super) async fn begin<R>(
     client: &Client,
-    left: Duration,
-    idle: Duration,
+    progress: &Progress,
+    Limits { lock_timeout, statement_timeout }: Limits,
     makes_table: bool,
     read: impl AsyncFn(&Client) -> Result<R, Error>,
 ) -> Result<Begun<R>, Error> {
-    // Zero would be no limit.
-    let limit = left.as_millis().clamp(1, i32::MAX as u128);
-    let idle = limit.min(idle.as_millis());
-    // Somebody else's table may keep times without a zone.
+    let idle = IDLE_MAX.as_millis();
+    // The columns of a table that somebody else made may be timestamps without a time zone.
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
          SET LOCAL timezone = 'UTC';
-         SET LOCAL lock_timeout = {limit};
-         SET LOCAL statement_timeout = {limit};
+         SET LOCAL lock_timeout = {lock_timeout};
+         SET LOCAL statement_timeout = {statement_timeout};
          SET LOCAL idle_in_transaction_session_timeout = {idle}"
     );
-    let lock = "LOCK TABLE port_configurations IN SHARE ROW EXCLUSIVE MODE";
-    let made_table = makes_table && {
-        client.batch_execute(&format!("{begin}; SELECT pg_advisory_xact_lock({MAKING})")).await?;
-        let is_missing = !has_table(client).await?;
-        if is_missing {
-            client.batch_execute(SCHEMA).await?;
-        }
-        is_missing
+    let begin = entering(progress, Phase::Locking, client.batch_execute(&begin));
+    let lock = "LOCK TABLE port_configurations IN SHARE ROW EXCLUSIVE MODE; SHOW synchronous_commit";
+    let lock = entering(progress, Phase::Working, client.simple_query(lock));
+    let lock_and_read = try_join(lock, read(client));
+    let (made_table, (shown, read)) = if makes_table {
+        begin.await?;
+        let made_table = make_table(client, progress).await?;
+        progress.enter(Phase::Locking);
+        (made_table, lock_and_read.await?)
+    } else {
+        let ((), begun) = try_join(begin, lock_and_read).await?;
+        (false, begun)
     };
-    let lock = if makes_table { lock.to_owned() } else { format!("{begin}; {lock}") };
-    let lock = format!("{lock}; SHOW synchronous_commit");
-    let (shown, read) = try_join(client.simple_query(&lock), read(client)).await?;
     let does_not_wait =
         shown.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("off")));
     let commit = if does_not_wait { "SET LOCAL synchronous_commit = on; COMMIT" } else { "COMMIT" };
     Ok(Begun { read, made_table, commit })
 }
 
+/// Makes the table where there is none, and returns whether there was none. One process of those that
+/// want a table in the same schema does so, and the others wait.
+async fn make_table(client: &Client, progress: &Progress) -> Result<bool, Error> {
+    let lock = format!(
+        "SELECT pg_advisory_xact_lock({MAKING_TABLE}, oid::int) FROM pg_namespace WHERE nspname = current_schema()"
+    );
+    entering(progress, Phase::Working, client.batch_execute(&lock)).await?;
+    let is_missing = !has_table(client).await?;
+    if is_missing {
+        client.batch_execute(SCHEMA).await?;
+    }
+    Ok(is_missing)
+}
+
+/// Waits for an answer and notes which phase begins with it.
+async fn entering<T>(
+    progress: &Progress,
+    next: Phase,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let answer = answer.await?;
+    progress.enter(next);
+    Ok(answer)
+}
+
 impl Writes {
-    /// Writes and commits, and returns the ids of new rows; nothing if the table did not take all of it
-    /// as it is. That is seen before the commit, but for one new row, which is sent along with it and
-    /// taken back.
-    pub(super) async fn commit(&self, client: &Client, commit: &str) -> Result<Option<HashMap<AppId, i64>>, Error> {
-        let is_one = self.insert.len() == 1 && self.update.is_empty() && self.delete.is_empty();
-        let insert = try_join_all(self.insert.chunks(ROWS_MAX).map(|rows| insert(client, rows)));
-        let (inserted, updated, deleted) = if is_one {
-            (try_join(insert, client.batch_execute(commit)).await?.0, 0, 0)
+    /// Writes and commits, and returns the ids of new rows; nothing, and nothing committed, if the table
+    /// did not take all of it as it is.
+    pub(super) async fn commit(
+        &self,
+        client: &Client,
+        progress: &Progress,
+        commit: &str,
+    ) -> Result<Option<HashMap<AppId, i64>>, Error> {
+        let ids: HashMap<_, _> = if let ([row], [], []) = (&*self.insert, &*self.update, &*self.delete) {
+            // The commit is sent along: the statement itself fails if the row is not taken as it is.
+            let insert = entering(progress, Phase::Committing, insert_one(client, row));
+            let (id, ()) = try_join(insert, client.batch_execute(commit)).await?;
+            id.map(|id| (row.app.clone(), id)).into_iter().collect()
         } else {
-            try_join3(insert, update_metadata(client, &self.update), delete(client, &self.delete)).await?
-        };
-        let ids: HashMap<_, _> = inserted.into_iter().flatten().collect();
-        let has_id = |row: &Allocation| ids.contains_key(&(row.app.clone(), row.ports()));
-        if (updated, deleted) != (self.update.len(), self.delete.len()) || !self.insert.iter().all(has_id) {
-            if is_one {
-                delete(client, &ids.into_values().collect::<Vec<_>>()).await?;
+            let insert = try_join_all(self.insert.chunks(ROWS_MAX).map(|rows| insert(client, rows)));
+            let writes = try_join3(insert, update_metadata(client, &self.update), delete(client, &self.delete));
+            let (inserted, updated, deleted) = writes.await?;
+            let ids: HashMap<_, _> = inserted.into_iter().flatten().collect();
+            let is_taken = |row: &Allocation| ids.contains_key(&(row.app.clone(), row.ports()));
+            if (updated, deleted) != (self.update.len(), self.delete.len()) || !self.insert.iter().all(is_taken) {
+                return Ok(None);
             }
-            return Ok(None);
-        }
-        if !is_one {
+            progress.enter(Phase::Committing);
             client.batch_execute(commit).await?;
-        }
-        Ok(Some(ids.into_iter().map(|((app, _), id)| (app, id)).collect()))
+            ids.into_iter().map(|((app, _), id)| (app, id)).collect()
+        };
+        // One row that was silently left out: the commit had nothing to commit.
+        Ok((ids.len() >= self.insert.len()).then_some(ids))
     }
 
     /// The ids of new rows, if these rows are what a commit of this leaves.
     pub(super) fn found_in(&self, rows: &[Allocation]) -> Option<HashMap<AppId, i64>> {
         let same = |new: &Allocation, row: &Allocation| Allocation { id: row.id, ..new.clone() } == *row;
         let by_id: HashMap<_, _> = rows.iter().map(|row| (row.id, row)).collect();
+        let by_ports: HashMap<_, _> = rows.iter().map(|row| ((&row.app, row.ports()), row)).collect();
         let is_updated = self.update.iter().all(|new| by_id.get(&new.id).is_some_and(|row| same(new, row)));
         let is_deleted = self.delete.iter().all(|id| !by_id.contains_key(id));
-        let inserted =
-            self.insert.iter().map(|new| Some((new.app.clone(), rows.iter().find(|row| same(new, row))?.id)));
-        let inserted = inserted.collect::<Option<_>>()?;
-        (is_updated && is_deleted).then_some(inserted)
+        let id = |new: &Allocation| {
+            let row = by_ports.get(&(&new.app, new.ports())).filter(|row| same(new, row))?;
+            Some((new.app.clone(), row.id))
+        };
+        let ids = self.insert.iter().map(id).collect::<Option<_>>()?;
+        (is_updated && is_deleted).then_some(ids)
     }
 }
 
@@ -137,18 +216,17 @@ pub(super) async fn lock_wait(client: &Client) -> Result<Duration, Error> {
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
-/// Whether the search path leads to the table.
+/// Whether the table is in a schema of the search path.
 pub(super) async fn has_table(client: &Client) -> Result<bool, Error> {
     let sql = "SELECT to_regclass('port_configurations') IS NOT NULL";
     client.query_typed_one(sql, &[]).await?.try_get(0)
 }
 
-/// Commits so many bytes of its own, with which all commits before it become durable.
-pub(super) async fn sync(client: &Client, bytes: usize) -> Result<(), Error> {
-    let sql = format!(
+/// What commits this many bytes that nobody reads, with which all commits before become durable.
+pub(super) fn sync(bytes: usize) -> String {
+    format!(
         "BEGIN; SELECT set_config('synchronous_commit', 'on', true)
           WHERE current_setting('synchronous_commit') = 'off';
          SELECT pg_logical_emit_message(true, 'manage-ports', repeat(' ', {bytes})); COMMIT"
-    );
-    client.batch_execute(&sql).await
+    )
 }
