@@ -674,6 +674,19 @@ fn connections_are_encrypted_and_verified_as_sslmode_says() {
     list("localhost", "sslmode=verify-ca", &[]).fails(3, &["cannot be trusted"]);
     list("localhost", "sslmode=verify-full&sslrootcert=/nowhere", &[]).fails(3, &["sslrootcert /nowhere"]);
     list("localhost", "sslmode=sometimes", &[]).fails(2, &["sslmode 'sometimes'", "verify-full"]);
+
+    // The system's authorities certify anybody, so the name is always verified with them.
+    for query in ["sslrootcert=system", "sslrootcert=system&sslmode=verify-full"] {
+        list("localhost", query, &[]).fails(3, &["cannot be trusted"]);
+        list("127.0.0.1", query, &[system]).fails(3, &["cannot be trusted"]);
+        assert_eq!(list("localhost", query, &[system]).code, Some(0), "{query}");
+    }
+    list("localhost", "", &[("PGSSLROOTCERT", "system")]).fails(3, &["cannot be trusted"]);
+    for mode in ["disable", "allow", "prefer", "require", "verify-ca"] {
+        let weak = [&format!("sslmode '{mode}'"), "sslrootcert=system", "verify-full"];
+        list("localhost", &format!("sslrootcert=system&sslmode={mode}"), &[system]).fails(2, &weak);
+        list("localhost", &format!("sslmode={mode}"), &[("PGSSLROOTCERT", "system")]).fails(2, &weak);
+    }
 }
 
 #[test]

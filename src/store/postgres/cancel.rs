@@ -1,8 +1,9 @@
-//! Telling a server that nobody waits for an answer any more.
+//! Asking a server to cancel a query whose answer nobody waits for any more.
 //!
-//! The request goes over a connection of its own, which the server closes when it has seen to it. Who
-//! closes it first, as the library does, makes PgBouncer up to 1.18 free the request twice and end, for
-//! everybody: libpq waits, too (<https://github.com/pgbouncer/pgbouncer/pull/846>).
+//! The request goes over a connection of its own, which the server closes once it has acted on it. A
+//! client that closes this connection first, as the library does, makes PgBouncer up to 1.18 free the
+//! request twice and crash, which ends the sessions of everybody. So we wait for the server to close it,
+//! as libpq does (<https://github.com/pgbouncer/pgbouncer/pull/846>).
 
 use std::io;
 use std::pin::Pin;
@@ -16,22 +17,23 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Asks for the end of what the server does on the token's connection, and waits until it was seen to.
+/// Cancels the query that runs on the token's connection, and waits until the server has acted on the request.
 pub(super) async fn cancel(token: CancelToken, host: &Config, tls: MakeRustlsConnect) -> anyhow::Result<()> {
     let port = host.get_ports().first().copied().unwrap_or(5432);
     match (host.get_hosts().first(), host.get_hostaddrs().first()) {
         (Some(Host::Unix(folder)), _) => {
             let socket = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?;
-            tell(token, socket, tls, "localhost").await
+            send(token, socket, tls, "localhost").await
         }
         (Some(Host::Tcp(name)), Some(address)) => {
-            tell(token, TcpStream::connect((*address, port)).await?, tls, name).await
+            send(token, TcpStream::connect((*address, port)).await?, tls, name).await
         }
         _ => bail!("the server's address is not known"),
     }
 }
 
-async fn tell<S>(token: CancelToken, stream: S, mut tls: MakeRustlsConnect, name: &str) -> anyhow::Result<()>
+/// Sends the request over this stream.
+async fn send<S>(token: CancelToken, stream: S, mut tls: MakeRustlsConnect, name: &str) -> anyhow::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -39,7 +41,7 @@ where
     Ok(token.cancel_query_raw(Lingering(stream), tls).await?)
 }
 
-/// A stream that is shut down when the other side has closed it.
+/// A stream whose shutdown waits until the other side has closed it.
 struct Lingering<S>(S);
 
 impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {

@@ -39,7 +39,9 @@
 mod cancel;
 mod connect;
 mod error;
+mod hosts;
 mod link;
+mod parameters;
 mod passfile;
 mod progress;
 mod rows;
@@ -48,6 +50,7 @@ mod session;
 mod target;
 mod tls;
 mod transaction;
+mod url;
 mod values;
 mod wait;
 

@@ -1,14 +1,15 @@
-//! libpq's password file.
+//! libpq's password file, `~/.pgpass`.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Folders where a server on this machine may have its socket: Debian's and PostgreSQL's own. The
-/// password file names them `localhost`.
+use super::parameters::Parameters;
+
+/// Folders where a server on this machine may have its socket, by default on Debian and by PostgreSQL's
+/// own default. The password file names them `localhost`.
 pub(super) const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
-/// The lines of libpq's password file, if it is its owner's alone
+/// The lines of libpq's password file, each as its fields, if nobody but its owner has rights on it
 /// (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
 pub(super) fn passwords_in(path: &Path) -> Vec<Vec<String>> {
     let Ok(text) = fs::read(path) else { return Vec::new() };
@@ -25,12 +26,7 @@ pub(super) fn passwords_in(path: &Path) -> Vec<Vec<String>> {
 }
 
 /// The first password in these lines that is for this host, port, database and user.
-pub(super) fn password_for(
-    host: &str,
-    port: &str,
-    parameters: &BTreeMap<&'static str, String>,
-    lines: &[Vec<String>],
-) -> Option<String> {
+pub(super) fn password_for(host: &str, port: &str, parameters: &Parameters, lines: &[Vec<String>]) -> Option<String> {
     let given = |key: &str| parameters.get(key).cloned();
     let host = if SOCKET_FOLDERS.contains(&host) { "localhost" } else { host };
     let port = if port.is_empty() { "5432" } else { port };
@@ -46,7 +42,7 @@ pub(super) fn password_for(
     })
 }
 
-/// The fields of a line of a password file; a backslash takes the meaning from a colon.
+/// The fields of a line of a password file, which colons separate; a backslash escapes the next character.
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut chars = line.chars();

@@ -18,7 +18,7 @@ use crate::store::sql::select;
 /// (<https://www.postgresql.org/docs/current/limits.html>).
 pub(super) const ROWS_MAX: usize = 10_000;
 
-/// All rows, the oldest first.
+/// All rows, by id.
 pub(super) async fn all_rows(client: &Client) -> Result<Vec<Allocation>, Error> {
     let rows = client.query_typed(select!("id", "model::text", ""), &[]).await?;
     let mut rows: Vec<_> = rows.iter().map(allocation).collect::<Result<_, _>>()?;
@@ -26,7 +26,7 @@ pub(super) async fn all_rows(client: &Client) -> Result<Vec<Allocation>, Error> 
     Ok(rows)
 }
 
-/// The row of each app, where it has one; the oldest where it has several.
+/// The row of each app, if it has one; of several rows, the one with the lowest id.
 pub(super) async fn existing(client: &Client, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, Error> {
     let asked = Asked::new(apps);
     let rows =
@@ -37,8 +37,8 @@ pub(super) async fn existing(client: &Client, apps: &[AppId]) -> Result<Vec<Opti
     Ok(apps.iter().map(|app| rows.remove(app)).collect())
 }
 
-/// Every port of either column, and whether one of the apps has a row. What is no port cannot be
-/// handed out and is passed over.
+/// Every port of either column, and whether one of the apps has a row. Numbers that are not ports are left
+/// out, as they cannot be given to anybody.
 pub(super) async fn taken_ports(client: &Client, apps: &[AppId]) -> Result<(PortSet, bool), Error> {
     let asked = Asked::new(apps);
     let sql = format!("SELECT backend_port, frontend_port, {} FROM port_configurations", asked.sql);
@@ -143,7 +143,7 @@ fn now(rows: &[Allocation]) -> Option<SystemTime> {
     rows.first().and_then(|row| row.created_at).and_then(|time| SystemTime::try_from(time).ok())
 }
 
-/// Writes rows' metadata, and when that was, and returns how many rows took it.
+/// Updates the metadata and `updated_at` of rows, and returns how many rows were updated.
 pub(super) async fn update_metadata(client: &Client, rows: &[Allocation]) -> Result<usize, Error> {
     if rows.is_empty() {
         return Ok(0);
@@ -159,7 +159,7 @@ pub(super) async fn update_metadata(client: &Client, rows: &[Allocation]) -> Res
     Ok(usize::try_from(changed).unwrap_or(usize::MAX))
 }
 
-/// Removes rows, and returns how many went.
+/// Deletes the rows with these ids, and returns how many were deleted.
 pub(super) async fn delete(client: &Client, ids: &[i64]) -> Result<usize, Error> {
     if ids.is_empty() {
         return Ok(0);

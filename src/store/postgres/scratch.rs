@@ -1,4 +1,4 @@
-//! A schema of its own on the same server, in which a self-test happens.
+//! A schema on the same server in which the self-test makes its table.
 
 use super::link::Link;
 use super::progress::Phase;
@@ -9,10 +9,10 @@ use crate::store::api::ScratchPlace;
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
-/// Why a connection cannot be led to another schema.
+/// What is wrong with a pooler that does not pass a connection's options on.
 const POOLED: &str = "does not let a connection choose its search path: name the server itself, not a pooler";
 
-/// A schema of its own on the same server, in which a table can be made; it is removed on drop.
+/// A new schema on the same server, which is dropped with this value.
 pub(in crate::store) struct ScratchSchema {
     admin: Session,
     name: String,
@@ -45,7 +45,7 @@ impl ScratchSchema {
         Ok(schema == self.name)
     }
 
-    /// The database, seen through the schema.
+    /// The same database with the schema as its search path.
     pub(in crate::store) fn target(&self) -> PgTarget {
         self.target.clone()
     }

@@ -1,69 +1,28 @@
 //! Which server to connect to: a URL as the platform writes it, and what libpq's variables and
 //! password file add to it.
 //!
-//! A URL becomes libpq's parameters (<https://www.postgresql.org/docs/current/libpq-connect.html>),
-//! and what it leaves out is filled in, so that a URL, a variable and a default are told apart in one
-//! place. A password is in none of the messages, which is why a URL that cannot be read is not shown
-//! and no type here has a debug form.
+//! A URL becomes libpq's parameters, and what it leaves out is filled in, so that a URL, a variable and a
+//! default are told apart in one place. A password is in none of the messages, which is why a URL that
+//! cannot be read is not shown and no type here implements `Debug`.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::path::Path;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
 use super::error::in_full;
+use super::hosts::{Host, hosts_of};
+use super::parameters::{Parameters, VARIABLES};
 use super::passfile::{SOCKET_FOLDERS, password_for, passwords_in};
 use super::tls::Verify;
-
-/// The variables that libpq reads, each with the parameter that it stands for.
-const VARIABLES: [(&str, &str); 13] = [
-    ("PGAPPNAME", "application_name"),
-    ("PGCHANNELBINDING", "channel_binding"),
-    ("PGCONNECT_TIMEOUT", "connect_timeout"),
-    ("PGDATABASE", "dbname"),
-    ("PGHOST", "host"),
-    ("PGHOSTADDR", "hostaddr"),
-    ("PGOPTIONS", "options"),
-    ("PGPASSWORD", "password"),
-    ("PGPORT", "port"),
-    ("PGSSLMODE", "sslmode"),
-    ("PGSSLROOTCERT", "sslrootcert"),
-    ("PGTARGETSESSIONATTRS", "target_session_attrs"),
-    ("PGUSER", "user"),
-];
-
-/// The parameters of a URL. Others would change nothing or could not be met.
-const PARAMETERS: [&str; 21] = [
-    "application_name",
-    "channel_binding",
-    "connect_timeout",
-    "dbname",
-    "host",
-    "hostaddr",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "options",
-    "passfile",
-    "password",
-    "port",
-    "search_path",
-    "sslmode",
-    "sslnegotiation",
-    "sslrootcert",
-    "target_session_attrs",
-    "tcp_user_timeout",
-    "user",
-    "client_encoding",
-];
+use super::url::url_parameters;
 
 /// A database on a PostgreSQL server, and how to connect to it.
 #[derive(Clone)]
 pub(crate) struct PgTarget {
-    parameters: BTreeMap<&'static str, String>,
+    parameters: Parameters,
     /// How to connect to each of its hosts, to be tried in turn.
     pub(super) hosts: Vec<Config>,
     pub(super) verify: Verify,
@@ -103,38 +62,18 @@ impl PgTarget {
         Self::new(parameters)
     }
 
-    fn new(parameters: BTreeMap<&'static str, String>) -> Result<Self, String> {
+    fn new(parameters: Parameters) -> Result<Self, String> {
         let get = |key: &str| parameters.get(key).map(String::as_str);
         let (sslmode, verify) = Verify::of(get("sslmode"), get("sslrootcert"))?;
         let passwords = match (get("password"), get("passfile")) {
             (None, Some(path)) => passwords_in(Path::new(path)),
             _ => Vec::new(),
         };
-        let hosts = hosts_of(&parameters)?.into_iter().map(|[host, port, address]| {
-            let mut parameters = parameters.clone();
-            // What a client encodes is UTF-8 here, whatever is asked for.
-            parameters.retain(|key, _| {
-                !["client_encoding", "host", "hostaddr", "passfile", "port", "sslmode", "sslrootcert"].contains(key)
-            });
-            if let Some(path) = parameters.remove("search_path") {
-                // In `options`, a backslash takes the meaning from a space.
-                let path = path.replace('\\', r"\\").replace(' ', r"\ ");
-                let options = parameters.entry("options").or_default();
-                *options = format!("{options} -csearch_path={path}").trim_start().to_owned();
-            }
-            if let Some(password) = password_for(&host, &port, &parameters, &passwords) {
-                parameters.insert("password", password);
-            }
-            let is_socket = host.starts_with('/');
-            let named = [("host", host), ("port", port), ("hostaddr", address)];
-            parameters.extend(named.into_iter().filter(|(_, value)| !value.is_empty()));
-            let quoted = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");
-            let text: String = parameters.iter().map(|(key, value)| format!("{key}='{}' ", quoted(value))).collect();
-            // Its message names a parameter and never a value.
-            let mut config: Config = text.parse().map_err(|err: tokio_postgres::Error| in_full(&err))?;
+        let hosts = hosts_of(&parameters)?.into_iter().map(|host| {
+            let password = password_for(&host.name, &host.port, &parameters, &passwords);
             // A socket does not leave this machine, and servers have no TLS there.
-            config.ssl_mode(if is_socket { SslMode::Disable } else { sslmode });
-            Ok(config)
+            let sslmode = if host.is_socket() { SslMode::Disable } else { sslmode };
+            config(&parameters, host, password, sslmode)
         });
         let hosts = hosts.collect::<Result<_, String>>()?;
         Ok(Self { parameters, hosts, verify })
@@ -163,93 +102,60 @@ impl Display for PgTarget {
         let at = if get("user").is_empty() { "" } else { "@" };
         write!(f, "postgresql://{}{at}", get("user"))?;
         match hosts.as_slice() {
-            [[folder, port, _]] if folder.starts_with('/') => {
-                let port = if port.is_empty() { String::new() } else { format!("&port={port}") };
-                write!(f, "/{}?host={folder}{port}", get("dbname"))
+            [host] if host.is_socket() => {
+                let port = if host.port.is_empty() { String::new() } else { format!("&port={}", host.port) };
+                write!(f, "/{}?host={}{port}", get("dbname"), host.name)
             }
             hosts => {
-                let named = hosts.iter().map(|[host, port, _]| match (host.contains(':'), port.is_empty()) {
-                    (false, true) => host.clone(),
-                    (false, false) => format!("{host}:{port}"),
-                    (true, true) => format!("[{host}]"),
-                    (true, false) => format!("[{host}]:{port}"),
-                });
-                write!(f, "{}/{}", named.collect::<Vec<_>>().join(","), get("dbname"))
+                let hosts = hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
+                write!(f, "{}/{}", hosts.join(","), get("dbname"))
             }
         }
     }
 }
 
-/// The name, the port and the address of each host; what is not given is empty. One port is all hosts'.
-fn hosts_of(parameters: &BTreeMap<&'static str, String>) -> Result<Vec<[String; 3]>, String> {
-    let list = |key: &str| parameters.get(key).map_or("", String::as_str).split(',').collect::<Vec<_>>();
-    let (names, ports, addresses) = (list("host"), list("port"), list("hostaddr"));
-    if ![1, names.len()].contains(&ports.len()) || (addresses != [""] && addresses.len() != names.len()) {
-        return Err("there must be as many ports and addresses as hosts, or one port for all".to_owned());
+/// How to connect to one host.
+fn config(
+    parameters: &Parameters,
+    Host { name, port, address }: Host,
+    password: Option<String>,
+    sslmode: SslMode,
+) -> Result<Config, String> {
+    /// What is set in other ways, and the encoding: what a client sends is UTF-8 here.
+    const LEFT_OUT: [&str; 9] = [
+        "client_encoding",
+        "host",
+        "hostaddr",
+        "keepalives_count",
+        "passfile",
+        "port",
+        "search_path",
+        "sslmode",
+        "sslrootcert",
+    ];
+    let mut given: Parameters = parameters.clone();
+    given.retain(|key, _| !LEFT_OUT.contains(key));
+    if let Some(path) = parameters.get("search_path") {
+        // In `options`, a backslash takes the meaning from a space.
+        let path = path.replace('\\', r"\\").replace(' ', r"\ ");
+        let options = given.entry("options").or_default();
+        *options = format!("{options} -csearch_path={path}").trim_start().to_owned();
     }
-    let nth = |list: &[&str], index: usize| list.get(index).or(list.first()).copied().unwrap_or_default().to_owned();
-    Ok((0..names.len()).map(|host| [nth(&names, host), nth(&ports, host), nth(&addresses, host)]).collect())
-}
-
-/// Takes a URL apart: `[user[:password]@][host[:port],…][/dbname][?key=value&…]`.
-fn url_parameters(url: &str) -> Result<BTreeMap<&'static str, String>, String> {
-    const UNENCODED: &str =
-        "in a user's name or a password '%', '/', '?', '@' and ':' are written as %25, %2F, %3F, %40 and %3A";
-    let decode = |text: &str| match percent_decode_str(text).decode_utf8() {
-        Ok(text) if !text.contains('\0') => Ok(text.into_owned()),
-        _ => Err(format!("a part of the URL is not UTF-8: {UNENCODED}")),
-    };
-    let (main, query) = url.split_once('?').unwrap_or((url, ""));
-    let (authority, dbname) = main.split_once('/').unwrap_or((main, ""));
-    // What is left of a password must not be taken for a name, which messages show.
-    if dbname.contains(['@', '/']) || query.contains('@') {
-        return Err(UNENCODED.to_owned());
-    }
-    let mut parameters = BTreeMap::new();
-    let hosts = match authority.rsplit_once('@') {
-        Some((user, hosts)) => {
-            let (user, password) = user.split_once(':').map_or((user, None), |(user, password)| (user, Some(password)));
-            parameters.insert("user", decode(user)?);
-            if let Some(password) = password {
-                parameters.insert("password", decode(password)?);
-            }
-            hosts
-        }
-        None => authority,
-    };
-    let mut ports = Vec::new();
-    let mut names = Vec::new();
-    for host in hosts.split(',').filter(|_| !hosts.is_empty()) {
-        // An IPv6 address stands in brackets.
-        let (name, port) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
-            Some((name, port)) => (name, port.strip_prefix(':').unwrap_or(port)),
-            None => host.split_once(':').unwrap_or((host, "")),
-        };
-        if !port.is_empty() && port.parse::<u16>().is_err() {
-            return Err(format!("a host's port is no number from 0 to 65535; {UNENCODED}"));
-        }
-        names.push(decode(name)?);
-        ports.push(port);
-    }
-    let mut insert = |key, value: String| {
-        if !value.is_empty() {
-            parameters.insert(key, value);
-        }
-    };
-    insert("host", names.join(","));
-    if ports.iter().any(|port| !port.is_empty()) {
-        insert("port", ports.join(","));
-    }
-    insert("dbname", decode(dbname)?);
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let Some(key) = PARAMETERS.iter().find(|known| **known == key) else {
-            let known = PARAMETERS.join(", ");
-            return Err(format!("'{key}' is not a parameter of a PostgreSQL URL that is known here: expected {known}"));
-        };
-        insert(key, decode(value)?);
-    }
-    Ok(parameters)
+    let renamed = [
+        ("host", Some(name)),
+        ("hostaddr", Some(address)),
+        ("keepalives_retries", parameters.get("keepalives_count").cloned()),
+        ("password", password),
+        ("port", Some(port)),
+    ];
+    let renamed = renamed.into_iter().filter_map(|(key, value)| Some((key, value.filter(|value| !value.is_empty())?)));
+    given.extend(renamed);
+    let quoted = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");
+    let text: String = given.iter().map(|(key, value)| format!("{key}='{}' ", quoted(value))).collect();
+    // Its message names a parameter and never a value.
+    let mut config: Config = text.parse().map_err(|err: tokio_postgres::Error| in_full(&err))?;
+    config.ssl_mode(sslmode);
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -258,7 +164,8 @@ mod tests {
 
     use tokio_postgres::config::Host;
 
-    use super::*;
+    use super::super::tls::Roots;
+    use super::{PgTarget, SslMode, Verify};
 
     fn parse(url: &str, environment: &[(&str, &str)]) -> Result<PgTarget, String> {
         let variable =
@@ -332,12 +239,97 @@ mod tests {
             "h/d?sslcompression=1",
             "h/d?connect_timeout=soon",
             "h/d?sslrootcert=/nowhere&sslmode=verify-full&port=x",
+            "u:secret@h/d?ssl=sometimes",
+            "u:secret@/d?host=a:x&host=b:2",
+            "u:secret@/d?host=a:1&host=b:2&port=3",
+            "u:secret@h/d?sslcert=mine.crt",
         ] {
             let Err(message) = parse(url, &[("PGPASSWORD", "sec:ret")]) else { panic!("{url} is taken") };
             assert!(!message.contains("sec") && !message.contains("ret@"), "{url}: {message}");
         }
+        assert!(parse("h/d?timeout=soon", &[]).err().unwrap().contains("timeout 'soon'"));
         assert!(parse("h/d?sslmode=always", &[]).err().unwrap().contains("verify-full"));
         assert!(parse("h/d?sslcompression=1", &[]).err().unwrap().contains("'sslcompression'"));
+    }
+
+    #[test]
+    fn the_forms_of_sqlalchemy_and_its_drivers() {
+        let hosts = |url: &str| {
+            let target = parse(url, &[]).unwrap_or_else(|why| panic!("{url}: {why}"));
+            let hosts = target.hosts.iter().map(|host| {
+                let name = match &host.get_hosts()[0] {
+                    Host::Tcp(name) => name.clone(),
+                    Host::Unix(folder) => folder.display().to_string(),
+                };
+                format!("{name} {}", host.get_ports().first().map(u16::to_string).unwrap_or_default())
+            });
+            hosts.collect::<Vec<_>>().join("|")
+        };
+        for (url, expected) in [
+            ("u@/d?host=a:1&host=b:2", "a 1|b 2"),
+            ("u@/d?host=a:1&host=b", "a 1|b "),
+            ("u@/d?host=a&host=b", "a |b "),
+            ("u@/d?host=a,b&port=1,2", "a 1|b 2"),
+            ("u@/d?host=a:1,b:2", "a 1|b 2"),
+            ("u@/d?host=a%3A1", "a 1"),
+            ("u@/d?host=%5B::1%5D:5433&host=::1", "::1 5433|::1 "),
+            ("u@/d?host=/run/postgresql&port=5433", "/run/postgresql 5433"),
+            ("u@/d?host=%2Frun%2Fpostgresql", "/run/postgresql "),
+            ("u@/d?unix_sock=/run/postgresql/.s.PGSQL.5433", "/run/postgresql 5433"),
+            ("u@/d?host=/run/one:5433&host=/run/two", "/run/one 5433|/run/two "),
+            ("u@one:1/d?host=two", "two 1"),
+        ] {
+            assert_eq!(hosts(url), expected, "{url}");
+        }
+
+        let tls = |query: &str| parse(&format!("u@h/d?{query}"), &[]).map(|target| target.hosts[0].get_ssl_mode());
+        for (query, mode) in [
+            ("ssl=require", SslMode::Require),
+            ("ssl=true", SslMode::Require),
+            ("ssl=True", SslMode::Require),
+            ("ssl=verify-full", SslMode::Require),
+            ("ssl=prefer", SslMode::Prefer),
+            ("ssl=disable", SslMode::Disable),
+            ("ssl=false", SslMode::Disable),
+            ("ssl=", SslMode::Prefer),
+        ] {
+            assert_eq!(tls(query), Ok(mode), "{query}");
+        }
+        assert!(matches!(parse("u@h/d?ssl=verify-full", &[]).unwrap().verify, Verify::Name(_)));
+
+        let url = "u@h?database=d&timeout=7.5&prepared_statement_cache_size=0&async_fallback=true\
+                   &keepalives_count=3&target_session_attrs=primary&options=-c+geqo%3Doff";
+        let target = parse(url, &[]).unwrap();
+        let host = &target.hosts[0];
+        assert_eq!(host.get_dbname(), Some("d"));
+        assert_eq!(host.get_connect_timeout(), Some(&std::time::Duration::from_secs(8)));
+        assert_eq!(host.get_keepalives_retries(), Some(3));
+        assert_eq!(host.get_options(), Some("-c geqo=off"));
+        assert_eq!(host.get_target_session_attrs(), tokio_postgres::config::TargetSessionAttrs::ReadWrite);
+    }
+
+    #[test]
+    fn roots_of_the_system_are_verified_in_full_as_by_libpq() {
+        for (url, environment) in [
+            ("h/d?sslrootcert=system", &[][..]),
+            ("h/d?sslrootcert=system&sslmode=verify-full", &[]),
+            ("h/d", &[("PGSSLROOTCERT", "system")]),
+            ("h/d?sslmode=verify-full", &[("PGSSLROOTCERT", "system"), ("PGSSLMODE", "prefer")]),
+        ] {
+            let target = parse(url, environment).unwrap();
+            assert!(matches!(target.verify, Verify::Name(Roots::System)), "{url}");
+            assert_eq!(target.hosts[0].get_ssl_mode(), SslMode::Require, "{url}");
+        }
+        for mode in ["disable", "allow", "prefer", "require", "verify-ca"] {
+            for (url, environment) in [
+                (format!("h/d?sslrootcert=system&sslmode={mode}"), &[][..]),
+                (format!("h/d?ssl={mode}"), &[("PGSSLROOTCERT", "system")]),
+                ("h/d?sslrootcert=system".to_owned(), &[("PGSSLMODE", mode)]),
+            ] {
+                let why = parse(&url, environment).err().unwrap();
+                assert!(why.contains(mode) && why.contains("verify-full"), "{url}: {why}");
+            }
+        }
     }
 
     #[test]

@@ -13,14 +13,16 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// What is asked of a server's certificate.
+use super::parameters::SSL_MODES;
+
+/// What is verified of a server's certificate.
 #[derive(Clone)]
 pub(super) enum Verify {
-    /// Nothing: the connection is encrypted, with whomever.
+    /// Nothing: the connection is encrypted, whoever the server is.
     Nothing,
-    /// It was issued by an authority that is trusted.
+    /// That a trusted authority issued it.
     Authority(Roots),
-    /// It was, and for the host's name.
+    /// That a trusted authority issued it for the host's name.
     Name(Roots),
 }
 
@@ -34,28 +36,34 @@ pub(super) enum Roots {
 }
 
 impl Verify {
-    /// Reads `sslmode` and `sslrootcert`.
+    /// Reads `sslmode` and `sslrootcert`. The value `system` of the latter names the authorities that this
+    /// machine trusts and, as they certify anybody, demands that the host's name is verified, too
+    /// (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLROOTCERT>).
     pub(super) fn of(sslmode: Option<&str>, sslrootcert: Option<&str>) -> Result<(SslMode, Self), String> {
         let roots = match sslrootcert {
             None | Some("system") => Roots::System,
             Some(path) => Roots::File(path.into()),
         };
-        Ok(match (sslmode.unwrap_or("prefer"), &roots) {
+        let is_system = sslrootcert == Some("system");
+        let mode = sslmode.unwrap_or(if is_system { "verify-full" } else { "prefer" });
+        if is_system && mode != "verify-full" {
+            return Err(format!("sslmode '{mode}' is too weak for sslrootcert=system: expected verify-full"));
+        }
+        Ok(match (mode, &roots) {
             ("disable", _) => (SslMode::Disable, Self::Nothing),
-            // Without TLS first, for libpq: what it allows to be less safe is no loss.
+            // libpq would try without TLS first for `allow`. It is no loss to try with TLS first.
             ("prefer" | "allow", _) => (SslMode::Prefer, Self::Nothing),
-            // With a root certificate, libpq takes it for verify-ca.
+            // With a root certificate, libpq reads `require` as `verify-ca`.
             ("require", Roots::System) => (SslMode::Require, Self::Nothing),
             ("require" | "verify-ca", _) => (SslMode::Require, Self::Authority(roots)),
             ("verify-full", _) => (SslMode::Require, Self::Name(roots)),
             (other, _) => {
-                let known = "disable, allow, prefer, require, verify-ca or verify-full";
-                return Err(format!("sslmode '{other}' is not known: expected {known}"));
+                return Err(format!("sslmode '{other}' is not known: expected one of {}", SSL_MODES.join(", ")));
             }
         })
     }
 
-    /// What opens connections with TLS.
+    /// The connector that opens connections with TLS and verifies this much.
     pub(super) fn connector(&self) -> Result<MakeRustlsConnect, String> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -75,7 +83,7 @@ impl Verify {
             Self::Name(roots) => authorities(roots)?,
         };
         let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-        // What servers since version 17 ask for.
+        // Servers since version 17 expect this protocol name where TLS begins at once.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(MakeRustlsConnect::new(config))
     }
@@ -107,7 +115,7 @@ fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     certificates.map_err(|err| format!("cannot be used: sslrootcert {} cannot be read: {err}", path.display()))
 }
 
-/// Accepts a certificate whatever host it names, if it is from one of the authorities, if any are asked for.
+/// Accepts a certificate for any host. With `authorities`, one of them must have issued it.
 #[derive(Debug)]
 struct AnyName {
     provider: Arc<CryptoProvider>,
@@ -126,7 +134,7 @@ impl ServerCertVerifier for AnyName {
         use CertificateError::{NotValidForName, NotValidForNameContext};
         let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
         match authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is looked at last.
+            // The name is verified last, so all else was right.
             Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
                 Ok(ServerCertVerified::assertion())
             }

@@ -1,4 +1,5 @@
-//! One write transaction: its begin with the lock on the table, what it writes, and its commit.
+//! Transactions: one that reads; one that takes the lock on the table, reads, writes and commits; and one
+//! that only makes earlier commits durable.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -9,7 +10,7 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use super::progress::{Phase, Progress};
 use super::rows::{ROWS_MAX, delete, insert, insert_one, update_metadata};
-use super::wait::WORK_MAX;
+use super::wait::{MIN_ANSWER_TIME, WORK_MAX};
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 
@@ -124,7 +125,7 @@ pub(super) async fn begin<R>(
     let lock_and_read = try_join(lock, read(client));
     let (made_table, (shown, read)) = if makes_table {
         begin.await?;
-        let made_table = make_table(client, progress).await?;
+        let made_table = make_table(client, progress, lock_timeout).await?;
         progress.enter(Phase::Locking);
         (made_table, lock_and_read.await?)
     } else {
@@ -139,14 +140,17 @@ pub(super) async fn begin<R>(
 
 /// Makes the table where there is none, and returns whether there was none. One process of those that
 /// want a table in the same schema does so, and the others wait.
-async fn make_table(client: &Client, progress: &Progress) -> Result<bool, Error> {
+async fn make_table(client: &Client, progress: &Progress, lock_timeout: u128) -> Result<bool, Error> {
     let lock = format!(
         "SELECT pg_advisory_xact_lock({MAKING_TABLE}, oid::int) FROM pg_namespace WHERE nspname = current_schema()"
     );
     entering(progress, Phase::Working, client.batch_execute(&lock)).await?;
     let is_missing = !has_table(client).await?;
     if is_missing {
-        client.batch_execute(SCHEMA).await?;
+        // Whoever makes a table anywhere extends the same catalogues, under locks that last an instant. To
+        // wait for those is work.
+        let lock_timeout = lock_timeout.max(MIN_ANSWER_TIME.as_millis());
+        client.batch_execute(&format!("SET LOCAL lock_timeout = {lock_timeout}; {SCHEMA}")).await?;
     }
     Ok(is_missing)
 }
