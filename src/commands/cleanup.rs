@@ -1,42 +1,45 @@
 //! `cleanup`: removes the allocations of apps that are gone.
 
-use std::collections::HashMap;
-use std::convert::Infallible;
 use std::io::Write;
-use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::{Answer, on_database, open_store, unless_interrupted, unless_misnamed, watch};
+use super::{Answer, on_database, open_store, unless_interrupted, watch};
 use crate::config::{Config, parse_duration};
-use crate::core::allocation::{Allocation, until_text};
-use crate::core::app::{Presence, check_model};
-use crate::core::listener::Listeners;
-use crate::core::orphan::{Kept, KeptReason, Verdict, judge};
+use crate::core::allocation::Allocation;
+use crate::core::app::check_model;
+use crate::core::glob::Glob;
+use crate::core::orphan::Sweep;
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
+use crate::host::clock;
 use crate::host::containers::LONG_PATIENCE;
-use crate::host::{clock, port_use};
+use crate::host::port_use::{self, Containers, hidden_namespace};
 use crate::output::look::Format;
 use crate::output::{human, json};
+use crate::store::api::Store;
 
 const AFTER_HELP: &str = "\
-An allocation is an orphan if nothing stands at <apps-dir>/<model>/app<N>. If the apps directory
-itself is missing, cannot be read or lacks its `apps_dir_marker`, nothing is removed. An orphan
-whose port something on this machine listens on is kept: its app may still run.
+An allocation is an orphan if its app stands nowhere: not at <apps-dir>/<model>/app<N>, not at
+.../app_<N>, and at neither name in a folder between, such as a template's. If the apps directory
+itself is missing, cannot be read, lacks its `apps_dir_marker` or holds not a single app, nothing is
+removed. An orphan is kept while it is reserved, younger than --min-age, or while something on this
+machine listens on its ports or a container publishes them: its app may still run. Run it where the
+apps' ports are published.
 
 Formats: human, json
 
 Examples:
   manage-ports cleanup --dry-run
-  manage-ports cleanup openai_gpt-4.1
+  manage-ports cleanup 'openai_*'
   manage-ports cleanup --min-age 1h --json";
 
 /// Remove the allocations of apps whose directory is gone
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// Only this model's
+    /// Only this model's, or those of the models that match a glob such as 'openai_*'
     #[arg(value_name = "MODEL", add = super::completions::models())]
     model: Option<String>,
 
@@ -44,116 +47,157 @@ pub(crate) struct Args {
     #[arg(long)]
     dry_run: bool,
 
-    /// Keep allocations younger than this, such as 1h or 7d
+    /// Keep allocations made less than this ago, such as 1h or 7d; 10m or `cleanup_min_age` by default
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     min_age: Option<SignedDuration>,
 
-    /// Remove orphans whose ports something listens on, too
+    /// Remove orphans whose ports are in use, too
     #[arg(long)]
     include_listening: bool,
+
+    /// Remove orphans even if the apps directory holds not a single app
+    #[arg(long)]
+    allow_empty: bool,
 }
+
+/// How long the second attempt may wait for the write lock without looking again at what it is about to
+/// remove; the first may not wait at all. Each later one may wait twice as long as the one before, up to
+/// [`LONGEST_STALE`], so that others who write all the time do not keep it from ending.
+const SHORTEST_STALE: Duration = Duration::from_millis(1);
+const LONGEST_STALE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&[Format::Human, Format::Json])?;
-    let named = args.model.as_deref().map_or(Ok(()), |model| check_model(model).map_err(Error::usage));
-    let (mut store, rows) = unless_misnamed(
-        named,
-        open_store(config).and_then(|mut store| {
-            let mut rows = store.snapshot().map_err(|err| on_database(err, config))?;
-            rows.retain(|row| args.model.as_ref().is_none_or(|model| row.app.model == *model));
-            Ok((store, rows))
-        }),
-        |(_, rows)| !rows.is_empty(),
-    )?;
-
+    let mut store = open_store(config)?;
+    let mut rows = store.snapshot().map_err(|err| on_database(err, config))?;
+    if let Some(pattern) = &args.model {
+        rows = of_models(rows, pattern)?;
+    }
     let apps_dir = AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()).map_err(unusable)?;
     match &args.model {
         None => log::info!("Cleaning up all orphaned allocations..."),
         Some(model) => log::info!("Cleaning up orphaned allocations for model: {model}"),
     }
-    let presence = apps_dir.presence_of(&rows, watch("apps looked for"))?;
-    apps_dir.ensure_unchanged().map_err(unusable)?;
-
-    let look = |rows: &[&Allocation], sockets: &[PathBuf]| {
-        if args.include_listening {
-            return Listeners::default();
-        }
-        port_use::look(rows.iter().flat_map(|row| row.valid_ports()), sockets, LONG_PATIENCE).listeners
-    };
-    let absent = rows.iter().zip(&presence).filter(|(_, presence)| **presence == Presence::Absent);
-    let listeners = look(&absent.map(|(row, _)| row).collect::<Vec<_>>(), &config.container_sockets());
-
-    unless_interrupted()?;
-
-    let now = clock::now();
-    let mut orphans = Vec::new();
-    let mut kept = Vec::new();
-    for (row, presence) in rows.into_iter().zip(presence) {
-        match judge(&row, &presence, &listeners, now, args.min_age) {
-            Verdict::InUse => {}
-            Verdict::Orphan => orphans.push(row),
-            Verdict::Kept(reason) => kept.push(keep(&row, reason, &presence, &listeners)),
-        }
-    }
+    let look = Look { args, config, apps_dir };
+    let mut sweep = look.first(rows)?;
     if args.dry_run {
         log::info!("Dry run: nothing is removed");
-    } else if !orphans.is_empty() {
-        // Only rows that are still as they were seen, and for which neither a directory nor a listener
-        // has come meanwhile; one that is gone is nobody's any more.
-        let mut kept_late = Vec::new();
-        let removed = store.remove(&mut |current, _| {
-            let current: HashMap<_, _> = current.into_iter().map(|row| (row.id, row)).collect();
-            let (same, mut changed): (Vec<_>, Vec<_>) = orphans
-                .iter()
-                .filter_map(|seen| Some((seen, current.get(&seen.id)?)))
-                .partition(|(seen, current)| seen == current);
-            let rows = same.iter().map(|(seen, _)| *seen);
-            let presence = apps_dir.presence_of(rows, || Ok::<_, Infallible>(())).unwrap_or_default();
-            let mut presence = presence.into_iter();
-            let (same, came): (Vec<_>, Vec<_>) =
-                same.into_iter().partition(|_| presence.next() == Some(Presence::Absent));
-            changed.extend(came);
-            let same: Vec<_> = same.into_iter().map(|(seen, _)| seen).collect();
-            let listeners = look(&same, &[]);
-            let (busy, quiet): (Vec<_>, Vec<_>) = same.into_iter().partition(|row| listeners.of(row).next().is_some());
-            let changed = changed.into_iter().map(|(seen, _)| (seen, KeptReason::Changed));
-            kept_late = changed
-                .chain(busy.into_iter().map(|seen| (seen, KeptReason::Listening)))
-                .map(|(seen, reason)| keep(seen, reason, &Presence::Absent, &listeners))
-                .collect();
-            Some(quiet.into_iter().cloned().collect())
-        });
-        orphans = removed.map_err(|err| on_database(err, config))?.unwrap_or_default();
-        kept.extend(kept_late);
+    } else {
+        remove(store.as_mut(), &mut sweep, &look)?;
     }
     match format {
-        Format::Json => json::cleanup(out, args.dry_run, &orphans, &kept),
-        _ => human::cleanup(out, config.look, &orphans, &kept),
+        Format::Json => json::cleanup(out, args.dry_run, &sweep),
+        _ => human::cleanup(out, config.look, args.dry_run, &sweep),
     }?;
     Ok(Answer::Yes)
 }
 
-fn unusable(err: anyhow::Error) -> Error {
-    Error::new(Kind::AppsDir, err).hint("nothing was removed; check --apps-dir, and that its volume is mounted")
+/// The rows of the models that match a pattern, or of the one that has it as its name.
+fn of_models(rows: Vec<Allocation>, pattern: &str) -> Result<Vec<Allocation>> {
+    let glob = Glob::parse(pattern);
+    let is_wanted =
+        |row: &Allocation| row.app.model == pattern || glob.as_ref().is_ok_and(|glob| glob.matches(&row.app.model));
+    let wanted: Vec<_> = rows.into_iter().filter(is_wanted).collect();
+    if wanted.is_empty() {
+        // Somebody else's row may have a name that breaks the rules; this one is nobody's.
+        check_model(pattern).and(glob.map(drop)).map_err(Error::usage)?;
+    }
+    Ok(wanted)
 }
 
-fn keep(row: &Allocation, reason: KeptReason, presence: &Presence, listeners: &Listeners) -> Kept {
-    let why = match (reason, presence) {
-        (KeptReason::Reserved, _) => match row.reserved_until() {
-            Some(until) => format!("reserved until {}", until_text(until)),
-            None => "its metadata names a reservation that could not be read".into(),
-        },
-        (KeptReason::TooRecent, _) => match row.created_at.or(row.updated_at) {
-            Some(made) => format!("made {}, later than --min-age allows", json::moment(made)),
-            None => "the row does not say how old it is".into(),
-        },
-        (KeptReason::Listening, _) => {
-            let each = listeners.of(row).map(|(port, listener)| format!("port {port} is {}", listener.use_of_port()));
-            each.collect::<Vec<_>>().join(", ")
+/// Removes the orphans whose rows are as they were seen. Directories and listeners are looked at without
+/// the write lock: whoever waited for it gives it back and looks again, as they may have come meanwhile.
+fn remove(store: &mut dyn Store, sweep: &mut Sweep, look: &Look<'_>) -> Result<()> {
+    let mut stale = Duration::ZERO;
+    while !sweep.orphans.is_empty() {
+        let mut compared = Sweep::default();
+        let removed = store.remove(&mut |current, waited| {
+            compared = sweep.clone();
+            compared.keep_changed(current);
+            (waited <= stale).then(|| compared.orphans.clone())
+        });
+        let removed = removed.map_err(|err| on_database(err, look.config))?;
+        *sweep = compared;
+        if removed.is_some() {
+            break;
         }
-        (KeptReason::Unreadable, Presence::Unreadable(why)) => format!("its directory could not be read: {why}"),
-        (KeptReason::Unreadable, _) => "its directory could not be read".into(),
-        (KeptReason::Changed, _) => "it changed meanwhile".into(),
-    };
-    Kept { app: row.app.clone(), reason, why }
+        log::debug!("looking again at {} orphan(s), as the lock was waited for", sweep.orphans.len());
+        stale = (stale * 2).clamp(SHORTEST_STALE, LONGEST_STALE);
+        look.again(sweep)?;
+    }
+    Ok(())
+}
+
+/// What is looked at, without any lock.
+struct Look<'a> {
+    args: &'a Args,
+    config: &'a Config,
+    apps_dir: AppsDir<'a>,
+}
+
+impl Look<'_> {
+    /// Judges rows by what can be seen of their apps.
+    fn first(&self, rows: Vec<Allocation>) -> Result<Sweep> {
+        let presence = self.apps_dir.presence_of(&rows, watch("apps looked for"))?;
+        let min_age = self.args.min_age.unwrap_or(self.config.cleanup_min_age);
+        let mut sweep = Sweep::new(rows, &presence, clock::now(), min_age);
+        match self.finish(&mut sweep)? {
+            Containers::Known => {}
+            Containers::NoServer => note_hidden_listeners(&sweep),
+            Containers::Unknown(why) => log::warn!(
+                "the ports that containers publish are not known, and what may be in use is kept unless \
+                 --include-listening is given: {why}"
+            ),
+        }
+        Ok(sweep)
+    }
+
+    /// Looks again at the orphans.
+    fn again(&self, sweep: &mut Sweep) -> Result<()> {
+        let presence = self.apps_dir.presence_of(&sweep.orphans, watch("apps looked for again"))?;
+        sweep.keep_arrived(&presence);
+        self.finish(sweep).map(drop)
+    }
+
+    /// Makes sure that what was seen is to be trusted, and keeps the orphans whose ports are in use. Returns
+    /// what is known of containers.
+    fn finish(&self, sweep: &mut Sweep) -> Result<Containers> {
+        self.apps_dir.ensure_unchanged().map_err(unusable)?;
+        let containers = if self.args.include_listening { Containers::Known } else { self.keep_used(sweep) };
+        unless_interrupted()?;
+        let may_be_empty = self.args.allow_empty || self.config.apps_dir_marker.is_some();
+        if sweep.orphans.is_empty() || may_be_empty || self.apps_dir.has_apps(watch("apps looked for"))? {
+            return Ok(containers);
+        }
+        let message =
+            format!("apps directory {} is empty: not a single app stands in it", self.config.apps_dir.display());
+        Err(Error::msg(Kind::AppsDir, message).hint(
+            "nothing was removed; check that its volume is mounted, or remove the allocations with --allow-empty",
+        ))
+    }
+
+    fn keep_used(&self, sweep: &mut Sweep) -> Containers {
+        let ports = sweep.orphans.iter().flat_map(Allocation::valid_ports);
+        let seen = port_use::look(ports, &self.config.container_sockets(), LONG_PATIENCE);
+        let unknown = match &seen.containers {
+            Containers::Unknown(why) => Some(why.as_str()),
+            Containers::Known | Containers::NoServer => None,
+        };
+        sweep.keep_used(&seen.listeners, unknown);
+        seen.containers
+    }
+}
+
+/// Says where the listeners of apps may be hidden, if a row is about to be removed.
+fn note_hidden_listeners(sweep: &Sweep) {
+    if let Some(why) = hidden_namespace().filter(|_| !sweep.orphans.is_empty()) {
+        log::info!(
+            "note: {why}, and no container API answered: what listens outside of it cannot be seen; \
+             run cleanup where the apps' ports are published"
+        );
+    }
+}
+
+fn unusable(err: anyhow::Error) -> Error {
+    Error::new(Kind::AppsDir, err).hint("nothing was removed; check --apps-dir, and that its volume is mounted")
 }

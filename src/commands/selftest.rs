@@ -140,7 +140,7 @@ impl Scratch {
             fs::create_dir_all(folder).map_err(Error::from)?;
         }
         let releases = apps.step_by(3).map(|app_num| vec!["release".into(), MODEL.into(), app_num.to_string()]);
-        let cleanups = (0..n).step_by(8).map(|_| vec!["cleanup".into()]);
+        let cleanups = (0..n).step_by(8).map(|_| ["cleanup", "--min-age", "0s"].map(str::to_owned).to_vec());
         let ended = self.at_once(new.map(|app_num| allocate(app_num..=app_num)).chain(releases).chain(cleanups))?;
         let (allocated, others) = ended.split_at(usize::from(processes));
         promise(

@@ -33,6 +33,9 @@ use crate::flags::GlobalArgs;
 use crate::output::look::{Format, Look};
 use crate::store::Database;
 
+/// Between a call of `allocate` and its app's first file, a row looks like an orphan.
+const CLEANUP_MIN_AGE: SignedDuration = SignedDuration::from_mins(10);
+
 const FILE_NAME: &str = "manage-ports.toml";
 
 /// The settings of one run.
@@ -47,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) apps_dir_marker: Option<PathBuf>,
     /// The platform's file of planned ports.
     pub(crate) preconfigured: Option<PathBuf>,
+    /// How long after its making a row is kept by `cleanup`.
+    pub(crate) cleanup_min_age: SignedDuration,
     /// The longest wait for other writers.
     pub(crate) timeout: Duration,
     /// What may be handed out.
@@ -71,6 +76,8 @@ struct File {
     preconfigured: Option<PathBuf>,
     #[serde(default, deserialize_with = "duration_text")]
     timeout: Option<String>,
+    #[serde(default, deserialize_with = "duration_text")]
+    cleanup_min_age: Option<String>,
     #[serde(default)]
     ports: Ports,
 }
@@ -115,6 +122,7 @@ impl Config {
         } else {
             SignedDuration::from_secs(30)
         };
+        let cleanup_min_age = file.cleanup_min_age.as_deref().map_or(Ok(CLEANUP_MIN_AGE), parse_duration);
         let is_inside = |path: &&Path| {
             let mut parts = path.components();
             let is_name = |part: &Component<'_>| matches!(part, Component::Normal(_));
@@ -144,6 +152,7 @@ impl Config {
                 .unwrap_or_else(|| base.join(file.apps_dir.as_deref().unwrap_or(Path::new("generated/apps")))),
             apps_dir_marker: file.apps_dir_marker,
             preconfigured: file.preconfigured.map(|path| base.join(path)),
+            cleanup_min_age: cleanup_min_age.map_err(|why| in_file(format!("cleanup_min_age: {why}")))?,
             timeout: timeout.unsigned_abs(),
             probe: file.ports.probe,
             containers: file.ports.containers,

@@ -1,8 +1,10 @@
 //! Which rows a cleanup removes, and why it keeps a row that has no directory.
 
+use std::collections::HashMap;
+
 use jiff::{SignedDuration, Timestamp};
 
-use super::allocation::Allocation;
+use super::allocation::{Allocation, until_text};
 use super::app::{AppId, Presence};
 use super::listener::Listeners;
 
@@ -11,13 +13,15 @@ use super::listener::Listeners;
 pub(crate) enum KeptReason {
     /// It is held for a planned app.
     Reserved,
-    /// It is younger than the age asked for, or its age is not known.
+    /// It is younger than the age asked for, or the time of its making cannot be read.
     TooRecent,
-    /// Something listens on one of its ports.
+    /// Somebody uses one of its ports.
     Listening,
-    /// What stands at its app's directory could not be read.
+    /// What stands at its app's places could not be read.
     Unreadable,
-    /// It is no longer as it was when its directory was looked at.
+    /// Whether a container publishes one of its ports could not be told.
+    Unknown,
+    /// The row, or what stands at its app's places, is no longer as it was seen.
     Changed,
 }
 
@@ -29,6 +33,7 @@ impl KeptReason {
             Self::TooRecent => "too_recent",
             Self::Listening => "listening",
             Self::Unreadable => "unreadable",
+            Self::Unknown => "unknown",
             Self::Changed => "changed",
         }
     }
@@ -45,43 +50,116 @@ pub(crate) struct Kept {
     pub(crate) why: String,
 }
 
-/// What a cleanup does with a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Its app is there.
-    InUse,
-    /// It is removed.
-    Orphan,
-    /// It is kept although its app was not seen.
-    Kept(KeptReason),
+/// What a cleanup makes of the rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sweep {
+    /// The rows to remove.
+    pub(crate) orphans: Vec<Allocation>,
+    /// The rows kept although their apps were not seen.
+    pub(crate) kept: Vec<Kept>,
 }
 
-/// Judges one row by what stands at its app's directory and who listens on its ports.
-///
-/// With a `min_age`, a row made less than that before `now` is kept, and so is one that does not
-/// say when it was made.
-pub(crate) fn judge(
+impl Sweep {
+    /// Judges rows by their own words and by what stands at their apps' places, each row's in its order.
+    ///
+    /// A row is kept that was made less than `min_age` before `now`, or that has a time of its making
+    /// which cannot be read; one without any is old.
+    pub(crate) fn new(rows: Vec<Allocation>, presence: &[Presence], now: Timestamp, min_age: SignedDuration) -> Self {
+        let mut sweep = Self::default();
+        for (row, presence) in rows.into_iter().zip(presence) {
+            match judge(&row, presence, now, min_age) {
+                None => {}
+                Some(Ok(())) => sweep.orphans.push(row),
+                Some(Err((reason, why))) => sweep.kept.push(Kept { app: row.app, reason, why }),
+            }
+        }
+        sweep
+    }
+
+    /// Keeps the orphans whose apps came since, given what stands at their places now.
+    pub(crate) fn keep_arrived(&mut self, presence: &[Presence]) {
+        let mut presence = presence.iter();
+        self.keep(|_| match presence.next() {
+            Some(Presence::Absent) => None,
+            Some(Presence::Unreadable(why)) => Some((KeptReason::Unreadable, could_not_be_read(why))),
+            Some(Presence::Present) | None => Some((KeptReason::Changed, "its directory came meanwhile".to_owned())),
+        });
+    }
+
+    /// Keeps the orphans whose ports somebody uses; all others, too, where `unknown` says why the ports
+    /// that containers publish are not known.
+    pub(crate) fn keep_used(&mut self, listeners: &Listeners, unknown: Option<&str>) {
+        self.keep(|row| {
+            let users: Vec<_> =
+                listeners.of(row).map(|(port, user)| format!("port {port} is {}", user.use_of_port())).collect();
+            match unknown {
+                _ if !users.is_empty() => Some((KeptReason::Listening, users.join(", "))),
+                Some(why) => {
+                    Some((KeptReason::Unknown, format!("whether a container publishes its ports is not known: {why}")))
+                }
+                None => None,
+            }
+        });
+    }
+
+    /// Keeps the orphans whose rows are no longer as they were seen, given all rows as they are now, and
+    /// forgets those whose rows are gone: nobody has their ports any more.
+    pub(crate) fn keep_changed(&mut self, current: Vec<Allocation>) {
+        let current: HashMap<_, _> = current.into_iter().map(|row| (row.id, row)).collect();
+        self.orphans.retain(|seen| current.contains_key(&seen.id));
+        self.keep(|seen| {
+            (current.get(&seen.id) != Some(seen)).then(|| (KeptReason::Changed, "its row changed meanwhile".to_owned()))
+        });
+    }
+
+    /// Keeps the orphans for which there is a reason.
+    fn keep(&mut self, mut reason: impl FnMut(&Allocation) -> Option<(KeptReason, String)>) {
+        let kept = &mut self.kept;
+        self.orphans.retain(|row| match reason(row) {
+            None => true,
+            Some((reason, why)) => {
+                kept.push(Kept { app: row.app.clone(), reason, why });
+                false
+            }
+        });
+        kept.sort_by(|one, other| one.app.cmp(&other.app));
+    }
+}
+
+/// What keeps a row from being an orphan, with the words for it; `None` if its app is there.
+fn judge(
     row: &Allocation,
     presence: &Presence,
-    listeners: &Listeners,
     now: Timestamp,
-    min_age: Option<SignedDuration>,
-) -> Verdict {
+    min_age: SignedDuration,
+) -> Option<Result<(), (KeptReason, String)>> {
     if *presence == Presence::Present {
-        return Verdict::InUse;
+        return None;
     }
     if row.is_reserved(now) {
-        return Verdict::Kept(KeptReason::Reserved);
+        let why = match row.reserved_until() {
+            Some(until) => format!("reserved until {}", until_text(until)),
+            None => "its metadata names a reservation that could not be read".to_owned(),
+        };
+        return Some(Err((KeptReason::Reserved, why)));
     }
-    if let Presence::Unreadable(_) = presence {
-        return Verdict::Kept(KeptReason::Unreadable);
+    if let Presence::Unreadable(why) = presence {
+        return Some(Err((KeptReason::Unreadable, could_not_be_read(why))));
     }
-    let is_old_enough =
-        |min_age| row.created_at.or(row.updated_at).is_some_and(|made| now.duration_since(made) >= min_age);
-    if !min_age.is_none_or(is_old_enough) {
-        return Verdict::Kept(KeptReason::TooRecent);
+    if row.created_at_is_unreadable {
+        return Some(Err((KeptReason::TooRecent, "when it was made could not be read".to_owned())));
     }
-    if listeners.of(row).next().is_some() { Verdict::Kept(KeptReason::Listening) } else { Verdict::Orphan }
+    Some(match row.created_at.filter(|made| now.duration_since(*made) < min_age) {
+        None => Ok(()),
+        Some(made) => {
+            let why = format!("made {}, less than {min_age:#} ago", until_text(made));
+            Err((KeptReason::TooRecent, why))
+        }
+    })
+}
+
+fn could_not_be_read(why: &str) -> String {
+    format!("its directory could not be read: {why}")
 }
 
 #[cfg(test)]
@@ -90,41 +168,87 @@ mod tests {
     use super::super::listener::Listener;
     use super::*;
 
-    #[test]
-    fn nothing_is_removed_on_a_guess() {
-        let now: Timestamp = "2026-01-01T10:00:00Z".parse().unwrap();
-        let hour = Some(SignedDuration::from_hours(1));
-        let mut seen = row(1, "m", 1, 5001, 8001);
-        let kept = Verdict::Kept;
-        let judge = |row: &_, presence: &_, now, min_age| judge(row, presence, &Listeners::default(), now, min_age);
+    const NO_AGE: SignedDuration = SignedDuration::ZERO;
 
-        assert_eq!(judge(&seen, &Presence::Present, now, None), Verdict::InUse);
-        assert_eq!(judge(&seen, &Presence::Absent, now, None), Verdict::Orphan);
-        assert_eq!(judge(&seen, &Presence::Unreadable("?".into()), now, None), kept(KeptReason::Unreadable));
-        assert_eq!(judge(&seen, &Presence::Absent, now, hour), kept(KeptReason::TooRecent), "age unknown");
+    fn now() -> Timestamp {
+        "2026-01-01T10:00:00Z".parse().unwrap()
+    }
 
-        seen.created_at = Some("2026-01-01T09:00:00Z".parse().unwrap());
-        assert_eq!(judge(&seen, &Presence::Absent, now, hour), Verdict::Orphan);
-        seen.created_at = Some("2026-01-01T09:00:00.000001Z".parse().unwrap());
-        assert_eq!(judge(&seen, &Presence::Absent, now, hour), kept(KeptReason::TooRecent));
-        assert_eq!(judge(&seen, &Presence::Absent, now, None), Verdict::Orphan);
-
-        seen.metadata = Some(r#"{"reserved_until":"2026-01-01T10:00:01Z"}"#.into());
-        assert_eq!(judge(&seen, &Presence::Absent, now, None), kept(KeptReason::Reserved));
-        assert_eq!(judge(&seen, &Presence::Unreadable("?".into()), now, None), kept(KeptReason::Reserved));
-        assert_eq!(judge(&seen, &Presence::Present, now, None), Verdict::InUse);
+    /// What becomes of one row: a reason to keep it, `Some(None)` to remove it, nothing if its app is there.
+    fn verdict(row: &Allocation, presence: &Presence, min_age: SignedDuration) -> Option<Option<KeptReason>> {
+        let sweep = Sweep::new(vec![row.clone()], std::slice::from_ref(presence), now(), min_age);
+        sweep.kept.first().map(|kept| Some(kept.reason)).or(sweep.orphans.first().map(|_| None))
     }
 
     #[test]
-    fn an_orphan_whose_port_is_listened_on_is_kept() {
-        let now: Timestamp = "2026-01-01T10:00:00Z".parse().unwrap();
-        let listeners = |port| [(port, Listener::default())].into_iter().collect();
-        let verdict =
-            |presence: Presence, port| judge(&row(1, "m", 1, 5001, 8001), &presence, &listeners(port), now, None);
-        for port in [5001, 8001] {
-            assert_eq!(verdict(Presence::Absent, port), Verdict::Kept(KeptReason::Listening));
-            assert_eq!(verdict(Presence::Present, port), Verdict::InUse);
-        }
-        assert_eq!(verdict(Presence::Absent, 5002), Verdict::Orphan);
+    fn nothing_is_removed_on_a_guess() {
+        let hour = SignedDuration::from_hours(1);
+        let unreadable = Presence::Unreadable("?".into());
+        let mut seen = row(1, "m", 1, 5001, 8001);
+
+        assert_eq!(verdict(&seen, &Presence::Present, NO_AGE), None);
+        assert_eq!(verdict(&seen, &Presence::Absent, NO_AGE), Some(None));
+        assert_eq!(verdict(&seen, &unreadable, NO_AGE), Some(Some(KeptReason::Unreadable)));
+        assert_eq!(verdict(&seen, &Presence::Absent, hour), Some(None), "without a time it is old");
+        seen.created_at_is_unreadable = true;
+        assert_eq!(verdict(&seen, &Presence::Absent, NO_AGE), Some(Some(KeptReason::TooRecent)));
+        seen.created_at_is_unreadable = false;
+
+        seen.updated_at = Some(now());
+        seen.created_at = Some("2026-01-01T09:00:00Z".parse().unwrap());
+        assert_eq!(verdict(&seen, &Presence::Absent, hour), Some(None), "its making alone counts");
+        seen.created_at = Some("2026-01-01T09:00:00.000001Z".parse().unwrap());
+        assert_eq!(verdict(&seen, &Presence::Absent, hour), Some(Some(KeptReason::TooRecent)));
+        assert_eq!(verdict(&seen, &Presence::Absent, NO_AGE), Some(None));
+        seen.created_at = Some("2026-01-01T10:00:01Z".parse().unwrap());
+        assert_eq!(verdict(&seen, &Presence::Absent, NO_AGE), Some(Some(KeptReason::TooRecent)), "by another's clock");
+
+        seen.metadata = Some(r#"{"reserved_until":"2026-01-01T10:00:01Z"}"#.into());
+        assert_eq!(verdict(&seen, &Presence::Absent, NO_AGE), Some(Some(KeptReason::Reserved)));
+        assert_eq!(verdict(&seen, &unreadable, NO_AGE), Some(Some(KeptReason::Reserved)));
+        assert_eq!(verdict(&seen, &Presence::Present, NO_AGE), None);
+    }
+
+    #[test]
+    fn a_young_row_says_how_young_it_may_be() {
+        let mut young = row(1, "m", 1, 5001, 8001);
+        young.created_at = Some("2026-01-01T09:55:00Z".parse().unwrap());
+        let sweep = Sweep::new(vec![young], &[Presence::Absent], now(), SignedDuration::from_mins(10));
+        assert_eq!(sweep.kept[0].why, "made 2026-01-01T09:55:00Z, less than 10m ago");
+    }
+
+    fn sweep() -> Sweep {
+        Sweep { orphans: (1..=3).map(|n| row(n, "m", n, 5000 + n, 8000 + n)).collect(), kept: Vec::new() }
+    }
+
+    fn reasons(sweep: &Sweep) -> (Vec<i64>, Vec<(i64, KeptReason)>) {
+        let kept = sweep.kept.iter().map(|kept| (kept.app.app_num, kept.reason));
+        (sweep.orphans.iter().map(|row| row.id).collect(), kept.collect())
+    }
+
+    #[test]
+    fn an_orphan_whose_port_is_used_is_kept_and_all_where_that_is_not_known() {
+        let listeners: Listeners = [(5001, Listener::default()), (8003, Listener::default())].into_iter().collect();
+        let mut known = sweep();
+        known.keep_used(&listeners, None);
+        assert_eq!(reasons(&known), (vec![2], vec![(1, KeptReason::Listening), (3, KeptReason::Listening)]));
+        let mut unknown = sweep();
+        unknown.keep_used(&listeners, Some("no answer"));
+        let kept = [KeptReason::Listening, KeptReason::Unknown, KeptReason::Listening];
+        assert_eq!(reasons(&unknown), (vec![], (1..=3).zip(kept).collect()));
+    }
+
+    #[test]
+    fn what_came_or_changed_since_the_look_is_kept_and_what_is_gone_is_forgotten() {
+        let mut later = sweep();
+        later.keep_arrived(&[Presence::Absent, Presence::Unreadable("?".into()), Presence::Present]);
+        assert_eq!(reasons(&later), (vec![1], vec![(2, KeptReason::Unreadable), (3, KeptReason::Changed)]));
+
+        let mut changed = sweep();
+        let mut current = sweep().orphans;
+        current[0].metadata = Some("{}".into());
+        current.remove(1);
+        changed.keep_changed(current);
+        assert_eq!(reasons(&changed), (vec![3], vec![(1, KeptReason::Changed)]));
     }
 }

@@ -94,7 +94,6 @@ impl<'a> AppsDir<'a> {
     /// # Errors
     ///
     /// What `step` failed with, which is called for each entry of a folder.
-    #[allow(dead_code, reason = "`cleanup` is to use it")]
     pub(crate) fn has_apps<E>(&self, step: impl Fn() -> Result<(), E>) -> Result<bool, E> {
         for (_, path) in self.models(&mut Vec::new()) {
             if ModelFolder::read(&path, true, &step)?.has_apps() {

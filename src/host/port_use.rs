@@ -17,7 +17,6 @@ pub(crate) struct PortUse {
     /// The users of those ports.
     pub(crate) listeners: Listeners,
     /// What is known of containers.
-    #[expect(dead_code, reason = "`cleanup` is to tell the three apart")]
     pub(crate) containers: Containers,
 }
 
@@ -57,7 +56,6 @@ pub(crate) fn look(ports: impl IntoIterator<Item = u16>, sockets: &[PathBuf], pa
 /// Sources: `/.dockerenv` and `/run/.containerenv` are made by Docker and Podman in each container, see
 /// <https://docs.podman.io/en/latest/markdown/podman-run.1.html>; `namespaces(7)`. Who may not look at
 /// the namespace of process 1 knows nothing of it.
-#[expect(dead_code, reason = "`cleanup` is to say so")]
 pub(crate) fn hidden_namespace() -> Option<&'static str> {
     if ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists()) {
         return Some("this is a container");

@@ -9,7 +9,7 @@ use crate::core::app::AppId;
 use crate::core::conflict::Finding;
 use crate::core::import;
 use crate::core::listener::Listeners;
-use crate::core::orphan::Kept;
+use crate::core::orphan::{Kept, Sweep};
 use crate::core::promise::Report;
 use crate::core::text::Shown;
 
@@ -73,19 +73,19 @@ fn lines(out: &mut dyn Write, findings: &[&Finding]) -> io::Result<()> {
     findings.iter().try_for_each(|found| writeln!(out, "  - {}", found.told()))
 }
 
-/// Writes what a cleanup removed, and what it kept and why.
-pub(crate) fn cleanup(out: &mut dyn Write, look: Look, removed: &[Allocation], kept: &[Kept]) -> io::Result<()> {
-    for row in removed {
+/// Writes what a cleanup removes, and what it keeps and why.
+pub(crate) fn cleanup(out: &mut dyn Write, look: Look, dry_run: bool, sweep: &Sweep) -> io::Result<()> {
+    for row in &sweep.orphans {
         writeln!(out, "  {}", app_and_ports(row))?;
     }
-    for Kept { app, why, .. } in kept {
+    for Kept { app, why, .. } in &sweep.kept {
         writeln!(out, "  kept {app}: {}", Shown(why))?;
     }
     let tick = look.paint(GREEN, "✓");
-    if removed.is_empty() {
-        writeln!(out, "{tick} No orphaned allocations found")
-    } else {
-        writeln!(out, "{tick} Removed {} orphaned allocation(s)", removed.len())
+    match sweep.orphans.len() {
+        0 => writeln!(out, "{tick} No orphaned allocations found"),
+        count if dry_run => writeln!(out, "{} {count} orphaned allocation(s)", look.paint(YELLOW, "Would remove")),
+        count => writeln!(out, "{tick} Removed {count} orphaned allocation(s)"),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::core::allocation::{Allocation, Outcome, until_text};
 use crate::core::app::AppId;
 use crate::core::conflict::Finding;
 use crate::core::listener::{Listener, Listeners};
-use crate::core::orphan::Kept;
+use crate::core::orphan::Sweep;
 use crate::core::text::escape_json;
 use crate::core::{import, promise};
 
@@ -104,16 +104,16 @@ pub(crate) fn findings(
     line(out, &Report { ok: is_ok, conflicts: objects(true), warnings: objects(false), listeners })
 }
 
-/// Writes what a cleanup removed and kept.
-pub(crate) fn cleanup(out: &mut dyn Write, dry_run: bool, removed: &[Allocation], kept: &[Kept]) -> io::Result<()> {
+/// Writes what a cleanup removes and keeps.
+pub(crate) fn cleanup(out: &mut dyn Write, dry_run: bool, sweep: &Sweep) -> io::Result<()> {
     #[derive(Serialize)]
     struct Report<'a> {
         dry_run: bool,
         removed: Vec<AllocationObject<'a>>,
         kept: Vec<KeptObject<'a>>,
     }
-    let removed = removed.iter().map(allocation).collect();
-    let kept = kept.iter().map(|kept| KeptObject { app: app(&kept.app), reason: kept.reason.name() }).collect();
+    let removed = sweep.orphans.iter().map(allocation).collect();
+    let kept = sweep.kept.iter().map(|kept| KeptObject { app: app(&kept.app), reason: kept.reason.name() }).collect();
     line(out, &Report { dry_run, removed, kept })
 }
 

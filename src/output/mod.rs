@@ -60,7 +60,7 @@ mod tests {
     use crate::core::app::AppId;
     use crate::core::conflict::{Finding, Kind};
     use crate::core::listener::{Listener, Listeners};
-    use crate::core::orphan::{Kept, KeptReason};
+    use crate::core::orphan::{Kept, KeptReason, Sweep};
 
     const PLAIN: Look = Look { is_terminal: false, has_colour: false };
     const COLOURED: Look = Look { is_terminal: true, has_colour: true };
@@ -121,8 +121,9 @@ mod tests {
         ]
     }
 
-    fn kept() -> Vec<Kept> {
-        vec![Kept { app: AppId::new("k", 3), reason: KeptReason::TooRecent, why: "made just now".into() }]
+    fn sweep() -> Sweep {
+        let kept = Kept { app: AppId::new("k", 3), reason: KeptReason::TooRecent, why: "made just now".into() };
+        Sweep { orphans: rows(), kept: vec![kept] }
     }
 
     fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
@@ -176,8 +177,9 @@ mod tests {
 
     #[test]
     fn cleanup() {
-        assert_snapshot!("cleanup_human", written(|out| human::cleanup(out, PLAIN, &rows(), &kept())));
-        assert_snapshot!("cleanup_json", written(|out| json::cleanup(out, true, &rows(), &kept())));
+        assert_snapshot!("cleanup_human", written(|out| human::cleanup(out, PLAIN, false, &sweep())));
+        assert_snapshot!("cleanup_human_dry_run", written(|out| human::cleanup(out, PLAIN, true, &sweep())));
+        assert_snapshot!("cleanup_json", written(|out| json::cleanup(out, true, &sweep())));
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use serde_json::{Value, json};
@@ -28,7 +30,7 @@ fn only_apps_without_a_directory_are_removed() {
     let world = world();
     world.line("cleanup --dry-run --include-listening").is(
         0,
-        "  a/x/app2: backend 5003, frontend 8003\n  b/app1: backend 5005, frontend 8005\n✓ Removed 2 orphaned allocation(s)\n",
+        "  a/x/app2: backend 5003, frontend 8003\n  b/app1: backend 5005, frontend 8005\nWould remove 2 orphaned allocation(s)\n",
         &format!("{ALL}Dry run: nothing is removed\n"),
     );
     assert_eq!(world.rows().len(), 3);
@@ -97,20 +99,161 @@ fn a_reservation_that_cannot_be_read_is_kept() {
 }
 
 #[test]
-fn a_row_younger_than_asked_for_or_of_unknown_age_is_kept() {
+fn a_row_younger_than_the_minimal_age_is_kept() {
     let world = world();
-    world.sql("UPDATE port_configurations SET created_at = NULL, updated_at = NULL WHERE app_num = 2");
-    world.line("allocate --model new --app 1 --no-probe").ok();
-    let cleanup = world.line("cleanup --min-age 1h --include-listening");
-    assert_eq!(cleanup.code, Some(0));
-    let lines: Vec<_> = cleanup.stdout.lines().collect();
-    assert_eq!(lines[0], "  b/app1: backend 5005, frontend 8005");
-    assert_eq!(lines[1], "  kept a/x/app2: the row does not say how old it is");
-    assert!(lines[2].starts_with("  kept new/app1: made 2"), "{cleanup:?}");
-    assert_eq!(lines[3], "✓ Removed 1 orphaned allocation(s)");
-    let kept: Value = serde_json::from_str(&world.line("cleanup --min-age 1h --json").stdout).unwrap();
+    world.line("allocate new 1 --no-probe").ok();
+    let kept = |line: &str| {
+        let report: Value = serde_json::from_str(&world.line(&format!("{line} --dry-run --json")).stdout).unwrap();
+        report["kept"].clone()
+    };
+    let young = json!([{"model": "new", "app_num": 1, "reason": "too_recent"}]);
+    assert_eq!(kept("cleanup --include-listening"), young, "ten minutes by default");
+    assert_eq!(kept("cleanup --include-listening --min-age 0s"), json!([]));
+    // Its making alone counts, and by whoever's clock it is young.
+    for (created, updated, is_young) in [
+        ("'-590 seconds'", "'-1 hour'", true),
+        ("'-610 seconds'", "'-1 second'", false),
+        ("'+1 day'", "'-1 hour'", true),
+        ("NULL", "'-1 second'", false),
+    ] {
+        let text = |offset: &str| format!("strftime('%Y-%m-%d %H:%M:%S.000000', 'now', {offset})");
+        let (created, updated) = (text(created), text(updated));
+        world.sql(&format!(
+            "UPDATE port_configurations SET created_at = {created}, updated_at = {updated} WHERE model = 'new'"
+        ));
+        let expected = if is_young { young.clone() } else { json!([]) };
+        assert_eq!(kept("cleanup --include-listening"), expected, "{created} {updated}");
+    }
+    world.sql("UPDATE port_configurations SET created_at = strftime('%Y-%m-%d %H:%M:%f000', 'now', '-1 hour')");
+    assert_eq!(kept("cleanup --include-listening").as_array().unwrap().len(), 0);
+    world.write("manage-ports.toml", "cleanup_min_age = '2h'\n");
+    assert_eq!(kept("cleanup --include-listening").as_array().unwrap().len(), 3);
+    assert_eq!(kept("cleanup --include-listening --min-age 30m").as_array().unwrap().len(), 0);
+    let cleanup = world.line("cleanup new --include-listening");
+    assert!(cleanup.stdout.starts_with("  kept new/app1: made 2"), "{cleanup:?}");
+    assert!(cleanup.stdout.contains("Z, less than 2h ago\n✓ No orphaned allocations found\n"), "{cleanup:?}");
+    world.write("manage-ports.toml", "cleanup_min_age = '-2h'\n");
+    world.line("cleanup").fails(2, &["cleanup_min_age", "'-2h' is not a duration"]);
+}
+
+#[test]
+fn a_row_whose_age_cannot_be_read_is_kept() {
+    let world = world();
+    world.sql(
+        "UPDATE port_configurations SET created_at = 'yesterday' WHERE app_num = 2;
+         UPDATE port_configurations SET created_at = NULL WHERE model = 'b'",
+    );
+    world.line("cleanup --min-age 1h --include-listening").is(
+        0,
+        "  b/app1: backend 5005, frontend 8005\n  kept a/x/app2: when it was made could not be read\n\
+         ✓ Removed 1 orphaned allocation(s)\n",
+        ALL,
+    );
+    let kept: Value = serde_json::from_str(&world.line("cleanup --min-age 0s --json").stdout).unwrap();
     assert_eq!(kept["kept"][0]["reason"], "too_recent");
-    assert_eq!(world.rows().len(), 3);
+    assert_eq!(world.rows().len(), 2);
+}
+
+#[test]
+fn an_app_at_any_of_its_four_places_is_kept() {
+    let world = World::new();
+    let rows: Vec<_> = (1..=6).map(|n| row("a/x", n, 5000 + n, 8000 + n)).collect();
+    world.database(SCHEMA, &rows);
+    world.apps(["a_x/app1", "a_x/app_2", "a_x/react-flask/app3"]);
+    world.write("generated/apps/a_x/vue/app_4", "a file");
+    // An app's own folders, and those below a folder between, are none of an app's places.
+    world.apps(["a_x/app1/app5", "a_x/react-flask/deep/app6"]);
+    assert_eq!(world.line("cleanup --include-listening").code, Some(0));
+    assert_eq!(world.rows(), rows[..4]);
+}
+
+#[test]
+fn an_empty_apps_directory_frees_nothing() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001)]);
+    // A volume that is not mounted; and what may be left of one.
+    for place in ["", "m", "m/react", "m/lost+found", ".git/app", "app1"] {
+        world.apps([place]);
+        for line in ["cleanup", "cleanup m", "cleanup --dry-run", "cleanup --include-listening --min-age 0s"] {
+            let ran = world.line(line);
+            ran.fails(5, &["generated/apps is empty", "nothing was removed", "--allow-empty"]);
+        }
+    }
+    // What would be kept anyway needs no apps.
+    world.line("cleanup other -q").is(0, "✓ No orphaned allocations found\n", "");
+    world.sql("UPDATE port_configurations SET created_at = strftime('%Y-%m-%d %H:%M:%f000', 'now')");
+    assert_eq!(world.line("cleanup").code, Some(0));
+    assert_eq!(world.rows().len(), 1);
+    // A single app of any model shows that the volume is there.
+    world.apps(["other/react/app_7"]);
+    assert_eq!(world.line("cleanup --dry-run --min-age 0s").code, Some(0));
+    fs::remove_dir_all(world.path("generated/apps/other")).unwrap();
+    let dry = world.line("cleanup --min-age 0s --include-listening --allow-empty --dry-run");
+    assert!(dry.stdout.ends_with("Would remove 1 orphaned allocation(s)\n"), "{dry:?}");
+    assert_eq!(world.line("cleanup --min-age 0s --include-listening --allow-empty").code, Some(0));
+    assert_eq!(world.rows(), []);
+}
+
+#[test]
+fn a_marker_tells_an_empty_apps_directory_from_one_that_is_not_mounted() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001)]);
+    world.write("manage-ports.toml", "apps_dir_marker = '.apps-root'\n");
+    world.apps([""]);
+    world.line("cleanup --allow-empty").fails(5, &["has no marker"]);
+    world.write("generated/apps/.apps-root", "");
+    assert_eq!(world.line("cleanup --include-listening").code, Some(0));
+    assert_eq!(world.rows(), []);
+}
+
+#[test]
+fn models_are_chosen_by_a_glob_or_by_their_name() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("a/1", 1, 5001, 8001), row("a/2", 1, 5003, 8003), row("[x", 1, 5005, 8005)]);
+    world.apps(["other/app1"]);
+    let line = |pattern: &str| world.run(["cleanup", pattern, "--include-listening"]);
+    line("[x").is(
+        0,
+        "  [x/app1: backend 5005, frontend 8005\n✓ Removed 1 orphaned allocation(s)\n",
+        "Cleaning up orphaned allocations for model: [x\n",
+    );
+    // Without such a row it is a pattern, and a wrong one.
+    line("[x").fails(2, &["'[x' is not a pattern"]);
+    line("tab\t").fails(2, &["control characters"]);
+    assert!(line("b*").stdout.starts_with("✓ No orphaned"));
+    line("a/*").is(
+        0,
+        "  a/1/app1: backend 5001, frontend 8001\n  a/2/app1: backend 5003, frontend 8003\n\
+         ✓ Removed 2 orphaned allocation(s)\n",
+        "Cleaning up orphaned allocations for model: a/*\n",
+    );
+}
+
+#[test]
+fn an_orphan_is_kept_while_a_container_api_gives_no_usable_answer() {
+    let world = world();
+    let socket = world.path("docker.sock");
+    let server = UnixListener::bind(&socket).unwrap();
+    let answer_one = || {
+        let (mut connection, _) = server.accept().unwrap();
+        connection.write_all(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n").unwrap();
+    };
+    let line = |line: &str| {
+        let mut command = world.command();
+        command.args(line.split_whitespace()).env("DOCKER_HOST", format!("unix://{}", socket.display()));
+        Ran::of(&mut command)
+    };
+    let ran = thread::scope(|scope| {
+        scope.spawn(answer_one);
+        line("cleanup --json")
+    });
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let kept = |model: &str, app_num: u32| json!({"model": model, "app_num": app_num, "reason": "unknown"});
+    assert_eq!((&report["removed"], &report["kept"]), (&json!([]), &json!([kept("a/x", 2), kept("b", 1)])));
+    assert_eq!(ran.stderr.matches("the ports that containers publish are not known").count(), 1, "{ran:?}");
+    // Nobody is asked where it does not matter.
+    let ran = line("cleanup --include-listening");
+    assert_eq!((ran.code, world.rows().len()), (Some(0), 1), "{ran:?}");
 }
 
 #[test]
@@ -201,7 +344,7 @@ fn an_orphan_whose_port_is_listened_on_is_kept() {
         let rows = [row("back", 1, busy, free[0]), row("front", 1, free[1], busy), row("off", 1, free[2], 70000)];
         let world = World::new();
         world.database(SCHEMA, &rows);
-        world.apps([""; 0]);
+        world.apps(["other/app1"]);
         // Who probes for a new app is another question.
         world.write("manage-ports.toml", "[ports]\nprobe = false");
 
@@ -214,7 +357,7 @@ fn an_orphan_whose_port_is_listened_on_is_kept() {
         let without_users = |stdout: &str| {
             stdout.lines().map(|line| line.split(" is listened on by ").next().unwrap().to_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(without_users(&cleanup.stdout), without_users(&dry.stdout));
+        assert_eq!(without_users(&cleanup.stdout), without_users(&dry.stdout.replace("Would remove", "✓ Removed")));
         assert!(
             cleanup.stdout.starts_with(&format!("  off/app1: backend {}, frontend 70000\n", free[2])),
             "{cleanup:?}"
@@ -229,7 +372,8 @@ fn an_orphan_whose_port_is_listened_on_is_kept() {
         let dry = world.line("cleanup --include-listening --dry-run");
         let cleanup = world.line("cleanup --include-listening");
         assert!(cleanup.stdout.ends_with("✓ Removed 2 orphaned allocation(s)\n"), "{cleanup:?}");
-        assert_eq!((dry.stdout, world.rows()), (cleanup.stdout, vec![]));
+        assert_eq!(dry.stdout.replace("Would remove", "✓ Removed"), cleanup.stdout);
+        assert_eq!(world.rows(), []);
     }
 }
 
@@ -239,7 +383,7 @@ fn an_orphan_whose_port_has_only_datagrams_is_removed() {
     let [free] = free_ports();
     let world = World::new();
     world.database(SCHEMA, &[row("m", 1, datagrams.local_addr().unwrap().port().into(), free.into())]);
-    world.apps([""; 0]);
+    world.apps(["other/app1"]);
     assert!(world.line("cleanup").stdout.ends_with("✓ Removed 1 orphaned allocation(s)\n"));
     assert_eq!(world.rows(), []);
 }
@@ -251,7 +395,7 @@ fn a_listener_of_another_user_keeps_an_orphan() {
     let [free] = free_ports();
     let world = World::new();
     world.database(SCHEMA, &[row("m", 1, free.into(), busy.into())]);
-    world.apps([""; 0]);
+    world.apps(["other/app1"]);
     let Some(ran) = world.line_as_nobody("cleanup") else { return };
     ran.is(
         0,
@@ -269,7 +413,7 @@ fn an_orphan_on_whose_port_a_server_starts_meanwhile_is_kept() {
     let [first, second, third, fourth] = free_ports().map(i64::from);
     let world = World::new();
     world.database(SCHEMA, &[row("m", 1, first, second), row("m", 2, third, fourth)]);
-    world.apps([""; 0]);
+    world.apps(["other/app1"]);
     let mut server = None;
     let report = cleanup_interrupted_by(&world, "cleanup --json -v", |_| {
         server = Some(TcpListener::bind(format!("127.0.0.1:{second}")).unwrap());
@@ -325,20 +469,11 @@ fn a_folder_that_may_not_be_read_keeps_its_apps() {
 }
 
 #[test]
-fn an_empty_apps_directory_is_one_in_which_no_app_is_left() {
-    let world = World::new();
-    world.database(SCHEMA, &[row("m", 1, 5001, 8001)]);
-    world.apps([""; 0]);
-    world.line("cleanup --include-listening -q").ok();
-    assert_eq!(world.rows(), []);
-}
-
-#[test]
 fn sixty_allocate_while_a_cleanup_leaves_all_that_is_young() {
     let world = World::new();
     world.write("manage-ports.toml", "timeout = \"3m\"\n[ports]\nprobe = false\n");
     world.database(SCHEMA, &[row("old", 1, 5001, 8001)]);
-    world.apps([""; 0]);
+    world.apps(["other/app1"]);
     let children: Vec<_> = (1..=60).map(|n| world.start(&format!("allocate --model m --app {n} --json"))).collect();
     let is_over = AtomicBool::new(false);
     let answers: BTreeSet<_> = thread::scope(|scope| {
@@ -354,6 +489,44 @@ fn sixty_allocate_while_a_cleanup_leaves_all_that_is_young() {
     });
     world.line("cleanup --min-age 1h --include-listening -q").ok();
     assert_eq!(answers.len(), 60);
+    assert_eq!(world.rows().into_iter().collect::<BTreeSet<_>>(), answers, "the old one is gone, and nothing else");
+}
+
+#[test]
+fn apps_that_are_being_made_keep_their_rows() {
+    const MAKERS: u32 = 4;
+    const APPS: u32 = 300;
+    let world = World::new();
+    world.database(SCHEMA, &[row("old", 1, 64_001, 64_003)]);
+    world.apps(["other/app1"]);
+    let is_over = AtomicBool::new(false);
+    let make = &|app_num: u32| {
+        let answer = answered(world.line(&format!("allocate m {app_num} --json --no-probe")).ok());
+        // The platform writes the first file a moment after it has the ports.
+        thread::sleep(Duration::from_millis(30));
+        world.apps([format!("m/app{app_num}")]);
+        answer
+    };
+    let answers: BTreeSet<_> = thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let ran = world.line("cleanup -q");
+                    assert_eq!(ran.code, Some(0), "{ran:?}");
+                }
+            });
+        }
+        let makers = (0..MAKERS).map(|maker| {
+            let apps = (1..=APPS).filter(move |app_num| app_num % MAKERS == maker);
+            scope.spawn(move || apps.map(make).collect::<Vec<_>>())
+        });
+        let makers: Vec<_> = makers.collect();
+        let answers = makers.into_iter().flat_map(|maker| maker.join().unwrap()).collect();
+        is_over.store(true, Ordering::Relaxed);
+        answers
+    });
+    world.line("cleanup -q").ok();
+    assert_eq!(answers.len(), APPS as usize);
     assert_eq!(world.rows().into_iter().collect::<BTreeSet<_>>(), answers, "the old one is gone, and nothing else");
 }
 

@@ -757,9 +757,9 @@ fn quiet_leaves_only_errors_on_stderr() {
     let warned = "--quiet allocate --model m --app 2";
     world.line(warned).is(0, "m/app2: backend 5003, frontend 8003\n", "");
     world.apps(["m/app1"]);
-    world.line("cleanup -q --dry-run --include-listening").is(
+    world.line("cleanup -q --dry-run --include-listening --min-age 0s").is(
         0,
-        "  m/app2: backend 5003, frontend 8003\n✓ Removed 1 orphaned allocation(s)\n",
+        "  m/app2: backend 5003, frontend 8003\nWould remove 1 orphaned allocation(s)\n",
         "",
     );
     world.line("release m 9 -q").is(1, "✗ No allocation found for m/app9\n", "");
