@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::sync::LazyLock;
 
 use rusqlite::{Connection, params};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::server;
@@ -377,7 +379,15 @@ pub fn not_run(what: &str) {
 }
 
 /// Ports that nothing listens on, from the kernel; free again on return.
+///
+/// Nothing listens on them here either: a process that another test is about to start has copies of these
+/// sockets for a moment, and nobody is in the way of one that does not listen (`SO_REUSEADDR`).
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.each_ref().map(|listener| listener.local_addr().unwrap().port())
+    let sockets = [(); N].map(|()| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        socket
+    });
+    sockets.each_ref().map(|socket| socket.local_addr().unwrap().as_socket().unwrap().port())
 }

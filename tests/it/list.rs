@@ -149,11 +149,11 @@ fn a_probe_tells_who_listens() {
         let shown = format!("{busy}: {} {}", std::process::id(), program.as_str().unwrap());
         let human = world.line("list --probe");
         let lines: Vec<_> = human.ok().lines().collect();
-        assert!(lines[0].ends_with("  Listening") && lines[1].ends_with(&format!("  {shown}")), "{human:?}");
+        assert!(lines[0].ends_with("  Listening") && lines[1].contains(&shown), "{human:?}");
         assert!(lines[2].ends_with("03:04:05"), "{human:?}");
         let csv = world.line("list --format csv --probe");
         let lines: Vec<_> = csv.ok().lines().collect();
-        assert!(lines[0].ends_with(",listeners") && lines[1].ends_with(&shown) && lines[2].ends_with(','), "{csv:?}");
+        assert!(lines[0].ends_with(",listeners") && lines[1].contains(&shown) && lines[2].ends_with(','), "{csv:?}");
         assert!(world.line("list --format plain --probe").ok().starts_with(&format!("m\t1\t{quiet}\t{busy}\t")));
         assert!(!world.line("list --json").ok().contains("listeners"));
     }
