@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use serde_json::{Value, json};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::fixture::{Ran, SCHEMA, World, free_ports, hearing_interrupts, not_run, row, send};
 
@@ -267,6 +268,29 @@ fn is_no_answer(serve: impl Fn(UnixStream) + Send + 'static, why: &str) {
 fn a_server_that_is_mute_is_no_answer() {
     let held = Mutex::new(Vec::new());
     is_no_answer(move |connection| held.lock().unwrap().push(connection), "no answer in time");
+}
+
+#[test]
+fn a_server_that_accepts_no_more_connections_is_no_answer() {
+    let (world, ..) = world_of_published();
+    let path = world.path("docker.sock");
+    let address = SockAddr::unix(&path).unwrap();
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let server = socket();
+    server.bind(&address).unwrap();
+    server.listen(0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let client = socket();
+        client.set_nonblocking(true).unwrap();
+        if client.connect(&address).is_err() {
+            break;
+        }
+        waiting.push(client);
+    }
+    let host = format!("unix://{}", path.display());
+    let ran = Ran::of(world.command().args(["-v", "list", "--probe"]).env("DOCKER_HOST", host));
+    assert!(ran.code == Some(0) && ran.stderr.contains("docker.sock: no answer in time"), "{ran:?}");
 }
 
 #[test]
