@@ -1,5 +1,6 @@
 //! `release`: gives up the allocations of apps.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use super::named::{AppsArgs, Named};
@@ -35,13 +36,15 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&[Format::Human, Format::Json])?;
     let Named { apps, rules } = args.apps.apps_of_rows(HINT)?;
+    let wanted: HashSet<_> = apps.iter().cloned().collect();
     let released = open_store(config).and_then(|mut store| {
         let mut named =
-            |rows: Vec<Allocation>, _| Some(rows.into_iter().filter(|row| apps.contains(&row.app)).collect());
+            |rows: Vec<Allocation>, _| Some(rows.into_iter().filter(|row| wanted.contains(&row.app)).collect());
         Ok(store.remove(&mut named).map_err(|err| on_database(err, config))?.unwrap_or_default())
     });
     let released = unless_misnamed(rules, released, |released: &Vec<_>| !released.is_empty())?;
-    let not_found: Vec<_> = apps.into_iter().filter(|app| !released.iter().any(|row| row.app == *app)).collect();
+    let found: HashSet<_> = released.iter().map(|row| &row.app).collect();
+    let not_found: Vec<_> = apps.into_iter().filter(|app| !found.contains(app)).collect();
     warn_of_listeners(&released.iter().collect::<Vec<_>>(), config);
     match format {
         Format::Json => json::released(out, &released, &not_found),

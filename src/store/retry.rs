@@ -79,11 +79,11 @@ impl Retry {
                 }
                 done => return done,
             };
-            self.tries.set(self.tries.get() + 1);
             let left = self.left();
             if left.is_zero() {
-                return Err(self.locked(&what));
+                return Err(self.locked(&what, 1));
             }
+            self.tries.set(self.tries.get() + 1);
             let drawn = pause.mul_f64(self.random.borrow_mut().f64().midpoint(1.0)).min(left);
             let level = if pause == FIRST_PAUSE { log::Level::Debug } else { log::Level::Trace };
             log::log!(level, "waiting for {what}, {drawn:.1?} more (try {})", self.tries.get());
@@ -148,8 +148,7 @@ impl Retry {
             let left = longest.saturating_sub(self.clock.now().saturating_sub(start));
             if left.is_zero() {
                 self.waited.set(self.waited.get() + longest);
-                self.tries.set(self.tries.get() + 1);
-                return Err(self.locked(what));
+                return Err(self.locked(what, 1));
             }
             if let Some(done) = poll(left.min(LONGEST_POLL)) {
                 return Ok(done);
@@ -177,8 +176,7 @@ impl Retry {
             match come {
                 Some(come) => return Ok(come),
                 None if left.is_zero() => {
-                    self.tries.set(self.tries.get() + 1);
-                    return Err(self.locked(what));
+                    return Err(self.locked(what, 1));
                 }
                 None if !is_told => {
                     log::debug!("waiting for {what}");
@@ -204,8 +202,9 @@ impl Retry {
         self.timeout.saturating_sub(self.waited.get())
     }
 
-    /// The time is over.
-    fn locked(&self, what: &str) -> StoreError {
+    /// The time is over, or so many tries in a row were of no use.
+    pub(crate) fn locked(&self, what: &str, more_tries: u32) -> StoreError {
+        self.tries.set(self.tries.get() + u64::from(more_tries));
         StoreError::Locked { waited: self.waited.get(), tries: self.tries.get(), what: what.to_owned() }
     }
 }

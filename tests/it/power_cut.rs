@@ -6,9 +6,11 @@
 //! returned itself: a file's bytes and length but not its name, a folder's names but not what they
 //! name. A name that was removed and not synced is there again after the cut.
 //!
-//! At each answer, and between them at each change but a mere write, SQLite recovers three disks:
-//! the synced data under the synced names, the synced data under all names, and everything written.
-//! Each must be whole and agree with every answer so far. `-shm` files are memory and left out.
+//! At each answer, and between them at each change but a mere write, SQLite recovers five disks: the
+//! synced data under the synced names, the synced data under all names, everything written, and
+//! everything written but to the database, or but to its log: an old log is back, say, whose
+//! truncation was not synced. Each must be whole and agree with every answer so far. `-shm` files are
+//! memory and left out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::env;
@@ -101,6 +103,15 @@ impl Disk {
         }
     }
 
+    /// This data, but for the file at `path` that of another disk.
+    fn with(&self, path: &str, of: &Self) -> Self {
+        let mut disk = self.clone();
+        if let Some(inode) = self.find(Path::new(path)) {
+            disk.data.insert(inode, of.data.get(&inode).cloned().unwrap_or_default());
+        }
+        disk
+    }
+
     /// These names with that data, as far as a folder leads to them.
     fn image(&self, data: &Self) -> Image {
         let mut image = Image::new();
@@ -155,7 +166,7 @@ struct Replay<'a> {
     rows: Rows,
     released: Rows,
     last_answer: String,
-    read: [Option<(Image, Rc<Rows>)>; 3],
+    read: [Option<(Image, Rc<Rows>)>; 5],
     report: Report,
 }
 
@@ -287,7 +298,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Looks at the three disks that a power cut could leave now.
+    /// Looks at the five disks that a power cut could leave now.
     fn check(&mut self) -> Result<(), String> {
         if self.rows.is_empty() {
             return Ok(());
@@ -296,6 +307,8 @@ impl<'a> Replay<'a> {
             ("only what was synced", self.durable.image(&self.durable)),
             ("the synced data and all names", self.started.image(&self.durable)),
             ("everything written", self.started.image(&self.started)),
+            ("the synced database and all else", self.started.image(&self.started.with(DATABASE, &self.durable))),
+            ("the synced log and all else", self.started.image(&self.started.with(LOG, &self.durable))),
         ];
         for (at, (disk, image)) in disks.into_iter().enumerate() {
             let known = self.read.iter().flatten().find(|(known, _)| *known == image);
@@ -463,6 +476,25 @@ fn storm_on_existing(writes_ahead: bool) {
     storm(&world, writes_ahead.then_some(LOG), &[lines]);
 }
 
+/// A platform whose database has been in WAL mode since its connections were opened, and which goes on
+/// to write to it.
+#[test]
+fn the_platforms_database_in_wal_mode_outlives_a_power_cut() {
+    for is_open in [false, true] {
+        let world = World::new();
+        let released = (1..=4).map(|n| row("released", n, 7000 + n, 9600 + n));
+        world.database(SCHEMA, &platform_rows().into_iter().chain(released).collect::<Vec<_>>());
+        let platform = Connection::open(world.default_database()).unwrap();
+        platform.execute_batch("PRAGMA journal_mode=WAL; UPDATE port_configurations SET is_available = 1").unwrap();
+        // Either it has gone and taken its log along, or its connection keeps a log with frames.
+        let platform = Some(platform).filter(|_| is_open);
+        assert_eq!(world.path(LOG).exists(), is_open);
+        let lines: Vec<_> = (1..=4).map(|n| format!("release released {n}")).chain(allocate(1..=20)).collect();
+        storm(&world, None, &[lines, allocate([21]), allocate([22, 21])]);
+        drop(platform);
+    }
+}
+
 #[test]
 fn a_database_with_a_write_ahead_log_outlives_a_power_cut() {
     storm_on_existing(true);
@@ -490,7 +522,7 @@ fn one_app_asked_for_by_24_outlives_a_power_cut() {
 
 #[test]
 fn answers_around_a_checkpoint_outlive_a_power_cut() {
-    // The program's own checkpoint comes at 64 frames, SQLite's at 1,000.
+    // The last of a wave empties the log; SQLite's own checkpoint comes at 1,000 frames, in a wave.
     for frames in [56, 980] {
         let world = World::new();
         world.database(SCHEMA, &[row("other", 1, 5001, 8001)]);
@@ -499,7 +531,6 @@ fn answers_around_a_checkpoint_outlive_a_power_cut() {
             log.execute("UPDATE port_configurations SET is_available = 1", []).unwrap();
         }
         drop(log);
-        // The first of the second wave finds nobody waiting; the others go on after it.
         let Some(report) = storm(&world, None, &[allocate(1..=12), allocate(13..=24)]) else { return };
         assert!(report.first_page.is_some_and(|answers| answers < 24), "no checkpoint before the last answer");
     }

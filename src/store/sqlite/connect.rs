@@ -87,7 +87,13 @@ pub(super) fn create(path: &Path, retry: &Retry) -> Result<Connection, StoreErro
     if is_new {
         connection.pragma_update(None, "page_size", PAGE_SIZE)?;
         if shared_file_system(folder_of(path)).is_none() {
-            retry.run(|| Ok(connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?))?;
+            retry.run(|| {
+                let mut change = connection.prepare("PRAGMA journal_mode = wal")?;
+                let mut rows = change.query([])?;
+                // The change is written when the statement ends, after its only row.
+                while rows.next()?.is_some() {}
+                Ok(())
+            })?;
         }
     }
     Ok(connection)
@@ -130,7 +136,7 @@ pub(super) fn has_content(path: &Path) -> Result<bool, StoreError> {
 /// The file format of a database with a rollback journal, and of one with a write-ahead log
 /// (<https://www.sqlite.org/fileformat2.html#file_format_version_numbers>).
 pub(super) const ROLLBACK_FORMAT: u8 = 1;
-const WAL_FORMAT: u8 = 2;
+pub(super) const WAL_FORMAT: u8 = 2;
 
 /// The version of the file format that the file's header names.
 pub(super) fn file_format(path: &Path) -> Option<u8> {

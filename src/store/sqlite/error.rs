@@ -7,11 +7,17 @@ use rusqlite::{ErrorCode, ffi};
 use crate::store::error::StoreError;
 
 /// A damaged database, in SQLite's words.
+///
+/// The shell's `.dump` takes what can still be read and needs no extension, as `.recover` does. It
+/// ends with a ROLLBACK where a table itself is damaged.
 pub(super) fn damaged(what: &str) -> StoreError {
     let what = what.lines().map(str::trim).collect::<Vec<_>>().join(", ");
     StoreError::Unusable {
         why: format!("is damaged: {what}"),
-        hint: Some("restore a copy, or save what is left with `sqlite3 DAMAGED.db .recover | sqlite3 NEW.db`"),
+        hint: Some(
+            "restore a copy, or save what can be read with \
+             `sqlite3 DAMAGED.db .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 NEW.db`",
+        ),
     }
 }
 

@@ -36,7 +36,7 @@ use self::queue::{Queue, Turn};
 use self::rows::{all_rows, delete, existing, insert, taken_ports, update_metadata};
 use self::schema::{is_made, make};
 use self::storage::{SecondName, shared_file_system};
-use self::wal::{Checkpoint, Wal, checkpoint, create_folder, has_frames, journal_mode, sync_folder};
+use self::wal::{Checkpoint, Wal, checkpoint, create_folder, has_frames, has_log, journal_mode, sync_folder};
 use super::api::{Choose, IfMissing, Mode, Plan, Select, Storage, Store, Waiting};
 use super::error::StoreError;
 use super::retry::Retry;
@@ -56,6 +56,8 @@ pub(super) struct Sqlite {
     retry: Retry,
     connection: Option<Connection>,
     access: Access,
+    /// Whether the log is one that this connection created.
+    is_log_new: bool,
     /// Whether the log has been emptied since our last transaction, or another process will empty it.
     is_log_seen_to: Cell<bool>,
 }
@@ -81,6 +83,7 @@ impl Sqlite {
             retry,
             connection: None,
             access: Access::Write,
+            is_log_new: false,
             is_log_seen_to: Cell::new(false),
         };
         if has_content(&store.path)? {
@@ -104,6 +107,7 @@ impl Sqlite {
     fn connect(&mut self) -> Result<(), StoreError> {
         self.real_path = real_path(&self.path);
         self.access = Access::to(&self.real_path)?;
+        self.is_log_new = !has_log(&self.real_path);
         self.connection = Some(connect(&self.real_path, self.access)?);
         Ok(())
     }
@@ -119,7 +123,7 @@ impl Sqlite {
             // Somebody wrote to the file meanwhile: what was read may be neither old nor new.
             self.connect()?;
         }
-        Err(StoreError::Busy("writers to let go of it"))
+        Err(self.retry.locked("writers to let go of it", CHANGES_MAX))
     }
 
     /// Runs `decide` in one write transaction, in its turn, and makes what it wrote durable.
@@ -131,6 +135,9 @@ impl Sqlite {
     ) -> Result<T, StoreError> {
         let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        if self.is_log_new {
+            sync_folder(folder_of(&self.real_path))?;
+        }
         let value = self.retry.run(|| {
             // The mode decides, not the file: an empty log may lie beside a database that has none.
             let mode = journal_mode(connection)?;
@@ -226,6 +233,7 @@ impl Sqlite {
             let connection = create(&self.path, &self.retry)?;
             self.real_path = real_path(&self.path);
             self.access = Access::Write;
+            self.is_log_new = true;
             // The log comes with the first look, and stays as long as the connection.
             self.retry.run(|| is_made(&*connection.unchecked_transaction()?))?;
             self.connection = Some(connection);

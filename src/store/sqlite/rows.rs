@@ -1,5 +1,7 @@
 //! The table's rows: reading, writing and removing them.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::ffi::CStr;
 
 use jiff::Timestamp;
@@ -45,8 +47,19 @@ pub(super) fn all_rows(connection: &Connection) -> Result<Vec<Allocation>, Store
     Ok(rows.query_map([], allocation)?.collect::<Result<_, _>>()?)
 }
 
+/// Reads the whole table once rather than look up more apps than this: a table without its index is
+/// read to its end for each app.
+const LOOK_UPS_MAX: usize = 100;
+
 /// The row of each app, where it has one; the oldest where it has several.
 pub(super) fn existing(connection: &Connection, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, StoreError> {
+    if apps.len() > LOOK_UPS_MAX {
+        let mut rows = all_rows(connection)?;
+        // Of the rows of one app, the oldest is the last to be put in.
+        rows.sort_unstable_by_key(|row| Reverse(row.id));
+        let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.app.clone(), row)).collect();
+        return Ok(apps.iter().map(|app| rows.get(app).cloned()).collect());
+    }
     let mut row =
         prepare(connection, select!("rowid", "model", "WHERE model = ?1 AND app_num = ?2 ORDER BY rowid LIMIT 1"))?;
     apps.iter().map(|app| Ok(row.query_row(params![app.model, app.app_num], allocation).optional()?)).collect()
@@ -100,7 +113,22 @@ pub(super) fn insert(connection: &Connection, row: &Allocation) -> Result<i64, S
     if insert.execute(values)? != 1 {
         return Err(StoreError::unusable("did not keep a new row: it has a trigger or a rule of its own"));
     }
-    Ok(connection.last_insert_rowid())
+    let id = connection.last_insert_rowid();
+    let kept: Option<(String, i64, i64, i64)> = connection
+        .prepare_cached("SELECT model, app_num, backend_port, frontend_port FROM port_configurations WHERE rowid = ?1")?
+        .query_row([id], |row| {
+            Ok((
+                text(row.get_ref(0)?).unwrap_or_default(),
+                integer(row.get_ref(1)?),
+                integer(row.get_ref(2)?),
+                integer(row.get_ref(3)?),
+            ))
+        })
+        .optional()?;
+    if kept != Some((model.clone(), *app_num, *backend_port, *frontend_port)) {
+        return Err(StoreError::unusable("did not keep a new row as it was written: it has a trigger of its own"));
+    }
+    Ok(id)
 }
 
 /// Writes a row's metadata, and when that was.

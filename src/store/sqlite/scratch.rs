@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::connect::{ROLLBACK_FORMAT, file_format, real_path};
+use super::connect::{ROLLBACK_FORMAT, WAL_FORMAT, file_format, real_path};
 use crate::store::api::ScratchPlace;
 use crate::store::error::StoreError;
 
@@ -25,11 +25,15 @@ impl ScratchFolder {
             StoreError::unusable(format!("has no room for a scratch folder in {}: {err}", beside.display()))
         })?;
         let folder = Self(folder);
-        if file_format(&path) == Some(ROLLBACK_FORMAT) {
-            // What is written and written back leaves a database without a table that has a header.
-            let connection = Connection::open(folder.database())?;
-            connection.execute_batch("PRAGMA user_version = 1; PRAGMA user_version = 0")?;
-        }
+        let journal_mode = match file_format(&path) {
+            Some(ROLLBACK_FORMAT) => "delete",
+            Some(WAL_FORMAT) => "wal",
+            _ => return Ok(folder),
+        };
+        // What is written and written back leaves a database without a table that has a header.
+        let connection = Connection::open(folder.database())?;
+        connection.pragma_update_and_check(None, "journal_mode", journal_mode, |_| Ok(()))?;
+        connection.execute_batch("PRAGMA user_version = 1; PRAGMA user_version = 0")?;
         Ok(folder)
     }
 

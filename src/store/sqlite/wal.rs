@@ -15,7 +15,8 @@
 //!    a connection syncs the folder as well (`walFrames` in wal.c with
 //!    <https://sqlite.org/src/info/ff5be73dee>, `UNIXFILE_DIRSYNC` in os_unix.c). So a log with frames
 //!    has a durable name, even if the writer of its first frame died at once. The same sync makes the
-//!    database's own name durable.
+//!    database's own name durable. SQLite passes over a folder that cannot be synced; we sync it
+//!    ourselves before we write to a log that was not there, so that a disk that fails is told.
 //! 3. *The commit is in the log before the sync.* COMMIT returns once its frames are written. The
 //!    sync starts after that and covers them, and all frames before them, so an answer never depends
 //!    on a frame that is not durable: a log is replayed up to its first gap
@@ -115,13 +116,14 @@ pub(super) enum Checkpoint {
 
 /// Copies the log into the database and truncates it, unless somebody is in the way.
 pub(super) fn checkpoint(connection: &Connection) -> Result<Checkpoint, StoreError> {
-    let (busy, frames): (bool, i64) =
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let outcome = match (busy, frames) {
-        (false, _) => Checkpoint::Done,
+    let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+    let answer = connection.query_row(truncate, [], |row| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?)));
+    let outcome = match answer.map_err(StoreError::from) {
+        Ok((false, _)) => Checkpoint::Done,
         // SQLite counts the frames once it has the lock for checkpoints.
-        (true, -1) => Checkpoint::OtherRunning,
-        (true, _) => Checkpoint::Blocked,
+        Ok((true, -1)) => Checkpoint::OtherRunning,
+        Ok((true, _)) | Err(StoreError::Busy(_)) => Checkpoint::Blocked,
+        Err(other) => return Err(other),
     };
     log::debug!("checkpoint: {outcome:?}");
     Ok(outcome)
