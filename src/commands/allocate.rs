@@ -71,11 +71,12 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     // What keeps the file from being written is found before ports are given. That may take its time,
     // and what others write to the file meanwhile stays: it is read anew.
     if let Some(path) = &args.env_file {
-        EnvFile::open(path).map_err(|err| Error::new(Kind::Io, err))?;
+        EnvFile::inspect(path, &["BACKEND_PORT", "FRONTEND_PORT"]).map_err(|err| Error::new(Kind::Io, err))?;
     }
     let outcomes = give(&Request { apps, pair, hold: None, probe: config.probe && !args.no_probe }, config)?;
     if let (Some(path), [Outcome { allocation, .. }]) = (&args.env_file, outcomes.as_slice()) {
-        let written = EnvFile::open(path).and_then(|file| file.set(&env_variables(allocation)));
+        let written = EnvFile::inspect(path, &["BACKEND_PORT", "FRONTEND_PORT"])
+            .and_then(|file| file.set(&env_variables(allocation), config.timeout));
         written.map_err(|err| {
             let app = &allocation.app;
             Error::new(Kind::Io, err).hint(format!("{app} has its ports; the same call again writes the file"))

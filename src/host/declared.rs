@@ -41,6 +41,13 @@ pub(crate) fn read(directory: &Path) -> Declared {
     declared
 }
 
+/// The values that Compose finds for these names in a `.env` file with this content.
+pub(crate) fn env_values(content: &[u8], names: &[&str]) -> Vec<Option<String>> {
+    let text = String::from_utf8_lossy(content);
+    let variables = env::parse(text.strip_prefix('\u{feff}').unwrap_or(&text));
+    names.iter().map(|name| variables.get(name).map(str::to_owned)).collect()
+}
+
 /// What one file says: ports of a role, and what is wrong in words.
 #[derive(Default)]
 struct Findings {

@@ -1,0 +1,173 @@
+//! A file of `NAME=value` lines, some of which are set while all else stays as it is.
+//!
+//! What holds after [`EnvFile::set`], each with a test in `tests/it/env_file.rs`:
+//! - Every reader finds the values, and every other byte is as it was; else the file was refused before
+//!   anything was changed ([`content`]).
+//! - Owner, group, mode, ACL, extended attributes, flags and other hard links of the file are as they were;
+//!   a symbolic link still leads to it, and a mount point is still one. Nobody who could not read the file
+//!   before can read it or a copy of it, not even for a moment.
+//! - The file is replaced as a whole where a new file can have all of that ([`replace`]), else it is
+//!   changed in place ([`in_place`], which says what a kill or a power cut can leave then).
+//! - A file that has the values already is not touched. A new file has the mode that the umask says.
+//! - Lines that other programs add at any time stay, and of several calls for one file each one's values
+//!   are set in turn ([`lock`], [`watch`]). An exception: a program that keeps the file open for longer
+//!   than its replacement takes and writes to it later writes to the old one.
+//!
+//! Lines are bytes here: what others wrote need not be UTF-8.
+
+mod content;
+mod in_place;
+mod lock;
+mod place;
+mod python_dotenv;
+mod replace;
+mod rights;
+mod watch;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use self::place::{Place, read_all};
+use self::replace::Replaced;
+
+/// So often a file is read again that other programs change while it is being written.
+const ROUNDS: usize = 100;
+
+/// A file that can be written, or need not be.
+pub(crate) struct EnvFile {
+    path: PathBuf,
+    place: Place,
+    /// What it holds, if this user may read it and not write to it.
+    fixed: Option<Vec<u8>>,
+}
+
+impl EnvFile {
+    /// Finds what stands in the way of setting these variables, whatever their values will be.
+    ///
+    /// # Errors
+    ///
+    /// When the file is no regular file of text, when a reader would take one of the variables otherwise, or
+    /// when this user may not write to the file or make it.
+    pub(crate) fn inspect(path: &Path, names: &[&str]) -> Result<Self> {
+        let inspect = || {
+            let place = Place::of(path)?;
+            let mut fixed = None;
+            let content = match place.open() {
+                Ok(Some(file)) => read_all(&file)?,
+                Ok(None) => {
+                    place.check_folder(path)?;
+                    Vec::new()
+                }
+                // One that is as it is to be need not be written.
+                Err(err) if is_denied(&err) => {
+                    let content = place.open_for(false)?.map(|file| read_all(&file)).transpose()?.unwrap_or_default();
+                    if !has_values(&content, names) {
+                        return Err(err);
+                    }
+                    fixed.insert(content).clone()
+                }
+                Err(err) => return Err(err),
+            };
+            // Values of several lengths are refused alike.
+            let variables: Vec<_> = names.iter().map(|name| (*name, "1".to_owned())).collect();
+            content::edit(&content, &variables).map_err(anyhow::Error::msg)?;
+            Ok(Self { path: path.to_owned(), place, fixed })
+        };
+        inspect().with_context(|| name(path))
+    }
+
+    /// Where the file is once every symbolic link is resolved.
+    pub(crate) fn place(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// Checks that these variables can be set: a file that this user may not write to must have them.
+    ///
+    /// # Errors
+    ///
+    /// When the file is to be changed and cannot be.
+    pub(crate) fn check(&self, variables: &[(&str, String)]) -> Result<()> {
+        match &self.fixed {
+            Some(content) if content::edit(content, variables).as_deref() != Ok(content) => {
+                Err(anyhow!("it cannot be written to, and holds other ports")).with_context(|| name(&self.path))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets these variables and makes the file durable; one that has them already is left alone. Waits for
+    /// other calls that write to the file, for as long as `patience`.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written; it is then as it was.
+    pub(crate) fn set(&self, variables: &[(&str, String)], patience: Duration) -> Result<()> {
+        write(&self.path, variables, patience).with_context(|| name(&self.path))
+    }
+}
+
+/// Writes until the file that stands there has the variables.
+fn write(path: &Path, variables: &[(&str, String)], patience: Duration) -> Result<()> {
+    let set = |content: &[u8]| content::edit(content, variables).map_err(anyhow::Error::msg);
+    // What another program wrote to the file in the moment of its replacement, and what stands there instead.
+    let mut overtaken: Option<(Vec<u8>, Vec<u8>)> = None;
+    for _ in 0..ROUNDS {
+        let place = Place::of(path)?;
+        let file = match place.open() {
+            Ok(Some(file)) => file,
+            Ok(None) => {
+                if replace::create(&place, &set(b"")?)? {
+                    return Ok(());
+                }
+                continue;
+            }
+            Err(err) => {
+                let content = place.open_for(false).ok().flatten().and_then(|file| read_all(&file).ok());
+                return if content.is_some_and(|content| set(&content).is_ok_and(|edited| edited == content)) {
+                    Ok(())
+                } else {
+                    Err(err)
+                };
+            }
+        };
+        lock::wait(&file, patience)?;
+        // It may have been replaced meanwhile.
+        if !place.holds(&file) {
+            continue;
+        }
+        replace::remove_leftover(&place);
+        let edit = |content: &[u8]| match &overtaken {
+            Some((written, theirs)) if written == content => set(theirs),
+            _ => set(content),
+        };
+        let content = read_all(&file)?;
+        if edit(&content)? == content {
+            return Ok(());
+        }
+        match replace::replace(&place, &file, &content, &edit)? {
+            Replaced::Yes | Replaced::Changed => {}
+            Replaced::Overtaken { written, theirs } => overtaken = Some((written, theirs)),
+            Replaced::Not => in_place::write(&file, &content, &edit)?,
+        }
+    }
+    bail!("other programs change it all the time")
+}
+
+/// Whether a content sets every one of the variables to some port.
+fn has_values(content: &[u8], names: &[&str]) -> bool {
+    let values = crate::host::declared::env_values(content, names);
+    values.iter().all(|value| value.as_ref().is_some_and(|value| value.parse().is_ok_and(|port: u16| port > 0)))
+}
+
+/// Whether an error says that this user may not write.
+fn is_denied(err: &anyhow::Error) -> bool {
+    let kind = err.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem))
+}
+
+fn name(path: &Path) -> String {
+    format!("env file {}", path.display())
+}

@@ -1,0 +1,156 @@
+//! Where an env file is once every symbolic link is resolved, and what stands there.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat, fstat};
+
+use super::content::MAX_SIZE;
+use crate::core::path::folder_of;
+
+/// So many symbolic links are followed at most, as Linux does: see `path_resolution(7)`.
+const MAX_LINKS: usize = 40;
+
+/// The place of an env file: a name in a folder, neither of them a symbolic link.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Place {
+    path: PathBuf,
+}
+
+impl Place {
+    /// Follows a path to its end.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such folder, or the path leads to no place where a file can be: a link that leads
+    /// nowhere, a file that some process has open (`/dev/stdout`, `/proc/self/fd/1`).
+    pub(super) fn of(path: &Path) -> Result<Self> {
+        ensure!(!path.as_os_str().as_bytes().ends_with(b"/"), "it names a folder");
+        let mut path = path.to_owned();
+        for followed in 0..MAX_LINKS {
+            let Some(name) = path.file_name() else { bail!("it names a folder") };
+            let folder = folder_of(&path);
+            let found = fs::canonicalize(folder).with_context(|| match folder.exists() {
+                true => format!("the folder {}", folder.display()),
+                false => format!("the folder {} does not exist", folder.display()),
+            })?;
+            ensure!(!found.starts_with("/proc"), "it is no file of its own, but one that a process has open");
+            let place = found.join(name);
+            match fs::read_link(&place) {
+                Ok(target) => path = found.join(target),
+                Err(_) => {
+                    let leads_nowhere = followed > 0 && fs::symlink_metadata(&place).is_err();
+                    ensure!(!leads_nowhere, "it is a link that leads nowhere");
+                    return Ok(Self { path: place });
+                }
+            }
+        }
+        bail!("it is a link in a circle of links")
+    }
+
+    /// The path of the file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder of the file.
+    pub(super) fn folder(&self) -> &Path {
+        folder_of(&self.path)
+    }
+
+    /// Opens the file that stands there for reading and writing, `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// When something else than a regular file stands there, or this user may not write to it.
+    pub(super) fn open(&self) -> Result<Option<File>> {
+        self.open_for(true)
+    }
+
+    /// Opens the file that stands there for reading, or for writing, too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Place::open`].
+    pub(super) fn open_for(&self, write: bool) -> Result<Option<File>> {
+        // Opening a pipe or a device may wait or do harm, so it is looked at first. One that takes the
+        // file's place in between does not block.
+        match fs::symlink_metadata(&self.path) {
+            Ok(metadata) => ensure_regular(&metadata)?,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(err) => return Err(err.into()),
+        }
+        let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(write).custom_flags(flags.bits().cast_signed()).open(&self.path);
+        let file = match file {
+            Ok(file) => file,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(err) => return Err(err).context(if write { "it cannot be written to" } else { "it cannot be read" }),
+        };
+        let metadata = file.metadata()?;
+        ensure_regular(&metadata)?;
+        ensure!(metadata.len() <= MAX_SIZE, "it is larger than {} MiB, which no env file is", MAX_SIZE >> 20);
+        for (stream, name) in [(io::stdout().as_fd(), "stdout"), (io::stderr().as_fd(), "stderr")] {
+            ensure!(!is_open_as(stream, &metadata), "it is the file that {name} goes to");
+        }
+        Ok(Some(file))
+    }
+
+    /// Whether this file is the one that stands there.
+    pub(super) fn holds(&self, file: &File) -> bool {
+        let Ok(metadata) = file.metadata() else { return false };
+        fs::symlink_metadata(&self.path).is_ok_and(|found| is_same(&found, &metadata))
+    }
+
+    /// Checks that a file can be made there.
+    ///
+    /// # Errors
+    ///
+    /// When this user may not make one in the folder.
+    pub(super) fn check_folder(&self, shown: &Path) -> Result<()> {
+        accessat(CWD, self.folder(), Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+            .with_context(|| format!("the folder {} cannot be written to", folder_of(shown).display()))
+    }
+}
+
+fn ensure_regular(metadata: &Metadata) -> Result<()> {
+    ensure!(metadata.is_file(), "it is not a regular file");
+    Ok(())
+}
+
+/// Whether two looks were at the same file.
+pub(super) fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// Whether this process has a file open under this descriptor.
+fn is_open_as(stream: BorrowedFd<'_>, metadata: &Metadata) -> bool {
+    fstat(stream).is_ok_and(|found| (found.st_dev, found.st_ino) == (metadata.dev(), metadata.ino()))
+}
+
+/// All that a file holds, from its beginning on.
+pub(super) fn read_all(file: &File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    FromStart { file, position: 0 }.take(MAX_SIZE + 1).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Reads a file from its beginning, wherever its own position is.
+struct FromStart<'a> {
+    file: &'a File,
+    position: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.position)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}

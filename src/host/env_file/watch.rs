@@ -1,0 +1,43 @@
+//! Whether other programs open or change a file while it is being replaced.
+//!
+//! A program that opened a file before the replacement may write to it afterwards, when no name leads to
+//! it any more. Where nobody opened it during the replacement there is nothing to wait for.
+
+use std::fs::File;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
+
+/// A watch on one file, see `inotify(7)`; `None` inside where the system has no more of them.
+pub(super) struct Watch(Option<OwnedFd>);
+
+impl Watch {
+    /// Watches a file from now on.
+    pub(super) fn on(file: &File) -> Self {
+        let watch = || {
+            let queue = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            add_watch(&queue, path, WatchFlags::OPEN | WatchFlags::MODIFY).ok()?;
+            Some(queue)
+        };
+        Self(watch())
+    }
+
+    /// Whether nothing can be seen.
+    pub(super) fn is_blind(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether somebody has opened or changed the file since the last call.
+    pub(super) fn saw_others(&self) -> bool {
+        let Some(queue) = &self.0 else { return false };
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = Reader::new(queue, &mut buffer);
+        let mut has_seen = false;
+        while reader.next().is_ok() {
+            has_seen = true;
+        }
+        has_seen
+    }
+}
