@@ -4,14 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::Answer;
+use super::env_files::EnvFiles;
 use super::give::{FORMATS, Request, check_format, give, print};
 use super::named::AppsArgs;
 use crate::config::Config;
-use crate::core::allocation::{Outcome, PortPair};
+use crate::core::allocation::PortPair;
 use crate::core::ports::as_port;
-use crate::error::{Error, Kind, Result};
-use crate::host::env_file::EnvFile;
-use crate::output::human::env_variables;
+use crate::error::{Error, Result};
 
 const AFTER_HELP: &str = "\
 Formats: human, json (one object a line), csv, plain (`5001 8001`), env (one app only)
@@ -20,7 +19,7 @@ Examples:
   manage-ports allocate openai_gpt-4.1 3
   manage-ports allocate openai_gpt-4.1 1-50 --json
   manage-ports allocate openai_gpt-4.1 3 --backend-port 5101 --frontend-port 8101
-  manage-ports allocate openai_gpt-4.1 3 --env-file openai_gpt-4.1/app3/.env
+  manage-ports allocate openai_gpt-4.1 1-50 --env-file '{dir}/.env'
   eval \"$(manage-ports allocate openai_gpt-4.1 3 --format env)\"";
 
 const USAGE: &str = "manage-ports allocate [OPTIONS] <MODEL> <APPS>...
@@ -46,7 +45,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", requires = "backend_port", allow_negative_numbers = true, value_parser = parse_port)]
     frontend_port: Option<u16>,
 
-    /// Set BACKEND_PORT and FRONTEND_PORT in this file, too, and keep its other lines; for one app
+    /// Set the ports in this file, too, and keep all else in it
+    ///
+    /// In FILE, {model}, {safe_model}, {app} and {dir} (the app's directory) stand for what they are of
+    /// each app. What keeps a file from being written is told before ports are given.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     env_file: Option<PathBuf>,
 
@@ -64,23 +66,13 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
             "--backend-port and --frontend-port name the ports of one app, and several are named",
         ));
     }
-    if apps.len() > 1 && args.env_file.is_some() {
-        return Err(Error::usage("--env-file holds the ports of one app, and several are named"));
-    }
     check_format(format, &apps)?;
-    // What keeps the file from being written is found before ports are given. That may take its time,
-    // and what others write to the file meanwhile stays: it is read anew.
-    if let Some(path) = &args.env_file {
-        EnvFile::inspect(path, &["BACKEND_PORT", "FRONTEND_PORT"]).map_err(|err| Error::new(Kind::Io, err))?;
-    }
+    // What keeps files from being written is found before ports are given. That may take its time, and
+    // what others write to the files meanwhile stays: they are read anew.
+    let env_files = args.env_file.as_deref().map(|file| EnvFiles::inspect(file, &apps, config)).transpose()?;
     let outcomes = give(&Request { apps, pair, hold: None, probe: config.probe && !args.no_probe }, config)?;
-    if let (Some(path), [Outcome { allocation, .. }]) = (&args.env_file, outcomes.as_slice()) {
-        let written = EnvFile::inspect(path, &["BACKEND_PORT", "FRONTEND_PORT"])
-            .and_then(|file| file.set(&env_variables(allocation), config.timeout));
-        written.map_err(|err| {
-            let app = &allocation.app;
-            Error::new(Kind::Io, err).hint(format!("{app} has its ports; the same call again writes the file"))
-        })?;
+    if let Some(env_files) = env_files {
+        env_files.write(&outcomes, config)?;
     }
     print(out, format, &outcomes)?;
     Ok(Answer::Yes)

@@ -4,6 +4,7 @@ pub(crate) mod allocate;
 pub(crate) mod check;
 pub(crate) mod cleanup;
 pub(crate) mod completions;
+mod env_files;
 pub(crate) mod exec;
 mod give;
 pub(crate) mod import;

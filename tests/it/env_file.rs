@@ -3,11 +3,11 @@
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::process::Command;
+use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::fixture::{SCHEMA, World, not_run};
+use super::fixture::{SCHEMA, World};
 
 fn world() -> World {
     let world = World::new();
@@ -63,7 +63,13 @@ fn a_file_that_cannot_be_written_costs_no_ports() {
     {
         world.line(&format!("allocate --model m --app 1 --env-file {file}")).fails(1, &[file, why]);
     }
-    world.line("allocate --model m --app 1-2 --env-file .env").fails(2, &["--env-file holds the ports of one app"]);
+    for (file, why) in [
+        (".env", "--env-file names one file for m/app1 and m/app2"),
+        ("{model}.env", "--env-file names one file"),
+        ("{app}/{x}", "'{x}' is unknown: expected {model}, {safe_model}, {app} or {dir}"),
+    ] {
+        world.line(&format!("allocate m 1-2 --env-file {file}")).fails(2, &[why]);
+    }
     assert!(!world.path("data").exists());
     world.write("old.env", "BACKEND_PORT=1\n");
     world.write("manage-ports.toml", "[ports]\nprobe = false\nmax = 8001\nexclude = [8001]\n");
@@ -110,37 +116,142 @@ fn a_quote_that_is_not_closed_does_not_make_the_file_grow() {
     }
 }
 
-/// Kills it at each of its first system calls of every kind that touches a file, and looks at the file.
 #[test]
-fn killed_at_any_moment_it_leaves_the_old_file_or_the_new_one() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "strace is missing");
-        not_run("killed_at_any_moment_it_leaves_the_old_file_or_the_new_one: no strace");
-        return;
-    }
+fn what_is_no_utf8_like_text_is_refused_before_ports_are_given() {
     let world = world();
-    let old = "A=1\nBACKEND_PORT=1\nFRONTEND_PORT=2\nB=2\n".repeat(5000);
-    let new = old.replace("PORT=1\n", "PORT=5001\n").replace("PORT=2\n", "PORT=8001\n");
-    world.line("allocate --model m --app 1 -q").ok();
-    let mut seen = [0, 0];
-    for call in ["openat", "write", "fsync", "fchmod", "rename", "close"] {
-        for nth in 1.. {
-            let path = world.write("app/.env", &old);
-            let mut traced = Command::new("strace");
-            traced.current_dir(world.path("")).env_clear();
-            traced.args(["-f", "-o", "/dev/null", "-e", &format!("inject={call}:signal=KILL:when={nth}")]);
-            traced.arg(env!("CARGO_BIN_EXE_manage-ports"));
-            let output =
-                traced.args(["allocate", "--model", "m", "--app", "1", "--env-file", "app/.env"]).output().unwrap();
-            let content = fs::read_to_string(path).unwrap();
-            let is_new = content == new;
-            assert!(is_new || content == old, "{call} {nth}: {content:.200}");
-            if output.status.success() {
-                assert!(is_new, "{call} {nth}");
-                break;
-            }
-            seen[usize::from(is_new)] += 1;
-        }
+    let utf_16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    let with_mark = |text: &str| utf_16(&format!("\u{feff}{text}"));
+    for (content, why) in [
+        (with_mark("A=1\r\n"), "UTF-16"),
+        (utf_16("A=1\n"), "line 1: there is a NUL byte"),
+        (b"\xfe\xff\0A\0=\x001".to_vec(), "UTF-16"),
+        (b"\xff\xfe\0\0A\0\0\0".to_vec(), "UTF-32"),
+        (b"A=1\n\nB=\0\n".to_vec(), "line 3: there is a NUL byte"),
+    ] {
+        let path = world.write(".env", &content);
+        world.line("allocate m 1 --env-file .env").fails(1, &["env file .env", why, "hint: no ports were given"]);
+        assert_eq!(fs::read(path).unwrap(), content);
+        assert!(!world.path("data").exists());
     }
-    assert!(seen[0] > 0 && seen[1] > 0, "killed before and after the file was replaced: {seen:?}");
+    // Bytes that are no UTF-8 are those of a code page: ASCII is a part of it.
+    let path = world.write(".env", b"NAME=Ren\xe9\nBACKEND_PORT=1\n");
+    world.line("allocate m 1 --env-file .env -q").ok();
+    assert_eq!(fs::read(path).unwrap(), b"NAME=Ren\xe9\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
+}
+
+#[test]
+fn what_readers_would_take_otherwise_is_refused_before_ports_are_given() {
+    let world = world();
+    for (content, line) in [
+        ("BACKEND_PORT=5001\n\nBACKEND_PORT\n", "line 3: BACKEND_PORT stands there without '='"),
+        ("FRONTEND_PORT=5001\nexport FRONTEND_PORT\n", "line 2: FRONTEND_PORT stands there without '='"),
+        ("A=1\nBACKEND_PORT=\"1\" B=2\n", "line 2: BACKEND_PORT has text after its quotes"),
+    ] {
+        let path = world.write(".env", content);
+        let ran = world.line("allocate m 1 --env-file .env --json");
+        let message = ran.fails_as_json(1, "io");
+        assert!(message.contains(line), "{message}");
+        assert_eq!(fs::read_to_string(path).unwrap(), content);
+        assert!(!world.path("data").exists());
+    }
+}
+
+#[test]
+fn what_is_no_file_of_its_own_is_refused() {
+    let world = world();
+    let fifo = world.path("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    symlink("/dev/null", world.path("device")).unwrap();
+    symlink("circle", world.path("circle")).unwrap();
+    for (file, why) in [
+        ("pipe", "is not a regular file"),
+        ("device", "is not a regular file"),
+        ("/dev/null", "is not a regular file"),
+        ("circle", "circle"),
+        ("new/", "names a folder"),
+        (".", "names a folder"),
+    ] {
+        world.line(&format!("allocate m 1 --env-file {file}")).fails(1, &["env file", why]);
+    }
+    // What stdout and stderr go to is a regular file here.
+    for (file, stream) in [
+        ("/dev/stdout", "1"),
+        ("/dev/stderr", "2"),
+        ("/dev/fd/1", "1"),
+        ("/proc/self/fd/1", "1"),
+        ("out", "1"),
+        ("out", "2"),
+    ] {
+        let path = world.write("out", "");
+        let line = format!("{} allocate m 1 --env-file {file} {stream}>>out", env!("CARGO_BIN_EXE_manage-ports"));
+        let status = world.shell(&line).output().unwrap().status;
+        assert_eq!(status.code(), Some(1), "{file}");
+        let content = fs::read_to_string(path).unwrap();
+        assert!(!content.contains("PORT="), "{file}: {content}");
+    }
+    assert!(!world.path("data").exists());
+}
+
+#[test]
+fn of_several_apps_each_finds_its_ports_in_its_own_file() {
+    let world = world();
+    world.apps(["a_b/app1", "a_b/app2", "a_b/app3"]);
+    world.write("generated/apps/a_b/app2/.env", "SECRET=x\nBACKEND_PORT=1\n");
+    let ran = world.line("allocate a/b 1-3 --env-file {dir}/.env -q");
+    assert_eq!(ran.ok().lines().count(), 3);
+    let read = |path: &str| fs::read_to_string(world.path(path)).unwrap();
+    for (app, before, backend) in [(1, "", 5001), (2, "SECRET=x\n", 5003), (3, "", 5005)] {
+        let expected = format!("{before}BACKEND_PORT={backend}\nFRONTEND_PORT={}\n", backend + 3000);
+        assert_eq!(read(&format!("generated/apps/a_b/app{app}/.env")), expected);
+    }
+    fs::create_dir_all(world.path("x/a")).unwrap();
+    world.line("allocate a/b 1,3 --env-file x/{model}-{safe_model}-{app}.env -q").ok();
+    assert_eq!(read("x/a/b-a_b-3.env"), "BACKEND_PORT=5005\nFRONTEND_PORT=8005\n");
+}
+
+#[test]
+fn what_stands_in_one_apps_way_costs_none_of_them_ports() {
+    let world = world();
+    world.line("allocate m 1 --env-file {dir}/.env").fails(5, &["apps directory", "hint: no ports were given"]);
+    world.apps(["m/app1", "m/app2"]);
+    world.line("allocate m 1-3 --env-file {dir}/.env").fails(1, &["m/app3 has no directory", "for which {dir} stands"]);
+    let kept = world.write("generated/apps/m/app1/.env", "A=1\n");
+    world.write("generated/apps/m/app2/.env", "A=\0\n");
+    world.line("allocate m 1-2 --env-file {dir}/.env").fails(1, &["m/app2/.env", "NUL byte"]);
+    // Two names of one file are one file.
+    fs::remove_file(world.path("generated/apps/m/app2/.env")).unwrap();
+    for link in [|from: &Path, to: &Path| symlink(from, to), |from: &Path, to: &Path| fs::hard_link(from, to)] {
+        let other = world.path("generated/apps/m/app2/.env");
+        link(&kept, &other).unwrap();
+        world.line("allocate m 1-2 --env-file {dir}/.env").fails(2, &["one file for m/app1 and m/app2"]);
+        fs::remove_file(other).unwrap();
+    }
+    assert_eq!(fs::read_to_string(kept).unwrap(), "A=1\n");
+    assert!(!world.path("data").exists());
+}
+
+#[test]
+fn which_files_were_written_and_which_were_not_is_told() {
+    let world = world();
+    world.database(SCHEMA, &[]);
+    world.apps((1..=4).map(|app_num| format!("m/app{app_num}")));
+    let mut other = Connection::open(world.default_database()).unwrap();
+    let transaction = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let mut waiting = world.start("allocate m 1-4 --env-file {dir}/.env -v");
+    let mut talk = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    assert!(talk.any(|line| line.unwrap().contains("waiting")));
+    // What nobody could know when the files were looked at.
+    fs::create_dir(world.path("generated/apps/m/app2/.env")).unwrap();
+    transaction.commit().unwrap();
+    let said: Vec<_> = talk.map(Result::unwrap).collect();
+    assert_eq!(waiting.wait().unwrap().code(), Some(1));
+    let error = said.iter().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(error.contains("the env files of m/app2 were not written, those of m/app1,3-4 were: "), "{error}");
+    assert!(error.contains("m/app2/.env: it is not a regular file"), "{error}");
+    assert!(said.iter().any(|line| line.contains("all of them have their ports")), "{said:?}");
+    assert_eq!(world.rows().len(), 4);
+    fs::remove_dir(world.path("generated/apps/m/app2/.env")).unwrap();
+    world.line("allocate m 1-4 --env-file {dir}/.env -q").ok();
+    let written = fs::read_to_string(world.path("generated/apps/m/app2/.env")).unwrap();
+    assert_eq!(written, "BACKEND_PORT=5003\nFRONTEND_PORT=8003\n");
 }

@@ -202,6 +202,13 @@ impl World {
         }
     }
 
+    /// A shell that runs this script in the world's folder.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
+        shell
+    }
+
     /// Starts the binary on arguments separated by spaces, its output kept for later.
     pub fn start(&self, line: &str) -> Child {
         let mut command = self.command();

@@ -24,11 +24,13 @@ mod replace;
 mod rights;
 mod watch;
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
 use self::place::{Place, read_all};
 use self::replace::Replaced;
@@ -39,9 +41,16 @@ const ROUNDS: usize = 100;
 /// A file that can be written, or need not be.
 pub(crate) struct EnvFile {
     path: PathBuf,
-    place: Place,
-    /// What it holds, if this user may read it and not write to it.
-    fixed: Option<Vec<u8>>,
+    identity: Identity,
+}
+
+/// What tells a file from every other, whatever its names are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Identity {
+    /// The device and the number of the inode.
+    Inode(u64, u64),
+    /// The path without symbolic links of a file that does not exist yet.
+    Place(PathBuf),
 }
 
 impl EnvFile {
@@ -54,7 +63,6 @@ impl EnvFile {
     pub(crate) fn inspect(path: &Path, names: &[&str]) -> Result<Self> {
         let inspect = || {
             let place = Place::of(path)?;
-            let mut fixed = None;
             let content = match place.open() {
                 Ok(Some(file)) => read_all(&file)?,
                 Ok(None) => {
@@ -67,35 +75,25 @@ impl EnvFile {
                     if !has_values(&content, names) {
                         return Err(err);
                     }
-                    fixed.insert(content).clone()
+                    content
                 }
                 Err(err) => return Err(err),
             };
             // Values of several lengths are refused alike.
             let variables: Vec<_> = names.iter().map(|name| (*name, "1".to_owned())).collect();
             content::edit(&content, &variables).map_err(anyhow::Error::msg)?;
-            Ok(Self { path: path.to_owned(), place, fixed })
+            let identity = match fs::symlink_metadata(place.path()) {
+                Ok(found) => Identity::Inode(found.dev(), found.ino()),
+                Err(_) => Identity::Place(place.path().to_owned()),
+            };
+            Ok(Self { path: path.to_owned(), identity })
         };
         inspect().with_context(|| name(path))
     }
 
-    /// Where the file is once every symbolic link is resolved.
-    pub(crate) fn place(&self) -> &Path {
-        self.place.path()
-    }
-
-    /// Checks that these variables can be set: a file that this user may not write to must have them.
-    ///
-    /// # Errors
-    ///
-    /// When the file is to be changed and cannot be.
-    pub(crate) fn check(&self, variables: &[(&str, String)]) -> Result<()> {
-        match &self.fixed {
-            Some(content) if content::edit(content, variables).as_deref() != Ok(content) => {
-                Err(anyhow!("it cannot be written to, and holds other ports")).with_context(|| name(&self.path))
-            }
-            _ => Ok(()),
-        }
+    /// What tells this file from every other.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity.clone()
     }
 
     /// Sets these variables and makes the file durable; one that has them already is left alone. Waits for

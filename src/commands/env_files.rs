@@ -1,0 +1,228 @@
+//! `--env-file`: the files in which apps find their ports.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use super::unless_interrupted;
+use crate::config::Config;
+use crate::core::allocation::{Allocation, Outcome};
+use crate::core::app::{AppId, Presence, ranges, safe_model};
+use crate::core::text::{LISTED, Shown};
+use crate::error::{Error, Kind, Result};
+use crate::host::apps_dir::AppsDir;
+use crate::host::env_file::EnvFile;
+use crate::output::human::env_variables;
+
+/// The names of the variables that are set.
+const NAMES: [&str; 2] = ["BACKEND_PORT", "FRONTEND_PORT"];
+
+/// The files of apps, in the order of the apps.
+pub(super) struct EnvFiles(Vec<EnvFile>);
+
+impl EnvFiles {
+    /// Finds each app's file, and what stands in the way of writing it, before ports are given.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `usage` when the template has an unknown placeholder or names one file for two apps,
+    /// `apps_dir` when app directories are needed and cannot be looked for, `io` when a file cannot be
+    /// written as it should.
+    pub(super) fn inspect(template: &Path, apps: &[AppId], config: &Config) -> Result<Self> {
+        let template = Template::parse(template.as_os_str())?;
+        let paths = template.paths(apps, config)?;
+        ensure_different(apps.iter().zip(&paths), |path| (*path).clone())?;
+        let mut files = Vec::with_capacity(apps.len());
+        let mut obstacles = Vec::new();
+        for path in &paths {
+            unless_interrupted()?;
+            match EnvFile::inspect(path, &NAMES) {
+                Ok(file) => files.push(file),
+                Err(err) => obstacles.push(err),
+            }
+        }
+        if let Some(first) = obstacles.first() {
+            let message = match obstacles.len() - 1 {
+                0 => format!("{first:#}"),
+                more => format!("{first:#}; {more} more of the {} env files cannot be written", apps.len()),
+            };
+            return Err(Error::msg(Kind::Io, message).hint("no ports were given"));
+        }
+        ensure_different(apps.iter().zip(&files), |file| file.identity())?;
+        Ok(Self(files))
+    }
+
+    /// Writes each app's file.
+    ///
+    /// # Errors
+    ///
+    /// When a file could not be written; says which ones were.
+    pub(super) fn write(&self, outcomes: &[Outcome], config: &Config) -> Result<()> {
+        let mut written = Vec::new();
+        let mut failed = Vec::new();
+        for (file, Outcome { allocation, .. }) in self.0.iter().zip(outcomes) {
+            let result = match unless_interrupted() {
+                Ok(()) => file.set(&env_variables(allocation), config.timeout),
+                Err(err) => Err(err.into_cause()),
+            };
+            match result {
+                Ok(()) => written.push(allocation),
+                Err(err) => failed.push((allocation, err)),
+            }
+        }
+        let Some((first, _)) = failed.first() else { return Ok(()) };
+        let kind = if unless_interrupted().is_err() { Kind::Interrupted } else { Kind::Io };
+        let hint = match outcomes {
+            [_] => format!("{} has its ports; once this is mended, the same call writes the file", first.app),
+            _ => "all of them have their ports; once this is mended, the same call writes the other files".to_owned(),
+        };
+        Err(Error::msg(kind, told(&written, &failed)).hint(hint))
+    }
+}
+
+/// Says which files were written and which were not.
+fn told(written: &[&Allocation], failed: &[(&Allocation, anyhow::Error)]) -> String {
+    let reasons: Vec<_> = failed.iter().take(LISTED).map(|(_, err)| format!("{err:#}")).collect();
+    let reasons = reasons.join("; ");
+    if written.is_empty() && failed.len() == 1 {
+        return reasons;
+    }
+    let apps = |rows: &mut dyn Iterator<Item = &Allocation>| {
+        let rows: Vec<_> = rows.collect();
+        let nums: BTreeSet<_> = rows.iter().map(|row| row.app.app_num).collect();
+        rows.first()
+            .map_or("no app".to_owned(), |row| format!("{}/app{}", Shown(&row.app.model), ranges(&nums).join(",")))
+    };
+    let failed_apps = apps(&mut failed.iter().map(|(row, _)| *row));
+    let written_apps = apps(&mut written.iter().copied());
+    let more = if failed.len() > LISTED { "; and so on" } else { "" };
+    format!("the env files of {failed_apps} were not written, those of {written_apps} were: {reasons}{more}")
+}
+
+/// Makes sure that no two apps have the same file.
+fn ensure_different<'a, T: 'a, K: std::hash::Hash + Eq>(
+    files: impl Iterator<Item = (&'a AppId, &'a T)>,
+    key: impl Fn(&'a T) -> K,
+) -> Result<()> {
+    let mut seen = HashMap::new();
+    for (app, file) in files {
+        if let Some(other) = seen.insert(key(file), app) {
+            let message = format!("--env-file names one file for {other} and {app}");
+            return Err(Error::usage(message).hint("put {app} or {dir} into its name"));
+        }
+    }
+    Ok(())
+}
+
+/// A path with placeholders for what differs from app to app.
+struct Template<'a>(Vec<Piece<'a>>);
+
+/// A part of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Piece<'a> {
+    Text(&'a [u8]),
+    Model,
+    SafeModel,
+    App,
+    Dir,
+}
+
+impl<'a> Template<'a> {
+    fn parse(text: &'a OsStr) -> Result<Self> {
+        let mut pieces = Vec::new();
+        let mut rest = text.as_bytes();
+        while let Some(start) = rest.iter().position(|&byte| byte == b'{') {
+            let Some(length) = rest[start..].iter().position(|&byte| byte == b'}') else { break };
+            let end = start + length;
+            let piece = match &rest[start + 1..end] {
+                b"model" => Piece::Model,
+                b"safe_model" => Piece::SafeModel,
+                b"app" => Piece::App,
+                b"dir" => Piece::Dir,
+                other => {
+                    let name = String::from_utf8_lossy(other);
+                    return Err(Error::usage(format!(
+                        "--env-file: '{{{}}}' is unknown: expected {{model}}, {{safe_model}}, {{app}} or {{dir}}",
+                        Shown(&name)
+                    )));
+                }
+            };
+            pieces.extend([Piece::Text(&rest[..start]), piece]);
+            rest = &rest[end + 1..];
+        }
+        pieces.push(Piece::Text(rest));
+        Ok(Self(pieces))
+    }
+
+    /// Each app's path.
+    fn paths(&self, apps: &[AppId], config: &Config) -> Result<Vec<PathBuf>> {
+        let apps_dir = match self.0.contains(&Piece::Dir) {
+            true => {
+                let opened = AppsDir::open(&config.apps_dir, None);
+                Some(
+                    opened
+                        .map_err(|err| Error::new(Kind::AppsDir, err).hint("no ports were given; check --apps-dir"))?,
+                )
+            }
+            false => None,
+        };
+        let path = |app| {
+            unless_interrupted()?;
+            let dir = apps_dir.as_ref().map(|apps_dir| directory_of(apps_dir, app)).transpose()?;
+            Ok(self.path(app, dir.as_deref()))
+        };
+        apps.iter().map(path).collect()
+    }
+
+    fn path(&self, app: &AppId, dir: Option<&Path>) -> PathBuf {
+        let mut path = Vec::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => path.extend_from_slice(text),
+                Piece::Model => path.extend_from_slice(app.model.as_bytes()),
+                Piece::SafeModel => path.extend_from_slice(safe_model(&app.model).as_bytes()),
+                Piece::App => path.extend_from_slice(app.app_num.to_string().as_bytes()),
+                Piece::Dir => path.extend_from_slice(dir.map_or(b"", |dir| dir.as_os_str().as_bytes())),
+            }
+        }
+        OsString::from_vec(path).into()
+    }
+}
+
+/// The directory of an app, which must have one.
+fn directory_of(apps_dir: &AppsDir<'_>, app: &AppId) -> Result<PathBuf> {
+    let path = apps_dir.directory(app);
+    let why = match apps_dir.presence(app) {
+        Presence::Present => return Ok(path),
+        Presence::Absent => format!("{app} has no directory {}", path.display()),
+        Presence::Unreadable(why) => format!("the directory {} of {app}: {why}", path.display()),
+    };
+    Err(Error::msg(Kind::Io, format!("--env-file: {why}, for which {{dir}} stands")).hint("no ports were given"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_stand_for_the_app() {
+        let app = AppId::new("a/b:c", 3);
+        for (template, expected) in [
+            (".env", ".env"),
+            ("{model}/{app}.env", "a/b:c/3.env"),
+            ("x/{safe_model}-{app}-{app}", "x/a_b_c-3-3"),
+            ("{dir}/.env", "some/dir/.env"),
+            ("a{b", "a{b"),
+            ("a}b", "a}b"),
+        ] {
+            let path = Template::parse(template.as_ref()).unwrap().path(&app, Some(Path::new("some/dir")));
+            assert_eq!(path, Path::new(expected), "{template}");
+        }
+        for unknown in ["{x}", "{}", "{app }", "{Model}", "{{app}}", "${HOME}"] {
+            assert!(Template::parse(unknown.as_ref()).is_err(), "{unknown}");
+        }
+        let bytes = OsStr::from_bytes(b"\xff{app}");
+        assert_eq!(Template::parse(bytes).unwrap().path(&app, None).as_os_str().as_bytes(), b"\xff3");
+    }
+}
