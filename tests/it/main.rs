@@ -7,6 +7,7 @@ mod check;
 mod cleanup;
 mod database;
 mod env_file;
+mod env_file_rights;
 mod exec;
 mod faults;
 mod fixture;
