@@ -8,6 +8,7 @@ mod cleanup;
 mod database;
 mod env_file;
 mod env_file_rights;
+mod env_file_writers;
 mod exec;
 mod faults;
 mod fixture;

@@ -33,10 +33,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use self::place::{Place, read_all};
-use self::replace::Replaced;
+use self::replace::{Replaced, Sync};
 
 /// So often a file is read again that other programs change while it is being written.
-const ROUNDS: usize = 100;
+const ROUNDS: usize = 200;
+
+/// After so many rounds the wait for the disk is left to the end of the next one.
+const PATIENT_ROUNDS: usize = 5;
 
 /// A file that can be written, or need not be.
 pub(crate) struct EnvFile {
@@ -112,7 +115,7 @@ fn write(path: &Path, variables: &[(&str, String)], patience: Duration) -> Resul
     let set = |content: &[u8]| content::edit(content, variables).map_err(anyhow::Error::msg);
     // What another program wrote to the file in the moment of its replacement, and what stands there instead.
     let mut overtaken: Option<(Vec<u8>, Vec<u8>)> = None;
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let place = Place::of(path)?;
         let file = match place.open() {
             Ok(Some(file)) => file,
@@ -145,7 +148,8 @@ fn write(path: &Path, variables: &[(&str, String)], patience: Duration) -> Resul
         if edit(&content)? == content {
             return Ok(());
         }
-        match replace::replace(&place, &file, &content, &edit)? {
+        let sync = if round < PATIENT_ROUNDS { Sync::Before } else { Sync::After };
+        match replace::replace(&place, &file, &content, &edit, sync)? {
             Replaced::Yes | Replaced::Changed => {}
             Replaced::Overtaken { written, theirs } => overtaken = Some((written, theirs)),
             Replaced::Not => in_place::write(&file, &content, &edit)?,

@@ -136,7 +136,9 @@ fn is_open_as(stream: BorrowedFd<'_>, metadata: &Metadata) -> bool {
 
 /// All that a file holds, from its beginning on.
 pub(super) fn read_all(file: &File) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    // One more, so that the end shows without another buffer.
+    let mut content = Vec::with_capacity(length + 1);
     FromStart { file, position: 0 }.take(MAX_SIZE + 1).read_to_end(&mut content)?;
     Ok(content)
 }

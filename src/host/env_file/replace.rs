@@ -55,6 +55,16 @@ pub(super) enum Replaced {
     Not,
 }
 
+/// When the new file is made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// Before it takes the old one's place: a power cut leaves the old file or the new one.
+    Before,
+    /// Afterwards, for files that other programs replace again and again before a disk can follow. The old
+    /// file is not removed until then.
+    After,
+}
+
 /// Replaces a file, which is open and locked and was just read, by one with edited content.
 ///
 /// # Errors
@@ -65,6 +75,7 @@ pub(super) fn replace(
     old: &File,
     read: &[u8],
     edit: &dyn Fn(&[u8]) -> Result<Vec<u8>>,
+    sync: Sync,
 ) -> Result<Replaced> {
     let metadata = old.metadata()?;
     let Some(beside) = beside(place) else { return Ok(Replaced::Not) };
@@ -79,14 +90,16 @@ pub(super) fn replace(
     }
     // Whoever locks the new file waits until nothing comes from the old one any more.
     ask(&new);
-    let Some((content, written)) = fill_with_latest(&mut new, old, read, edit)? else { return Ok(Replaced::Changed) };
+    let Some((content, written)) = fill_with_latest(&mut new, old, read, edit, sync)? else {
+        return Ok(Replaced::Changed);
+    };
     if !place.holds(old) {
         return Ok(Replaced::Changed);
     }
     if link(&new, &beside).is_err() {
         return Ok(Replaced::Not);
     }
-    match exchange(place, &beside, old, &new) {
+    match exchange(place, &beside, old, &new, sync) {
         Ok(true) => {}
         Ok(false) => return Ok(Replaced::Changed),
         Err(err) => {
@@ -114,11 +127,12 @@ fn fill_with_latest(
     old: &File,
     read: &[u8],
     edit: &dyn Fn(&[u8]) -> Result<Vec<u8>>,
+    sync: Sync,
 ) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
     let mut content = read.to_vec();
     for look in 1.. {
         let written = edit(&content)?;
-        fill(new, &written)?;
+        fill(new, &written, sync)?;
         let is_unfinished = is_unfinished(old, &content);
         if is_unfinished {
             thread::sleep(QUIET / 4);
@@ -158,7 +172,7 @@ pub(super) fn create(place: &Place, content: &[u8]) -> Result<bool> {
             _ => Ok(false),
         };
     };
-    fill(&mut new, content)?;
+    fill(&mut new, content, Sync::Before)?;
     match link(&new, place.path()) {
         Ok(()) => {
             sync_folder(place);
@@ -211,12 +225,12 @@ fn is_exhausted(err: &io::Error) -> bool {
     matches!(code, Some(Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::MFILE | Errno::NFILE))
 }
 
-/// Gives a file this content, durably.
-fn fill(file: &mut File, content: &[u8]) -> Result<()> {
+/// Gives a file this content.
+fn fill(file: &mut File, content: &[u8], sync: Sync) -> Result<()> {
     let mut write = || {
         file.set_len(0)?;
         file.write_all(content)?;
-        file.sync_all()
+        if sync == Sync::Before { file.sync_all() } else { Ok(()) }
     };
     write().context("the new content could not be written")
 }
@@ -229,20 +243,24 @@ fn link(file: &File, path: &Path) -> Result<(), Errno> {
 
 /// Lets the new file take the old one's place, and removes the old one; returns whether the old one was
 /// still there. Another one that was put there meanwhile is put back.
-fn exchange(place: &Place, beside: &Path, old: &File, new: &File) -> Result<bool> {
+fn exchange(place: &Place, beside: &Path, old: &File, new: &File, sync: Sync) -> Result<bool> {
     let swap = || renameat_with(CWD, beside, CWD, place.path(), RenameFlags::EXCHANGE);
     match swap() {
         Ok(()) => {}
         // The file system cannot let two files change places.
         Err(Errno::INVAL | Errno::NOSYS) => {
             ensure!(place.holds(old), "it was replaced");
+            new.sync_all()?;
             renameat(CWD, beside, CWD, place.path())?;
             return Ok(true);
         }
         Err(err) => return Err(err.into()),
     }
-    let (old, new) = (old.metadata()?, new.metadata()?);
-    let was_there = is_at(beside, &old);
+    let was_there = is_at(beside, &old.metadata()?);
+    if was_there && sync == Sync::After {
+        new.sync_all()?;
+    }
+    let new = new.metadata()?;
     // Another file was put there in the last moment. Each swap may meet yet another one.
     let mut is_back = was_there;
     while !is_back {
