@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::unless_interrupted;
+use super::{unless_interrupted, watch};
 use crate::config::Config;
 use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::{AppId, Presence, ranges, safe_model};
@@ -157,22 +157,14 @@ impl<'a> Template<'a> {
 
     /// Each app's path.
     fn paths(&self, apps: &[AppId], config: &Config) -> Result<Vec<PathBuf>> {
-        let apps_dir = match self.0.contains(&Piece::Dir) {
-            true => {
-                let opened = AppsDir::open(&config.apps_dir, None);
-                Some(
-                    opened
-                        .map_err(|err| Error::new(Kind::AppsDir, err).hint("no ports were given; check --apps-dir"))?,
-                )
-            }
-            false => None,
-        };
-        let path = |app| {
-            unless_interrupted()?;
-            let dir = apps_dir.as_ref().map(|apps_dir| directory_of(apps_dir, app)).transpose()?;
-            Ok(self.path(app, dir.as_deref()))
-        };
-        apps.iter().map(path).collect()
+        if !self.0.contains(&Piece::Dir) {
+            return Ok(apps.iter().map(|app| self.path(app, None)).collect());
+        }
+        let apps_dir = AppsDir::open(&config.apps_dir, None)
+            .map_err(|err| Error::new(Kind::AppsDir, err).hint("no ports were given; check --apps-dir"))?;
+        let places = apps_dir.places_of_apps(apps, watch("apps looked for"))?;
+        let path = |(app, place): (&AppId, _)| Ok(self.path(app, Some(&directory(app, place, &config.apps_dir)?)));
+        apps.iter().zip(places).map(path).collect()
     }
 
     fn path(&self, app: &AppId, dir: Option<&Path>) -> PathBuf {
@@ -191,14 +183,13 @@ impl<'a> Template<'a> {
 }
 
 /// The directory of an app, which must have one.
-fn directory_of(apps_dir: &AppsDir<'_>, app: &AppId) -> Result<PathBuf> {
-    let path = apps_dir.directory(app);
-    let why = match apps_dir.presence(app) {
-        Presence::Present => return Ok(path),
-        Presence::Absent => format!("{app} has no directory {}", path.display()),
-        Presence::Unreadable(why) => format!("the directory {} of {app}: {why}", path.display()),
+fn directory(app: &AppId, place: (Presence, Option<PathBuf>), apps_dir: &Path) -> Result<PathBuf> {
+    let why = match place {
+        (Presence::Unreadable(why), _) => format!("the directory of {app}, for which {{dir}} stands: {why}"),
+        (Presence::Present, Some(path)) => return Ok(path),
+        _ => format!("{app} has no directory in {}, for which {{dir}} would stand", apps_dir.display()),
     };
-    Err(Error::msg(Kind::Io, format!("--env-file: {why}, for which {{dir}} stands")).hint("no ports were given"))
+    Err(Error::msg(Kind::Io, format!("--env-file: {why}")).hint("no ports were given"))
 }
 
 #[cfg(test)]

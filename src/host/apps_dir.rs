@@ -81,12 +81,25 @@ impl<'a> AppsDir<'a> {
         rows: impl IntoIterator<Item = &'r Allocation>,
         step: impl Fn() -> Result<(), E>,
     ) -> Result<Vec<(Presence, Option<PathBuf>)>, E> {
+        self.places_of_apps(rows.into_iter().map(|row| &row.app), step)
+    }
+
+    /// The same for apps that need not have a row.
+    ///
+    /// # Errors
+    ///
+    /// What `step` failed with, which is called for each entry of a folder.
+    pub(crate) fn places_of_apps<'r, E>(
+        &self,
+        apps: impl IntoIterator<Item = &'r AppId>,
+        step: impl Fn() -> Result<(), E>,
+    ) -> Result<Vec<(Presence, Option<PathBuf>)>, E> {
         let mut models = HashMap::new();
         let place = |folder: &ModelFolder, path: &Path, app_num| {
             let first = folder.folders(app_num).next().map(|place| path.join(&place.path));
             (folder.presence(path, app_num), first)
         };
-        rows.into_iter().map(|row| self.see(&mut models, &row.app, &step, place)).collect()
+        apps.into_iter().map(|app| self.see(&mut models, app, &step, place)).collect()
     }
 
     /// Whether an app stands anywhere; where something cannot be read, whether one can be seen.

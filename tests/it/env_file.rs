@@ -204,6 +204,11 @@ fn of_several_apps_each_finds_its_ports_in_its_own_file() {
         let expected = format!("{before}BACKEND_PORT={backend}\nFRONTEND_PORT={}\n", backend + 3000);
         assert_eq!(read(&format!("generated/apps/a_b/app{app}/.env")), expected);
     }
+    // The first of the four places in which the platform finds apps.
+    world.apps(["a_b/app_4", "a_b/flask/app4", "a_b/flask/app_5"]);
+    world.line("allocate a/b 4-5 --env-file {dir}/.env -q").ok();
+    assert!(read("generated/apps/a_b/app_4/.env").contains("=5007\n"));
+    assert!(read("generated/apps/a_b/flask/app_5/.env").contains("=5009\n"));
     fs::create_dir_all(world.path("x/a")).unwrap();
     world.line("allocate a/b 1,3 --env-file x/{model}-{safe_model}-{app}.env -q").ok();
     assert_eq!(read("x/a/b-a_b-3.env"), "BACKEND_PORT=5005\nFRONTEND_PORT=8005\n");
@@ -214,7 +219,9 @@ fn what_stands_in_one_apps_way_costs_none_of_them_ports() {
     let world = world();
     world.line("allocate m 1 --env-file {dir}/.env").fails(5, &["apps directory", "hint: no ports were given"]);
     world.apps(["m/app1", "m/app2"]);
-    world.line("allocate m 1-3 --env-file {dir}/.env").fails(1, &["m/app3 has no directory", "for which {dir} stands"]);
+    world
+        .line("allocate m 1-3 --env-file {dir}/.env")
+        .fails(1, &["m/app3 has no directory", "for which {dir} would stand"]);
     let kept = world.write("generated/apps/m/app1/.env", "A=1\n");
     world.write("generated/apps/m/app2/.env", "A=\0\n");
     world.line("allocate m 1-2 --env-file {dir}/.env").fails(1, &["m/app2/.env", "NUL byte"]);
