@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Answer;
 use super::env_files::EnvFiles;
-use super::give::{FORMATS, Request, check_format, give, print};
+use super::give::{FORMATS, Request, check_format, give, give_useful, print};
 use super::named::AppsArgs;
 use crate::config::Config;
 use crate::core::allocation::PortPair;
@@ -70,7 +70,11 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     // What keeps files from being written is found before ports are given. That may take its time, and
     // what others write to the files meanwhile stays: they are read anew.
     let env_files = args.env_file.as_deref().map(|file| EnvFiles::inspect(file, &apps, config)).transpose()?;
-    let outcomes = give(&Request { apps, pair, hold: None, probe: config.probe && !args.no_probe }, config)?;
+    let request = Request { apps, pair, hold: None, probe: config.probe && !args.no_probe };
+    let outcomes = match &env_files {
+        Some(env_files) => give_useful(&request, config, |app, pair| env_files.check(app, pair))?,
+        None => give(&request, config)?,
+    };
     if let Some(env_files) = env_files {
         env_files.write(&outcomes, config)?;
     }

@@ -2,24 +2,30 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::{unless_interrupted, watch};
 use crate::config::Config;
-use crate::core::allocation::{Allocation, Outcome};
+use crate::core::allocation::{Allocation, Outcome, PortPair};
 use crate::core::app::{AppId, Presence, ranges, safe_model};
 use crate::core::text::{LISTED, Shown};
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
 use crate::host::env_file::EnvFile;
-use crate::output::human::env_variables;
 
 /// The names of the variables that are set.
 const NAMES: [&str; 2] = ["BACKEND_PORT", "FRONTEND_PORT"];
 
-/// The files of apps, in the order of the apps.
-pub(super) struct EnvFiles(Vec<EnvFile>);
+/// The files of apps.
+pub(super) struct EnvFiles(HashMap<AppId, EnvFile>);
+
+/// The variables with these ports, the backend's first.
+fn variables<T: Display>([backend, frontend]: [T; 2]) -> [(&'static str, String); 2] {
+    let [backend_name, frontend_name] = NAMES;
+    [(backend_name, backend.to_string()), (frontend_name, frontend.to_string())]
+}
 
 impl EnvFiles {
     /// Finds each app's file, and what stands in the way of writing it, before ports are given.
@@ -49,8 +55,18 @@ impl EnvFiles {
             };
             return Err(Error::msg(Kind::Io, message).hint("no ports were given"));
         }
-        ensure_different(apps.iter().zip(&files), |file| file.identity())?;
-        Ok(Self(files))
+        ensure_different(apps.iter().zip(&files), EnvFile::identity)?;
+        Ok(Self(apps.iter().cloned().zip(files).collect()))
+    }
+
+    /// Checks that an app's file can hold this pair: one that cannot be written to may hold another.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `io` when it cannot.
+    pub(super) fn check(&self, app: &AppId, pair: PortPair) -> Result<()> {
+        let checked = self.0.get(app).map_or(Ok(()), |file| file.check(&variables(pair.ports())));
+        checked.map_err(|err| Error::new(Kind::Io, err).hint("no ports were given"))
     }
 
     /// Writes each app's file.
@@ -61,9 +77,10 @@ impl EnvFiles {
     pub(super) fn write(&self, outcomes: &[Outcome], config: &Config) -> Result<()> {
         let mut written = Vec::new();
         let mut failed = Vec::new();
-        for (file, Outcome { allocation, .. }) in self.0.iter().zip(outcomes) {
+        for Outcome { allocation, .. } in outcomes {
+            let Some(file) = self.0.get(&allocation.app) else { continue };
             let result = match unless_interrupted() {
-                Ok(()) => file.set(&env_variables(allocation), config.timeout),
+                Ok(()) => file.set(&variables(allocation.ports()), config.timeout),
                 Err(err) => Err(err.into_cause()),
             };
             match result {

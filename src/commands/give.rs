@@ -46,6 +46,15 @@ pub(super) fn check_format(format: Format, apps: &[AppId]) -> Result<()> {
 
 /// Gives the apps their ports, durably.
 pub(super) fn give(request: &Request, config: &Config) -> Result<Vec<Outcome>> {
+    give_useful(request, config, |_, _| Ok(()))
+}
+
+/// Gives the apps their ports, durably, unless `check` finds a new pair of no use: then nothing is given.
+pub(super) fn give_useful(
+    request: &Request,
+    config: &Config,
+    check: impl Fn(&AppId, PortPair) -> Result<()>,
+) -> Result<Vec<Outcome>> {
     let Request { apps, pair, hold, .. } = request;
     let mut store = open_store_as(config, IfMissing::ReadAsEmpty)?;
     // Where knowledge costs something, the rows are looked at first: for an app that has one, nothing
@@ -57,17 +66,24 @@ pub(super) fn give(request: &Request, config: &Config) -> Result<Vec<Outcome>> {
     };
     let mut known = if are_all_there { None } else { Some(Knowledge::gather(request, config)?) };
     let outcomes = loop {
-        let mut choose = |wanting: &[&AppId], taken: &PortSet| match &known {
-            _ if wanting.is_empty() => Ok(Vec::new()),
-            Some(known) => known.choose(wanting, *pair, taken, config),
-            None => Err(Refusal::NotPrepared),
+        let mut useless = None;
+        let mut choose = |wanting: &[&AppId], taken: &PortSet| {
+            let pairs = match &known {
+                _ if wanting.is_empty() => Vec::new(),
+                Some(known) => known.choose(wanting, *pair, taken, config)?,
+                None => return Err(Refusal::NotPrepared),
+            };
+            useless = wanting.iter().zip(&pairs).find_map(|(app, pair)| check(app, *pair).err());
+            if useless.is_some() { Err(Refusal::Useless) } else { Ok(pairs) }
         };
         match store.allocate(apps, *hold, &mut choose) {
             // A row was released after it was looked at.
             Err(StoreError::Refused(Refusal::NotPrepared)) if known.is_none() => {
                 known = Some(Knowledge::gather(request, config)?);
             }
-            Err(err) => return Err(explain(err, *pair, known.as_ref(), store.as_mut(), config)),
+            Err(err) => {
+                return Err(useless.unwrap_or_else(|| explain(err, *pair, known.as_ref(), store.as_mut(), config)));
+            }
             Ok(outcomes) => break outcomes,
         }
     };

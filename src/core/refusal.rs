@@ -33,6 +33,8 @@ pub(crate) enum Refusal {
     Exhausted(Tally),
     /// What is known of the ports was not gathered yet.
     NotPrepared,
+    /// Whoever asked cannot make use of a pair that was chosen.
+    Useless,
 }
 
 /// What became of the slots in a search that found too few.

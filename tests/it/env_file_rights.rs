@@ -328,8 +328,15 @@ fn a_file_that_this_user_may_not_write_to_costs_no_ports() {
             ran.fails(1, &["env file app/.env", why, "Permission denied", "no ports were given"]);
         }
     }
+    assert_eq!(fs::read_to_string(&path).unwrap(), "SECRET=x\nBACKEND_PORT=1\n");
+    // One that has ports may have the right ones, which is known when they are chosen.
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, "BACKEND_PORT=5003\nFRONTEND_PORT=8003\n").unwrap();
+    let ran = as_member(&world, "allocate m 1 --env-file app/.env").unwrap();
+    ran.fails(1, &["does not hold BACKEND_PORT=5001 and FRONTEND_PORT=8001", "no ports were given"]);
     assert_eq!(world.rows(), []);
-    assert_eq!(fs::read_to_string(path).unwrap(), "SECRET=x\nBACKEND_PORT=1\n");
+    fs::write(&path, "BACKEND_PORT=5001\nFRONTEND_PORT=8001\n").unwrap();
+    as_member(&world, "allocate m 1 --env-file app/.env -q").unwrap().ok();
 }
 
 #[test]

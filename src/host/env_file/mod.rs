@@ -45,6 +45,8 @@ const PATIENT_ROUNDS: usize = 5;
 pub(crate) struct EnvFile {
     path: PathBuf,
     identity: Identity,
+    /// What the file holds, if this user may read it and not write to it.
+    fixed: Option<Vec<u8>>,
 }
 
 /// What tells a file from every other, whatever its names are.
@@ -66,6 +68,7 @@ impl EnvFile {
     pub(crate) fn inspect(path: &Path, names: &[&str]) -> Result<Self> {
         let inspect = || {
             let place = Place::of(path)?;
+            let mut fixed = None;
             let content = match place.open() {
                 Ok(Some(file)) => read_all(&file)?,
                 Ok(None) => {
@@ -78,7 +81,7 @@ impl EnvFile {
                     if !has_values(&content, names) {
                         return Err(err);
                     }
-                    content
+                    fixed.insert(content).clone()
                 }
                 Err(err) => return Err(err),
             };
@@ -89,7 +92,7 @@ impl EnvFile {
                 Ok(found) => Identity::Inode(found.dev(), found.ino()),
                 Err(_) => Identity::Place(place.path().to_owned()),
             };
-            Ok(Self { path: path.to_owned(), identity })
+            Ok(Self { path: path.to_owned(), identity, fixed })
         };
         inspect().with_context(|| name(path))
     }
@@ -97,6 +100,20 @@ impl EnvFile {
     /// What tells this file from every other.
     pub(crate) fn identity(&self) -> Identity {
         self.identity.clone()
+    }
+
+    /// Checks that these variables can be set: a file that this user may not write to must have them.
+    ///
+    /// # Errors
+    ///
+    /// When the file is to be changed and cannot be.
+    pub(crate) fn check(&self, variables: &[(&str, String)]) -> Result<()> {
+        let has_them = |content: &Vec<u8>| content::edit(content, variables).is_ok_and(|edited| edited == *content);
+        if self.fixed.as_ref().is_some_and(|content| !has_them(content)) {
+            let values: Vec<_> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            bail!("{}: it cannot be written to, and does not hold {}", name(&self.path), values.join(" and "));
+        }
+        Ok(())
     }
 
     /// Sets these variables and makes the file durable; one that has them already is left alone. Waits for
