@@ -322,6 +322,42 @@ fn a_reader_that_may_not_write_changes_nothing() {
     assert!(files() == before);
 }
 
+/// A copy of a database whose writer was killed, with the frames that it left in the log.
+fn killed(schema: &str, change: &str) -> World {
+    let source = World::new();
+    source.database(schema, &[]);
+    let writer = Connection::open(source.default_database()).unwrap();
+    writer.execute_batch(&format!("PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0; {change}")).unwrap();
+    let world = prepared(World::new());
+    fs::create_dir(world.path("data")).unwrap();
+    for name in [DATABASE, LOG] {
+        fs::copy(source.path(name), world.path(name)).unwrap();
+    }
+    world
+}
+
+#[test]
+fn the_log_of_a_database_that_cannot_be_used_stays_as_it_is() {
+    let others = || killed("CREATE TABLE users (id INTEGER PRIMARY KEY)", "INSERT INTO users VALUES (1)");
+    let damaged = || {
+        let world = killed(SCHEMA, "PRAGMA user_version = 5");
+        let mut bytes = fs::read(world.default_database()).unwrap();
+        bytes[4096..].fill(0xff);
+        fs::write(world.default_database(), bytes).unwrap();
+        world
+    };
+    for make in [&others as &dyn Fn() -> World, &damaged] {
+        for line in ["check", "allocate --model new --app 1 -q", "release m 1"] {
+            let world = make();
+            let files = || [DATABASE, LOG].map(|name| fs::read(world.path(name)).unwrap());
+            let before = files();
+            assert!(!before[1].is_empty());
+            world.line(line).fails(3, &["data/ports.db"]);
+            assert!(files() == before, "{line}");
+        }
+    }
+}
+
 #[test]
 fn a_copy_in_a_folder_that_may_not_be_written_is_read() {
     let world = ours();

@@ -58,7 +58,8 @@ pub(super) struct Sqlite {
     access: Access,
     /// Whether the log is one that this connection created.
     is_log_new: bool,
-    /// Whether the log has been emptied since our last transaction, or another process will empty it.
+    /// Whether the log has been emptied since our last transaction, another process will empty it, or
+    /// the database cannot be used and keeps its log.
     is_log_seen_to: Cell<bool>,
 }
 
@@ -92,7 +93,7 @@ impl Sqlite {
                 Ok(true) => {}
                 Ok(false) => store.connection = None,
                 Err(err) => {
-                    drop(store);
+                    store.connection = None;
                     return Err(newer(path).unwrap_or(err));
                 }
             }
@@ -118,7 +119,7 @@ impl Sqlite {
             let Some(connection) = &self.connection else { return Ok(T::default()) };
             let looked = self.retry.run(|| look(connection));
             if self.access.still_holds(&self.real_path) {
-                return looked;
+                return looked.inspect_err(|err| self.keep_off(err));
             }
             // Somebody wrote to the file meanwhile: what was read may be neither old nor new.
             self.connect()?;
@@ -158,7 +159,8 @@ impl Sqlite {
                 })
             })?;
             Ok(value)
-        })?;
+        });
+        let value = value.inspect_err(|err| self.keep_off(err))?;
         // With a rollback journal, COMMIT has done it.
         if journal_mode(connection)? == "wal" && has_frames(&self.real_path) {
             let comes_another = queue.is_awaited();
@@ -183,6 +185,13 @@ impl Sqlite {
             outcome = checkpoint(connection)?;
         }
         Ok(outcome)
+    }
+
+    /// Leaves the files of a database that cannot be used as they are.
+    fn keep_off(&self, err: &StoreError) {
+        if matches!(err, StoreError::Unusable { .. }) {
+            self.is_log_seen_to.set(true);
+        }
     }
 
     /// Empties the log after the last transaction, unless another process does so later.
@@ -380,7 +389,11 @@ impl Store for Sqlite {
             let found: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
             Ok(Some(found).filter(|found| found != "ok"))
         })?;
-        found.map_or(Ok(()), |found| Err(damaged(&found)))
+        found.map_or(Ok(()), |found| {
+            let err = damaged(&found);
+            self.keep_off(&err);
+            Err(err)
+        })
     }
 
     fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError> {
