@@ -39,6 +39,7 @@
 mod cancel;
 mod connect;
 mod error;
+mod holders;
 mod hosts;
 mod link;
 mod parameters;

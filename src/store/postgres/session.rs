@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Client, Error};
 
 use super::error::{LOST, NOT_TAKEN};
+use super::holders::naming_holders;
 use super::link::{Failure, Link};
 use super::progress::Phase;
 use super::rows::all_rows;
@@ -38,11 +39,13 @@ impl Session {
     /// Runs one query that reads, in a transaction of its own.
     pub(super) fn ask<T>(&mut self, query: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
         let Self { link, retry } = self;
-        retry.run(|| {
-            let limits = Limits::new(retry.left());
-            let query = async |client: &Client, progress: &_| read_only(client, progress, limits, &query).await;
+        let answer = retry.run(|| {
+            let query = async |client: &Client, progress: &_| {
+                read_only(client, progress, Limits::new(retry.left()), &query).await
+            };
             Ok(link.ask(retry, Phase::Answering, query)?)
-        })
+        });
+        answer.map_err(|err| naming_holders(err, link, retry))
     }
 
     /// Runs statements that may be repeated and need no transaction.
@@ -61,7 +64,7 @@ impl Session {
     ) -> Result<(T, HashMap<AppId, i64>), StoreError> {
         let Self { link, retry } = self;
         let mut losses = 0;
-        let Written { value, ids, made_table } = retry.run(|| {
+        let written = retry.run(|| {
             write_once(link, retry, makes_table, &read, &mut decide).map_err(|failure| match failure {
                 Failure::Lost { phase, why } if phase.may_hold_lock() => {
                     losses += 1;
@@ -69,7 +72,8 @@ impl Session {
                 }
                 other => other.into(),
             })
-        })?;
+        });
+        let Written { value, ids, made_table } = written.map_err(|err| naming_holders(err, link, retry))?;
         if made_table {
             log::info!("Created table port_configurations in {}", self.link.target);
         }
@@ -97,8 +101,10 @@ fn write_once<R, T>(
     read: &impl AsyncFn(&Client) -> Result<R, Error>,
     decide: &mut impl FnMut(R, Timestamp) -> Result<(T, Writes), StoreError>,
 ) -> Result<Written<T>, Failure> {
-    let limits = Limits::new(retry.left());
-    let begin = async |client: &Client, progress: &_| begin(client, progress, limits, makes_table, read).await;
+    let begin = async |client: &Client, progress: &_| {
+        // What is left of `--timeout` once there is a connection.
+        begin(client, progress, Limits::new(retry.left()), makes_table, read).await
+    };
     let begun = link.ask(retry, Phase::Answering, begin).inspect_err(|_| link.roll_back())?;
     let (value, writes) = decide(begun.read, retry.timestamp()).inspect_err(|_| link.roll_back())?;
     let commit = async |client: &Client, progress: &_| writes.commit(client, progress, begun.commit).await;
@@ -126,8 +132,9 @@ fn write_once<R, T>(
 /// The lock is taken for that: the transaction then is over, one way or the other.
 fn look_up(link: &mut Link, retry: &Retry, writes: &Writes) -> Result<Option<HashMap<AppId, i64>>, StoreError> {
     let found = retry.run(|| {
-        let limits = Limits::new(retry.left());
-        let begin = async |client: &Client, progress: &_| begin(client, progress, limits, false, &all_rows).await;
+        let begin = async |client: &Client, progress: &_| {
+            begin(client, progress, Limits::new(retry.left()), false, &all_rows).await
+        };
         let begun = link.ask(retry, Phase::Answering, begin);
         link.roll_back();
         let found = writes.found_in(&begun?.read);

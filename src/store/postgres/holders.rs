@@ -1,0 +1,45 @@
+//! Who holds the lock for which a call waited in vain.
+
+use tokio_postgres::{Client, Error, Row};
+
+use super::error::WAITING_FOR_WRITERS;
+use super::link::Link;
+use super::progress::Phase;
+use super::values::Text;
+use crate::store::error::StoreError;
+use crate::store::retry::Retry;
+
+/// Adds the sessions that hold the lock to the error of a wait for it that ran out, if the connection is
+/// still there and the server tells.
+pub(super) fn naming_holders(err: StoreError, link: &mut Link, retry: &Retry) -> StoreError {
+    match err {
+        StoreError::Locked { waited, tries, what } if what == WAITING_FOR_WRITERS => {
+            let holders = link.ask_connected(retry, Phase::Answering, async |client, _| holders(client).await);
+            let what = match holders.unwrap_or_default().as_slice() {
+                [] => what,
+                [one] => format!("{what}: {one} holds the lock"),
+                [first, rest @ ..] => format!("{what}: {first} and {} more hold the lock", rest.len()),
+            };
+            StoreError::Locked { waited, tries, what }
+        }
+        other => other,
+    }
+}
+
+/// Names the sessions that hold a lock on the table with which writing conflicts. What a session is called
+/// and what it does is told only to its own role and to superusers.
+async fn holders(client: &Client) -> Result<Vec<String>, Error> {
+    let sql =
+        "SELECT DISTINCT pid, usename::text, application_name, state FROM pg_locks JOIN pg_stat_activity USING (pid)
+         WHERE relation = to_regclass('port_configurations') AND granted AND pid <> pg_backend_pid()
+          AND mode NOT IN ('AccessShareLock', 'RowShareLock') ORDER BY pid";
+    let describe = |row: &Row| {
+        let pid: i32 = row.try_get(0)?;
+        let text = |column| row.try_get::<_, Text>(column).map(|Text(text)| text);
+        let (user, program, state) = (text(1)?, text(2)?, text(3)?);
+        let details = [program, state].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ");
+        let details = if details.is_empty() { details } else { format!(" ({details})") };
+        Ok(format!("process {pid} of user {user}{details}"))
+    };
+    client.query_typed(sql, &[]).await?.iter().map(describe).collect()
+}
