@@ -216,21 +216,29 @@ fn a_server_without_the_lock_is_told_from_one_that_is_read_only() {
     let Some(world) = world("a server that lacks LOCK TABLE") else { return };
     world.sql(SCHEMA);
     world.line("allocate --model m --app 1").ok();
-    // A statement that PostgreSQL does not support stands in for the lock.
-    let lock = "LOCK TABLE port_configurations IN SHARE ROW EXCLUSIVE MODE";
-    let unsupported = move |sent: &str| match sent.contains(lock) {
-        true => Meddle::Replace(lock, format!("{:<1$}", "SELECT DISTINCT 1 FOR UPDATE", lock.len())),
-        false => Meddle::Pass,
+    // A statement that PostgreSQL does not support stands in for another.
+    let without = |statement: &'static str| {
+        let unsupported = format!("{:<1$}", "SELECT DISTINCT 1 FOR UPDATE", statement.len());
+        meddler(world.server().server(), move |sent| match sent.contains(statement) {
+            true => Meddle::Replace(statement, unsupported.clone()),
+            false => Meddle::Pass,
+        })
     };
-    let port = meddler(world.server().server(), unsupported);
-    let run = |line: &str| Ran::of(&mut through(&world, port, line));
+    let no_lock = without("LOCK TABLE port_configurations IN SHARE ROW EXCLUSIVE MODE");
+    // So a standby answers.
+    let standby = without("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
     for line in ["allocate --model m --app 2", "reserve --model m --app 1 --for 1h", "release m 1"] {
-        let ran = run(line);
+        let ran = Ran::of(&mut through(&world, no_lock, line));
         ran.fails(3, &["does not support the lock", "LOCK TABLE", "hint:"]);
         assert!(!ran.stderr.contains("read-only"), "{ran:?}");
+        let ran = Ran::of(&mut through(&world, standby, line));
+        ran.fails(3, &["is read-only", "target_session_attrs=read-write"]);
     }
-    assert_eq!(run("list --format plain").ok().lines().count(), 1);
-    run("allocate --model m --app 1 --format plain").is(0, "5001 8001\n", "");
+    for port in [no_lock, standby] {
+        let run = |line: &str| Ran::of(&mut through(&world, port, line));
+        assert_eq!(run("list --format plain").ok().lines().count(), 1);
+        run("allocate --model m --app 1 --format plain").is(0, "5001 8001\n", "");
+    }
     assert_eq!(world.rows(), [row("m", 1, 5001, 8001)]);
 }
 
