@@ -57,10 +57,15 @@ pub(crate) fn look(ports: impl IntoIterator<Item = u16>, sockets: &[PathBuf], pa
 /// <https://docs.podman.io/en/latest/markdown/podman-run.1.html>; `namespaces(7)`. Who may not look at
 /// the namespace of process 1 knows nothing of it.
 pub(crate) fn hidden_namespace() -> Option<&'static str> {
-    if ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists()) {
+    hidden_below(Path::new("/"))
+}
+
+/// The same, as the files below a root folder tell.
+fn hidden_below(root: &Path) -> Option<&'static str> {
+    if [".dockerenv", "run/.containerenv"].iter().any(|mark| root.join(mark).exists()) {
         return Some("this is a container");
     }
-    let namespace = |process| fs::read_link(Path::new("/proc").join(process).join("ns/net")).ok();
+    let namespace = |process| fs::read_link(root.join("proc").join(process).join("ns/net")).ok();
     let (own, first) = (namespace("self")?, namespace("1")?);
     (own != first).then_some("this is another network namespace than that of process 1")
 }
@@ -112,6 +117,36 @@ impl Probe {
             Bind::Free => None,
             Bind::InUse => Some(Reason::InUse),
             Bind::NotPermitted => Some(Reason::NotPermitted),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn another_namespace_shows_and_what_may_not_be_read_shows_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        };
+        assert_eq!(hidden_below(root.path()), None);
+        symlink("net:[1]", path("proc/self/ns/net")).unwrap();
+        assert_eq!(hidden_below(root.path()), None, "the namespace of process 1 is not known");
+        symlink("net:[1]", path("proc/1/ns/net")).unwrap();
+        assert_eq!(hidden_below(root.path()), None);
+        fs::remove_file(path("proc/self/ns/net")).unwrap();
+        symlink("net:[2]", path("proc/self/ns/net")).unwrap();
+        assert!(hidden_below(root.path()).is_some_and(|why| why.contains("another network namespace")));
+        for mark in ["run/.containerenv", ".dockerenv"] {
+            fs::write(path(mark), "").unwrap();
+            assert_eq!(hidden_below(root.path()), Some("this is a container"));
+            fs::remove_file(path(mark)).unwrap();
         }
     }
 }

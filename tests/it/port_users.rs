@@ -212,11 +212,15 @@ fn allocate_asks_for_containers_once_and_only_where_it_is_told_to_and_has_to_cho
     assert_eq!(docker.connections(), asked, "an app with a row, --no-probe and the default ask nothing");
 }
 
+/// Whether a server of Docker's API may answer on this machine beside ours; a line that says so.
+fn machine_has_server(test: &str) -> bool {
+    let there = ["/var/run/docker.sock", "/run/podman/podman.sock"].into_iter().find(|path| Path::new(path).exists());
+    there.inspect(|socket| not_run(&format!("{test}: {socket} is there"))).is_some()
+}
+
 #[test]
 fn the_first_server_that_answers_counts() {
-    let fixed = ["/var/run/docker.sock", "/run/podman/podman.sock"];
-    if let Some(there) = fixed.iter().find(|socket| Path::new(socket).exists()) {
-        not_run(&format!("the_first_server_that_answers_counts: {there} is there"));
+    if machine_has_server("the_first_server_that_answers_counts") {
         return;
     }
     for (docker_host, answers) in [
@@ -516,6 +520,29 @@ fn list_and_cleanup_see_the_listeners_that_allocate_passes_over() {
         assert!(cleanup.contains(r#""kept":[{"model":"m","app_num":1,"reason":"listening"}]"#), "{address}: {cleanup}");
         assert_eq!(allocate, "5003 8003", "{address}");
     }
+}
+
+#[test]
+fn cleanup_notes_once_that_listeners_elsewhere_are_hidden_unless_containers_tell() {
+    if machine_has_server("cleanup_notes_once_that_listeners_elsewhere_are_hidden_unless_containers_tell") {
+        return;
+    }
+    let (world, published, _) = world_of_published();
+    world.apps(["other/app1"]);
+    let docker = StandIn::answering(&world, with_length(&containers(published)));
+    let notes = |script: &str| {
+        let ran = in_namespace(&world, script)?;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let note = |line: &&str| line.contains("no container API answered") && line.contains("cannot be seen");
+        Some((ran.stdout.clone(), ran.stderr.lines().filter(note).count()))
+    };
+    let cleanup = "$MP cleanup --dry-run --min-age 0s";
+    let Some((without, count)) = notes(cleanup) else { return };
+    assert_eq!((count, without.contains("Would remove 1 orphaned allocation(s)")), (1, true), "{without}");
+    let (with, count) = notes(&format!("DOCKER_HOST={} {cleanup}", docker.host())).unwrap();
+    assert_eq!((count, with.contains("kept m/app1: port")), (0, true), "{with}");
+    world.apps(["m/app1"]);
+    assert_eq!(notes(cleanup).unwrap().1, 0, "nothing is to be removed");
 }
 
 #[test]
