@@ -3,13 +3,12 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::Answer;
 use super::env_files::EnvFiles;
 use super::give::{FORMATS, Request, check_format, give, give_useful, print};
 use super::named::AppsArgs;
+use super::{Answer, parse_port};
 use crate::config::Config;
 use crate::core::allocation::PortPair;
-use crate::core::ports::as_port;
 use crate::error::{Error, Result};
 
 const AFTER_HELP: &str = "\
@@ -80,10 +79,6 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     }
     print(out, format, &outcomes)?;
     Ok(Answer::Yes)
-}
-
-fn parse_port(text: &str) -> std::result::Result<u16, String> {
-    text.parse().ok().and_then(as_port).ok_or_else(|| "expected a port from 1 to 65535".to_owned())
 }
 
 fn asked_pair(args: &Args) -> Result<Option<PortPair>> {

@@ -1,20 +1,22 @@
 //! `list`: shows the allocations.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use clap::ValueEnum;
 
+use super::places::{open_apps_dir, places_of};
 use super::port_users::listeners;
-use super::{Answer, on_database, open_store, unless_interrupted, watch};
+use super::{Answer, hint_at_missing, on_database, open_store, parse_port, unless_interrupted};
 use crate::config::Config;
 use crate::core::allocation::{Allocation, State};
-use crate::core::app::Presence;
+use crate::core::app::parse_app_nums;
 use crate::core::glob::Glob;
-use crate::error::{Error, Kind, Result};
-use crate::host::apps_dir::AppsDir;
-use crate::host::clock;
+use crate::core::hint;
+use crate::core::place::Listed;
+use crate::error::{Error, Result};
 use crate::output::look::Format;
-use crate::output::{csv, json, table};
+use crate::output::{csv, human, json, table};
 
 const AFTER_HELP: &str = "\
 With --probe, a port that something listens on is shown with the process's id and program, or as
@@ -24,7 +26,8 @@ Formats: human, json (one array), csv (with a header), plain (tab-separated, no 
 
 Examples:
   manage-ports list
-  manage-ports list --model 'openai_*' --model 'x-ai_*' --sort backend
+  manage-ports list 'openai_*' 'x-ai_*' --sort backend
+  manage-ports list --port 6351 --long
   manage-ports list --state orphaned --probe
   manage-ports list --json | jq -r '.[] | select(.app_num == 1) | .backend_port'";
 
@@ -32,9 +35,21 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// Only models that match this glob, such as 'openai_*'; may be given again
-    #[arg(long = "model", value_name = "GLOB", add = super::completions::models())]
+    /// Only models that match one of these globs, such as 'openai_*'
+    #[arg(value_name = "MODEL GLOB", add = super::completions::models())]
     models: Vec<String>,
+
+    /// The same; may be given again
+    #[arg(long = "model", value_name = "GLOB", add = super::completions::models())]
+    model_flags: Vec<String>,
+
+    /// Only apps with these numbers, such as 1,3,5-9; may be given again
+    #[arg(long = "app", value_name = "APPS", allow_negative_numbers = true, add = super::completions::apps())]
+    apps: Vec<String>,
+
+    /// Only the app that has this backend or frontend port
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true, value_parser = parse_port)]
+    port: Option<u16>,
 
     /// Only allocations in this state
     #[arg(long, value_name = "STATE")]
@@ -43,6 +58,10 @@ pub(crate) struct Args {
     /// What to sort by
     #[arg(long, value_name = "KEY", default_value = "model")]
     sort: SortKey,
+
+    /// Show the state and the directory of each app, too
+    #[arg(long)]
+    long: bool,
 
     /// Show which processes listen on the ports now
     #[arg(long)]
@@ -73,54 +92,99 @@ enum SortKey {
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&[Format::Human, Format::Json, Format::Csv, Format::Plain])?;
-    let models: Vec<_> = args.models.iter().map(|pattern| glob(pattern)).collect::<Result<_>>()?;
+    let filter = Filter::new(args)?;
     let mut store = open_store(config)?;
-    let rows = store.snapshot().map_err(|err| on_database(err, config))?;
+    let all = store.snapshot().map_err(|err| on_database(err, config))?;
 
-    let mut rows: Vec<_> =
-        rows.iter().filter(|row| models.is_empty() || models.iter().any(|glob| glob.matches(&row.app.model))).collect();
-    if let Some(state) = args.state {
-        rows = in_state(rows, state, config)?;
+    let rows: Vec<_> = all.iter().filter(|row| filter.matches(row)).collect();
+    if rows.is_empty() {
+        filter.hint(args, &all, config);
     }
+    let mut rows = match (args.state, args.long) {
+        (None, false) => rows.into_iter().map(|row| Listed { row, place: None }).collect(),
+        (state, is_long) => {
+            let mut listed = places_of(rows, config)?;
+            if let Some(state) = state {
+                listed = in_state(listed, state, config)?;
+            }
+            listed.iter_mut().filter(|_| !is_long).for_each(|listed| listed.place = None);
+            listed
+        }
+    };
     match args.sort {
         SortKey::Model => {}
-        SortKey::Backend => rows.sort_by_key(|row| row.backend_port),
-        SortKey::Frontend => rows.sort_by_key(|row| row.frontend_port),
-        SortKey::Created => rows.sort_by_key(|row| (row.created_at.is_none(), row.created_at)),
+        SortKey::Backend => rows.sort_by_key(|listed| listed.row.backend_port),
+        SortKey::Frontend => rows.sort_by_key(|listed| listed.row.frontend_port),
+        SortKey::Created => rows.sort_by_key(|listed| (listed.row.created_at.is_none(), listed.row.created_at)),
     }
-    let listeners = args.probe.then(|| listeners(rows.iter().copied(), config));
+    let listeners = args.probe.then(|| listeners(rows.iter().map(|listed| listed.row), config));
     let listeners = listeners.as_ref();
     unless_interrupted()?;
     match format {
-        Format::Json => json::rows(out, rows, listeners),
-        Format::Csv => csv::rows(out, rows, listeners),
-        Format::Plain => csv::plain(out, rows, listeners),
-        Format::Human | Format::Env | Format::Github => table::rows(out, config.look, &rows, listeners),
+        Format::Json => json::rows(out, &rows, listeners),
+        Format::Csv => csv::rows(out, &rows, listeners),
+        Format::Plain => csv::plain(out, &rows, listeners),
+        _ if rows.is_empty() => human::nothing_found(out, &config.database.to_string()),
+        _ => table::rows(out, config.look, &rows, listeners),
     }?;
     Ok(Answer::Yes)
 }
 
-fn glob(pattern: &str) -> Result<Glob> {
-    Glob::parse(pattern).map_err(|why| Error::usage(format!("--model: {why}")))
+/// Which rows are wanted by model, app number and port.
+struct Filter {
+    models: Vec<Glob>,
+    app_nums: HashSet<i64>,
+    port: Option<i64>,
 }
 
-/// Without an apps directory nothing can be called orphaned, and everything else can be told.
-fn in_state<'a>(rows: Vec<&'a Allocation>, wanted: StateName, config: &Config) -> Result<Vec<&'a Allocation>> {
+impl Filter {
+    fn new(args: &Args) -> Result<Self> {
+        let positional = args.models.iter().map(|pattern| ("MODEL GLOB", pattern));
+        let flags = args.model_flags.iter().map(|pattern| ("--model", pattern));
+        let glob =
+            |(name, pattern): (_, &String)| Glob::parse(pattern).map_err(|why| Error::usage(format!("{name}: {why}")));
+        let app_nums = parse_app_nums(&args.apps).map_err(Error::usage)?;
+        Ok(Self {
+            models: positional.chain(flags).map(glob).collect::<Result<_>>()?,
+            app_nums: app_nums.into_iter().map(i64::from).collect(),
+            port: args.port.map(i64::from),
+        })
+    }
+
+    fn matches(&self, row: &Allocation) -> bool {
+        (self.models.is_empty() || self.models.iter().any(|glob| glob.matches(&row.app.model)))
+            && (self.app_nums.is_empty() || self.app_nums.contains(&row.app.app_num))
+            && self.port.is_none_or(|port| row.ports().contains(&port))
+    }
+
+    /// Says of models that were named and have no such row what there is instead, if that may help.
+    fn hint(&self, args: &Args, rows: &[Allocation], config: &Config) {
+        for (name, glob) in args.models.iter().chain(&args.model_flags).zip(&self.models) {
+            let models = || rows.iter().map(|row| row.app.model.as_str());
+            let has_other_apps = !self.app_nums.is_empty() && models().any(|model| model == name);
+            let is_misspelt = !models().any(|model| glob.matches(model)) && hint::nearest(name, models()).is_some();
+            if has_other_apps || is_misspelt {
+                hint_at_missing(name, rows.iter().map(|row| &row.app), config);
+            }
+        }
+    }
+}
+
+/// The rows that are in this state. Where directories cannot be read, only a reservation is told.
+fn in_state<'a>(rows: Vec<Listed<'a>>, wanted: StateName, config: &Config) -> Result<Vec<Listed<'a>>> {
     let wanted = match wanted {
         StateName::Allocated => State::Allocated,
         StateName::Reserved => State::Reserved,
         StateName::Orphaned => State::Orphaned,
     };
-    let apps_dir = match AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()) {
-        Ok(apps_dir) => Some(apps_dir),
-        Err(err) if wanted == State::Orphaned => return Err(Error::new(Kind::AppsDir, err)),
-        Err(_) => None,
-    };
-    let now = clock::now();
-    let presence = match apps_dir {
-        Some(apps_dir) => apps_dir.presence_of(rows.iter().copied(), watch("apps looked for"))?,
-        None => vec![Presence::Present; rows.len()],
-    };
-    let is_wanted = |(row, presence): &(&Allocation, Presence)| row.state(now, presence) == wanted;
-    Ok(rows.into_iter().zip(presence).filter(is_wanted).map(|(row, _)| row).collect())
+    // Whether a row is reserved is told by the row alone.
+    if wanted != State::Reserved {
+        open_apps_dir(config)?;
+    }
+    let has = |listed: &Listed<'_>, state| listed.place.as_ref().is_some_and(|place| place.state == state);
+    let unknown = rows.iter().filter(|listed| has(listed, State::Unknown)).count();
+    if unknown > 0 && wanted != State::Reserved {
+        log::warn!("the directories of {unknown} app(s) could not be read: they are not shown; see `list --long`");
+    }
+    Ok(rows.into_iter().filter(|listed| has(listed, wanted)).collect())
 }

@@ -11,12 +11,16 @@ pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod man;
 mod named;
+mod places;
 mod port_users;
 pub(crate) mod release;
 pub(crate) mod reserve;
 pub(crate) mod selftest;
 
 use crate::config::Config;
+use crate::core::app::AppId;
+use crate::core::hint;
+use crate::core::ports::as_port;
 use crate::error::{Error, Kind, Result};
 use crate::host::clock::{self, HostClock};
 use crate::output::progress::Progress;
@@ -75,4 +79,14 @@ fn unless_misnamed<T>(named: Result<()>, looked: Result<T>, names_rows: impl FnO
         (Err(misnamed), Ok(found)) if !names_rows(&found) => Err(misnamed),
         (_, looked) => looked,
     }
+}
+
+/// Says of a model, or of an app of it, that no row has it, and what there is instead.
+fn hint_at_missing<'a>(model: &str, known: impl IntoIterator<Item = &'a AppId>, config: &Config) {
+    log::info!("{}", hint::about_missing(model, known, &config.database.to_string()));
+}
+
+/// Reads a port for clap.
+fn parse_port(text: &str) -> std::result::Result<u16, String> {
+    text.parse().ok().and_then(as_port).ok_or_else(|| "expected a port from 1 to 65535".to_owned())
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::named::{AppsArgs, Named};
 use super::port_users::warn_of_listeners;
-use super::{Answer, on_database, open_store, unless_misnamed};
+use super::{Answer, hint_at_missing, on_database, open_store, unless_misnamed};
 use crate::config::Config;
 use crate::core::allocation::Allocation;
 use crate::error::Result;
@@ -37,15 +37,21 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let format = config.format(&[Format::Human, Format::Json])?;
     let Named { apps, rules } = args.apps.apps_of_rows(HINT)?;
     let wanted: HashSet<_> = apps.iter().cloned().collect();
+    let mut known = Vec::new();
     let released = open_store(config).and_then(|mut store| {
-        let mut named =
-            |rows: Vec<Allocation>, _| Some(rows.into_iter().filter(|row| wanted.contains(&row.app)).collect());
+        let mut named = |rows: Vec<Allocation>, _| {
+            known = rows.iter().map(|row| row.app.clone()).collect();
+            Some(rows.into_iter().filter(|row| wanted.contains(&row.app)).collect())
+        };
         Ok(store.remove(&mut named).map_err(|err| on_database(err, config))?.unwrap_or_default())
     });
     let released = unless_misnamed(rules, released, |released: &Vec<_>| !released.is_empty())?;
     let found: HashSet<_> = released.iter().map(|row| &row.app).collect();
     let not_found: Vec<_> = apps.into_iter().filter(|app| !found.contains(app)).collect();
     warn_of_listeners(&released.iter().collect::<Vec<_>>(), config);
+    if let Some(app) = not_found.first() {
+        hint_at_missing(&app.model, &known, config);
+    }
     match format {
         Format::Json => json::released(out, &released, &not_found),
         _ => human::released(out, config.look, &released, &not_found),

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{self, Path};
 
 use crate::core::text::Shown;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ pub(super) fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String
                 "a PostgreSQL URL begins with postgresql:// and names a user, a host and a database".into(),
             ));
         }
-        return if name == ":memory:" { Err(in_memory()) } else { Ok(Database::Sqlite(base.join(name))) };
+        return if name == ":memory:" { Err(in_memory()) } else { Ok(sqlite(&base.join(name))) };
     };
     // "sqlite+pysqlite" also names a Python driver, which this program ignores.
     match scheme.split('+').next() {
@@ -42,7 +42,7 @@ pub(super) fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String
         None if path.is_empty() => Err(in_memory()),
         None => Err(wrong(format!("'sqlite://{}' names a host: write sqlite:///{0}", Shown(path)))),
         Some("" | ":memory:") => Err(in_memory()),
-        Some(path) => Ok(Database::Sqlite(base.join(path))),
+        Some(path) => Ok(sqlite(&base.join(path))),
     }
 }
 
@@ -50,6 +50,11 @@ pub(super) fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String
 fn is_almost_postgresql(name: &str) -> bool {
     let rest = name.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '_'));
     name.starts_with("postgres") && (rest.starts_with(':') || rest.starts_with("//"))
+}
+
+/// A SQLite file by its absolute path, so that every message tells which file it is.
+fn sqlite(path: &Path) -> Database {
+    Database::Sqlite(path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
 #[cfg(test)]
@@ -68,9 +73,10 @@ mod tests {
 
     #[test]
     fn databases_are_named_as_the_platform_names_them() {
-        assert_eq!(path("ports.db").unwrap(), Path::new("base/ports.db"));
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(path("ports.db").unwrap(), here.join("base/ports.db"));
         assert_eq!(path("/ports.db").unwrap(), Path::new("/ports.db"));
-        assert_eq!(path("sqlite:///ports.db").unwrap(), Path::new("base/ports.db"));
+        assert_eq!(path("sqlite:///ports.db").unwrap(), here.join("base/ports.db"));
         assert_eq!(path("sqlite:////ports.db").unwrap(), Path::new("/ports.db"));
         assert_eq!(path("sqlite+pysqlite:////ports.db?timeout=5").unwrap(), Path::new("/ports.db"));
         for bad in [

@@ -38,14 +38,21 @@ const CLEANUP_MIN_AGE: SignedDuration = SignedDuration::from_mins(10);
 
 const FILE_NAME: &str = "manage-ports.toml";
 
+/// The default database, in the folder that is chosen for it.
+const DATABASE_NAME: &str = "data/ports.db";
+
 /// The settings of one run.
 pub(crate) struct Config {
+    /// The configuration file, if there is one.
+    pub(crate) file: Option<PathBuf>,
     /// The database.
     pub(crate) database: Database,
     /// Whether nobody named the database: it may then be missing.
     pub(crate) database_is_default: bool,
     /// The apps directory.
     pub(crate) apps_dir: PathBuf,
+    /// Whether nobody named the apps directory.
+    pub(crate) apps_dir_is_default: bool,
     /// A file that must be inside the apps directory for a cleanup.
     pub(crate) apps_dir_marker: Option<PathBuf>,
     /// The platform's file of planned ports.
@@ -90,7 +97,7 @@ impl Config {
     /// Of kind `usage` for a bad flag and `config` for the environment and the file.
     pub(crate) fn resolve(flags: &GlobalArgs) -> Result<Self> {
         let named = flags.config.clone().or_else(|| variable("CONFIG").map(PathBuf::from));
-        let path = named.or_else(find_file);
+        let path = named.or_else(|| Some(nearest_folder_with(FILE_NAME)?.join(FILE_NAME)));
         let file = match &path {
             Some(path) => read_file(path).map_err(|err| Error::new(Kind::Config, err))?,
             None => File::default(),
@@ -99,7 +106,7 @@ impl Config {
             Some(path) => Error::msg(Kind::Config, format!("{}: {why}", path.display())),
             None => Error::msg(Kind::Config, why),
         };
-        // Paths in the file and the defaults start at its folder, those of flags where we are.
+        // Paths in the file start at its folder, those of flags and variables in the current folder.
         let base = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
 
         let database = if let Some(name) = &flags.database {
@@ -143,13 +150,19 @@ impl Config {
             return Err(in_file("preconfigured = \"-\": expected a file, not standard input".to_owned()));
         }
         let is_terminal = io::stdout().is_terminal();
-        let apps_dir = flags.apps_dir.clone().or_else(|| variable("APPS_DIR").map(PathBuf::from));
+        let named_apps_dir = flags.apps_dir.clone().or_else(|| variable("APPS_DIR").map(PathBuf::from));
+        let named_apps_dir = named_apps_dir.or_else(|| Some(base.join(file.apps_dir.as_deref()?)));
+        // Without a configuration file, the default database's folder takes the place of its folder.
+        let folder = match (&path, &database) {
+            (None, None) => nearest_folder_with(DATABASE_NAME).unwrap_or_default(),
+            _ => base.clone(),
+        };
 
-        Ok(Self {
+        let config = Self {
             database_is_default: database.is_none(),
-            database: database.unwrap_or_else(|| Database::Sqlite(base.join("data/ports.db"))),
-            apps_dir: apps_dir
-                .unwrap_or_else(|| base.join(file.apps_dir.as_deref().unwrap_or(Path::new("generated/apps")))),
+            database: database.unwrap_or_else(|| Database::Sqlite(folder.join(DATABASE_NAME))),
+            apps_dir_is_default: named_apps_dir.is_none(),
+            apps_dir: named_apps_dir.unwrap_or_else(|| folder.join("generated/apps")),
             apps_dir_marker: file.apps_dir_marker,
             preconfigured: file.preconfigured.map(|path| base.join(path)),
             cleanup_min_age: cleanup_min_age.map_err(|why| in_file(format!("cleanup_min_age: {why}")))?,
@@ -159,7 +172,21 @@ impl Config {
             limits: limits(&file.ports).map_err(|why| in_file(format!("[ports] {why}")))?,
             format: if flags.json { Some(Format::Json) } else { flags.format },
             look: Look { is_terminal, has_colour: wants_colour(flags.color, is_terminal) },
-        })
+            file: path,
+        };
+        config.log_choices();
+        Ok(config)
+    }
+
+    /// Tells with `-v` what was chosen.
+    fn log_choices(&self) {
+        let named = |is_default| if is_default { " (nobody named one)" } else { "" };
+        match &self.file {
+            Some(path) => log::debug!("configuration file: {}", path.display()),
+            None => log::debug!("configuration file: none, as no {FILE_NAME} is in this folder or one above it"),
+        }
+        log::debug!("database: {}{}", self.database, named(self.database_is_default));
+        log::debug!("apps directory: {}{}", self.apps_dir.display(), named(self.apps_dir_is_default));
     }
 
     /// The folders in which a command is looked for.
@@ -195,15 +222,16 @@ fn variable(name: &str) -> Option<OsString> {
     env::var_os(format!("MANAGE_PORTS_{name}")).filter(|value| !value.is_empty())
 }
 
-/// The configuration file in the current folder or the nearest one above.
-fn find_file() -> Option<PathBuf> {
-    // A link that leads nowhere is there, too: reading it says what is wrong.
-    if Path::new(FILE_NAME).symlink_metadata().is_ok() {
-        return Some(FILE_NAME.into());
+/// The current folder, as an empty path, or the nearest one above it in which something has this name.
+fn nearest_folder_with(name: &str) -> Option<PathBuf> {
+    // A link that leads nowhere is there, too: whoever reads it says what is wrong.
+    if Path::new(name).symlink_metadata().is_ok() {
+        return Some(PathBuf::new());
     }
     // What this user may not look into is not theirs to be configured by.
     let here = env::current_dir().ok()?;
-    here.ancestors().skip(1).map(|folder| folder.join(FILE_NAME)).find(|path| path.symlink_metadata().is_ok())
+    let mut above = here.ancestors().skip(1);
+    above.find(|folder| folder.join(name).symlink_metadata().is_ok()).map(Path::to_owned)
 }
 
 fn read_file(path: &Path) -> anyhow::Result<File> {

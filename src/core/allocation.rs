@@ -148,12 +148,11 @@ impl Allocation {
 
     /// What the row is at this moment, given what stands at its app's directory.
     pub(crate) fn state(&self, now: Timestamp, presence: &Presence) -> State {
-        if self.is_reserved(now) {
-            State::Reserved
-        } else if *presence == Presence::Absent {
-            State::Orphaned
-        } else {
-            State::Allocated
+        match presence {
+            _ if self.is_reserved(now) => State::Reserved,
+            Presence::Present => State::Allocated,
+            Presence::Absent => State::Orphaned,
+            Presence::Unreadable(_) => State::Unknown,
         }
     }
 }
@@ -209,12 +208,26 @@ pub(crate) enum Reservation {
 /// What an allocation is at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Its app has a directory, or whether it has one cannot be told.
+    /// Its app has a directory.
     Allocated,
     /// It is held for a planned app.
     Reserved,
     /// Its app has no directory.
     Orphaned,
+    /// Whether its app has a directory cannot be told.
+    Unknown,
+}
+
+impl State {
+    /// The word for it, in every format.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Allocated => "allocated",
+            Self::Reserved => "reserved",
+            Self::Orphaned => "orphaned",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -246,7 +259,7 @@ pub(super) mod tests {
         assert_eq!(held.state(before, &Presence::Absent), State::Reserved);
         assert_eq!(held.state(until, &Presence::Absent), State::Orphaned);
         assert_eq!(held.state(until, &Presence::Present), State::Allocated);
-        assert_eq!(held.state(until, &Presence::Unreadable("?".into())), State::Allocated);
+        assert_eq!(held.state(until, &Presence::Unreadable("?".into())), State::Unknown);
     }
 
     #[test]

@@ -75,7 +75,6 @@ impl<'a> AppsDir<'a> {
     /// # Errors
     ///
     /// What `step` failed with, which is called for each entry of a folder.
-    #[allow(dead_code, reason = "`list --long` and `show` are to use it")]
     pub(crate) fn places_of<'r, E>(
         &self,
         rows: impl IntoIterator<Item = &'r Allocation>,

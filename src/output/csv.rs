@@ -4,10 +4,11 @@ use std::io::{self, Write};
 
 use csv::{QuoteStyle, Terminator, WriterBuilder};
 
-use super::human::listening;
+use super::human::{listening, shown_directory};
 use super::json::moment;
 use crate::core::allocation::{Allocation, Outcome, until_text};
 use crate::core::listener::Listeners;
+use crate::core::place::Listed;
 use crate::core::text::Shown;
 
 /// Writes allocated apps as CSV with a header.
@@ -21,12 +22,8 @@ pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<
     out.flush()
 }
 
-/// Writes rows as CSV with a header, and who listens where that was looked at.
-pub(crate) fn rows<'a>(
-    out: &mut dyn Write,
-    rows: impl IntoIterator<Item = &'a Allocation>,
-    listeners: Option<&Listeners>,
-) -> io::Result<()> {
+/// Writes rows as CSV with a header, and where their apps are and who listens if that was looked at.
+pub(crate) fn rows(out: &mut dyn Write, rows: &[Listed<'_>], listeners: Option<&Listeners>) -> io::Result<()> {
     let mut out = builder().from_writer(out);
     let header = [
         "model",
@@ -38,16 +35,13 @@ pub(crate) fn rows<'a>(
         "updated_at",
         "reserved_until",
     ];
-    out.write_record(header.into_iter().chain(listeners.map(|_| "listeners")))?;
+    let place = rows.first().and_then(|listed| listed.place.as_ref()).map(|_| ["state", "directory"]);
+    out.write_record(header.into_iter().chain(place.into_iter().flatten()).chain(listeners.map(|_| "listeners")))?;
     write_rows(&mut out, rows, listeners)
 }
 
 /// Writes rows separated by tabs, without a header and without quotes: no value holds a tab.
-pub(crate) fn plain<'a>(
-    out: &mut dyn Write,
-    rows: impl IntoIterator<Item = &'a Allocation>,
-    listeners: Option<&Listeners>,
-) -> io::Result<()> {
+pub(crate) fn plain(out: &mut dyn Write, rows: &[Listed<'_>], listeners: Option<&Listeners>) -> io::Result<()> {
     let mut out = builder().delimiter(b'\t').quote_style(QuoteStyle::Never).from_writer(out);
     write_rows(&mut out, rows, listeners)
 }
@@ -58,17 +52,15 @@ fn builder() -> WriterBuilder {
     builder
 }
 
-fn write_rows<'a>(
-    out: &mut csv::Writer<impl Write>,
-    rows: impl IntoIterator<Item = &'a Allocation>,
-    listeners: Option<&Listeners>,
-) -> io::Result<()> {
-    for row in rows {
+fn write_rows(out: &mut csv::Writer<impl Write>, rows: &[Listed<'_>], listeners: Option<&Listeners>) -> io::Result<()> {
+    for Listed { row, place } in rows {
         let [model, app_num, backend, frontend] = name_and_ports(row);
         let [created, updated] = [row.created_at, row.updated_at].map(|time| time.map(moment).unwrap_or_default());
         let reserved = row.reserved_until().map(until_text).unwrap_or_default();
         let record = [model, app_num, backend, frontend, row.is_available.to_string(), created, updated, reserved];
-        out.write_record(record.into_iter().chain(listeners.map(|listeners| listening(row, listeners))))?;
+        let place = place.iter().flat_map(|place| [place.state.name().to_owned(), shown_directory(place)]);
+        let listening = listeners.map(|listeners| listening(row, listeners));
+        out.write_record(record.into_iter().chain(place).chain(listening))?;
     }
     out.flush()
 }

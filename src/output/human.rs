@@ -10,6 +10,7 @@ use crate::core::conflict::Finding;
 use crate::core::import;
 use crate::core::listener::Listeners;
 use crate::core::orphan::{Kept, Sweep};
+use crate::core::place::Place;
 use crate::core::promise::Report;
 use crate::core::text::Shown;
 
@@ -20,6 +21,11 @@ pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<
         writeln!(out, "{}{existing}", app_and_ports(allocation))?;
     }
     Ok(())
+}
+
+/// Writes that a database holds no such allocation.
+pub(crate) fn nothing_found(out: &mut dyn Write, database: &str) -> io::Result<()> {
+    writeln!(out, "No port allocations found in {}.", Shown(database))
 }
 
 /// Writes the bare ports of allocated apps, a line each.
@@ -101,6 +107,11 @@ pub(super) fn listening(row: &Allocation, listeners: &Listeners) -> String {
         (None, _) => format!("{port}: unseen"),
     });
     each.collect::<Vec<_>>().join(", ")
+}
+
+/// An app's directory, or nothing where it has none.
+pub(super) fn shown_directory(place: &Place) -> String {
+    place.directory.as_deref().map(|directory| Shown(directory).to_string()).unwrap_or_default()
 }
 
 /// Writes what was released and what was not there.

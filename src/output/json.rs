@@ -10,6 +10,7 @@ use crate::core::app::AppId;
 use crate::core::conflict::Finding;
 use crate::core::listener::{Listener, Listeners};
 use crate::core::orphan::Sweep;
+use crate::core::place::{Listed, Place};
 use crate::core::text::escape_json;
 use crate::core::{import, promise};
 
@@ -26,8 +27,16 @@ struct AllocationObject<'a> {
     reserved_until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<bool>,
+    #[serde(flatten)]
+    place: Option<PlaceObject<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     listeners: Option<Vec<ListenerObject<'a>>>,
+}
+
+#[derive(Serialize)]
+struct PlaceObject<'a> {
+    state: &'static str,
+    directory: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -69,17 +78,9 @@ pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<
     Ok(())
 }
 
-/// Writes rows as an array, with who listens where that was looked at.
-pub(crate) fn rows<'a>(
-    out: &mut dyn Write,
-    rows: impl IntoIterator<Item = &'a Allocation>,
-    listeners: Option<&'a Listeners>,
-) -> io::Result<()> {
-    let object = |row| AllocationObject {
-        listeners: listeners.map(|listeners| listeners.of(row).map(listener).collect()),
-        ..allocation(row)
-    };
-    line(out, &rows.into_iter().map(object).collect::<Vec<_>>())
+/// Writes rows as an array, with where their apps are and who listens if that was looked at.
+pub(crate) fn rows(out: &mut dyn Write, rows: &[Listed<'_>], listeners: Option<&Listeners>) -> io::Result<()> {
+    line(out, &rows.iter().map(|listed| listed_object(listed, listeners)).collect::<Vec<_>>())
 }
 
 /// Writes what a check found, and who listens if that was asked.
@@ -206,7 +207,19 @@ fn allocation(row: &Allocation) -> AllocationObject<'_> {
         updated_at: row.updated_at.map(moment),
         reserved_until: row.reserved_until().map(until_text),
         created: None,
+        place: None,
         listeners: None,
+    }
+}
+
+fn listed_object<'a>(listed: &'a Listed<'_>, listeners: Option<&'a Listeners>) -> AllocationObject<'a> {
+    let Listed { row, place } = listed;
+    AllocationObject {
+        place: place
+            .as_ref()
+            .map(|Place { state, directory }| PlaceObject { state: state.name(), directory: directory.as_deref() }),
+        listeners: listeners.map(|listeners| listeners.of(row).map(listener).collect()),
+        ..allocation(row)
     }
 }
 

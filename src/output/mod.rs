@@ -56,11 +56,12 @@ mod tests {
 
     use super::look::Look;
     use super::*;
-    use crate::core::allocation::{Allocation, Outcome};
+    use crate::core::allocation::{Allocation, Outcome, State};
     use crate::core::app::AppId;
     use crate::core::conflict::{Finding, Kind};
     use crate::core::listener::{Listener, Listeners};
     use crate::core::orphan::{Kept, KeptReason, Sweep};
+    use crate::core::place::{Listed, Place};
 
     const PLAIN: Look = Look { is_terminal: false, has_colour: false };
     const COLOURED: Look = Look { is_terminal: true, has_colour: true };
@@ -144,21 +145,38 @@ mod tests {
     #[test]
     fn list() {
         let rows = rows();
-        let references: Vec<_> = rows.iter().collect();
-        assert_snapshot!("list_human", written(|out| table::rows(out, PLAIN, &references, None)));
-        let terminal = |listeners| written(|out| table::rows(out, COLOURED, &references, listeners));
+        let listed: Vec<_> = rows.iter().map(|row| Listed { row, place: None }).collect();
+        assert_snapshot!("list_human", written(|out| table::rows(out, PLAIN, &listed, None)));
+        let terminal = |listeners| written(|out| table::rows(out, COLOURED, &listed, listeners));
         assert_snapshot!("list_terminal", terminal(None).escape_debug());
-        assert_snapshot!("list_json", written(|out| json::rows(out, &rows, None)));
-        assert_snapshot!("list_csv", written(|out| csv::rows(out, &rows, None)));
-        assert_snapshot!("list_plain", written(|out| csv::plain(out, &rows, None)));
+        assert_snapshot!("list_json", written(|out| json::rows(out, &listed, None)));
+        assert_snapshot!("list_csv", written(|out| csv::rows(out, &listed, None)));
+        assert_snapshot!("list_plain", written(|out| csv::plain(out, &listed, None)));
 
         let listeners = listeners();
         let listeners = Some(&listeners);
-        assert_snapshot!("list_probe_human", written(|out| table::rows(out, PLAIN, &references, listeners)));
+        assert_snapshot!("list_probe_human", written(|out| table::rows(out, PLAIN, &listed, listeners)));
         assert_snapshot!("list_probe_terminal", terminal(listeners).escape_debug());
-        assert_snapshot!("list_probe_json", written(|out| json::rows(out, &rows, listeners)));
-        assert_snapshot!("list_probe_csv", written(|out| csv::rows(out, &rows, listeners)));
-        assert_snapshot!("list_probe_plain", written(|out| csv::plain(out, &rows, listeners)));
+        assert_snapshot!("list_probe_json", written(|out| json::rows(out, &listed, listeners)));
+        assert_snapshot!("list_probe_csv", written(|out| csv::rows(out, &listed, listeners)));
+        assert_snapshot!("list_probe_plain", written(|out| csv::plain(out, &listed, listeners)));
+    }
+
+    #[test]
+    fn long_list() {
+        let rows = rows();
+        let places = [
+            (State::Allocated, Some("generated/apps/openai_gpt-4.1/app1")),
+            (State::Reserved, Some("a\u{1b}b")),
+            (State::Orphaned, None),
+        ];
+        let place = |(state, directory): (_, Option<&str>)| Place { state, directory: directory.map(str::to_owned) };
+        let listed: Vec<_> =
+            rows.iter().zip(places).map(|(row, seen)| Listed { row, place: Some(place(seen)) }).collect();
+        assert_snapshot!("list_long_human", written(|out| table::rows(out, PLAIN, &listed, None)));
+        assert_snapshot!("list_long_json", written(|out| json::rows(out, &listed, None)));
+        assert_snapshot!("list_long_csv", written(|out| csv::rows(out, &listed, Some(&listeners()))));
+        assert_snapshot!("list_long_plain", written(|out| csv::plain(out, &listed, None)));
     }
 
     #[test]

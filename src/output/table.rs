@@ -6,27 +6,27 @@ use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
 use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 use jiff::Timestamp;
 
-use super::human::listening;
+use super::human::{listening, shown_directory};
 use super::look::Look;
-use crate::core::allocation::Allocation;
 use crate::core::listener::Listeners;
+use crate::core::place::Listed;
 use crate::core::text::Shown;
 
-/// Writes the table and how many rows it has, with who listens where that was looked at. Borders
-/// are for terminals.
+/// Writes the table and how many rows it has, at least one, with where their apps are and who
+/// listens if that was looked at. Borders are for terminals.
 pub(crate) fn rows(
     out: &mut dyn Write,
     look: Look,
-    rows: &[&Allocation],
+    rows: &[Listed<'_>],
     listeners: Option<&Listeners>,
 ) -> io::Result<()> {
-    if rows.is_empty() {
-        return writeln!(out, "No port allocations found.");
-    }
-    let has_reservations = rows.iter().any(|row| row.reserved_until().is_some());
+    let has_reservations = rows.iter().any(|listed| listed.row.reserved_until().is_some());
     let mut header = vec!["Model", "App", "Backend", "Frontend", "Available", "Created"];
     if has_reservations {
         header.push("Reserved until");
+    }
+    if rows.iter().any(|listed| listed.place.is_some()) {
+        header.extend(["State", "Directory"]);
     }
     if listeners.is_some() {
         header.push("Listening");
@@ -58,7 +58,7 @@ pub(crate) fn rows(
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    for row in rows {
+    for Listed { row, place } in rows {
         let mut cells = vec![
             Shown(&row.app.model).to_string(),
             row.app.app_num.to_string(),
@@ -70,6 +70,7 @@ pub(crate) fn rows(
         if has_reservations {
             cells.push(row.reserved_until().map(minute).unwrap_or_default());
         }
+        cells.extend(place.iter().flat_map(|place| [place.state.name().to_owned(), shown_directory(place)]));
         cells.extend(listeners.map(|listeners| listening(row, listeners)));
         table.add_row(cells);
     }

@@ -302,10 +302,10 @@ fn a_fifo_is_no_database_and_nobody_waits_for_its_other_end() {
 fn a_default_database_that_does_not_exist_reads_as_empty_and_is_not_made() {
     let world = World::new();
     world.apps(["m/app1"]);
-    world.line("list").is(0, "No port allocations found.\n", "");
+    world.line("list").is(0, "No port allocations found in data/ports.db.\n", "");
     world.line("list --json").is(0, "[]\n", "");
     world.line("cleanup").is(0, "✓ No orphaned allocations found\n", "Cleaning up all orphaned allocations...\n");
-    world.line("release m 1").is(1, "✗ No allocation found for m/app1\n", "");
+    world.line("release m 1").is(1, "✗ No allocation found for m/app1\n", "no row of data/ports.db has the model m\n");
     let ran = world.line("check");
     assert!(ran.ok().starts_with("✓ No port conflicts found.\n"), "{ran:?}");
     assert!(ran.stdout.contains("m/app1") && !ran.stdout.contains("unique"), "{ran:?}");
@@ -317,9 +317,9 @@ fn an_empty_default_database_reads_as_empty_and_stays_so() {
     let world = World::new();
     world.apps(["m/app1"]);
     world.write("data/ports.db", "");
-    world.line("list").is(0, "No port allocations found.\n", "");
+    world.line("list").is(0, "No port allocations found in data/ports.db.\n", "");
     world.line("cleanup -q").is(0, "✓ No orphaned allocations found\n", "");
-    world.line("release m 1").is(1, "✗ No allocation found for m/app1\n", "");
+    world.line("release m 1").is(1, "✗ No allocation found for m/app1\n", "no row of data/ports.db has the model m\n");
     assert!(world.line("check").ok().starts_with("✓ No port conflicts found.\n"));
     assert_eq!(names(&world.path("data")), ["ports.db"]);
     assert_eq!(fs::metadata(world.default_database()).unwrap().len(), 0);
@@ -980,7 +980,7 @@ fn a_database_whose_maker_died_was_not_made_yet() {
         assert!(fs::metadata(world.default_database()).unwrap().len() > 0, "not torn");
         world
     };
-    torn().line("list").is(0, "No port allocations found.\n", "");
+    torn().line("list").is(0, "No port allocations found in data/ports.db.\n", "");
     torn().line("cleanup -q").is(0, "✓ No orphaned allocations found\n", "");
     torn().line("list --database data/ports.db").fails(3, &["data/ports.db"]);
     for line in ["allocate --model m --app 1", "allocate --model m --app 1 --database data/ports.db"] {

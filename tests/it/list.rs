@@ -42,8 +42,82 @@ fn globs_choose_models() {
     assert_eq!(backends(&world, "list --model b*"), ["5001", "5007"]);
     assert_eq!(backends(&world, "list --model [aB] --model nothing"), ["5005", "5003"]);
     assert_eq!(backends(&world, "list --model ?").len(), 2);
-    world.line("list --model c*").is(0, "No port allocations found.\n", "");
+    world.line("list --model c*").is(0, "No port allocations found in data/ports.db.\n", "");
     world.line("list --model [a").fails(2, &["--model", "[a"]);
+}
+
+#[test]
+fn positional_globs_numbers_and_ports_choose_rows() {
+    let world = world();
+    assert_eq!(backends(&world, "list a"), ["5003"]);
+    assert_eq!(backends(&world, "list b/* B --model a"), ["5005", "5003", "5001", "5007"]);
+    assert_eq!(backends(&world, "list --app 1"), ["5005", "5003"]);
+    assert_eq!(backends(&world, "list --app 2-9,10 --app 77"), ["5001", "5007"]);
+    assert_eq!(backends(&world, "list b* --app 10"), ["5007"]);
+    for (port, backend) in [("5007", "5007"), ("8001", "5007"), ("8009", "5001")] {
+        assert_eq!(backends(&world, &format!("list --port {port}")), [backend]);
+    }
+    assert_eq!(backends(&world, "list a --port 8001").len(), 0);
+    world.line("list --port 9999").is(0, "No port allocations found in data/ports.db.\n", "");
+    world.line("list [a").fails(2, &["MODEL GLOB", "[a"]);
+    world.line("list --app 0").fails(2, &["'0' is not an app number"]);
+    world.line("list --port 0").fails(2, &["expected a port from 1 to 65535"]);
+}
+
+#[test]
+fn a_name_that_matches_nothing_gets_a_hint() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("openai_gpt-4.1", 1, 5001, 8001), row("openai_gpt-4.1", 3, 5003, 8003)]);
+    let empty = "No port allocations found in data/ports.db.\n";
+    for line in ["list openai_gpt4", "list --model OPENAI/gpt-4.1"] {
+        let name = line.rsplit(' ').next().unwrap();
+        let hint = format!("no row of data/ports.db has the model {name}: did you mean openai_gpt-4.1?\n");
+        world.line(line).is(0, empty, &hint);
+    }
+    world.line("list openai_gpt-4.1 --app 2").is(0, empty, "openai_gpt-4.1 has apps 1, 3 in data/ports.db\n");
+    // The way out that the hint names works.
+    assert!(world.line("list openai_gpt-4.1 --app 3").ok().contains("5003"));
+    world.line("list openai_gpt4 --json").is(
+        0,
+        "[]\n",
+        "{\"notice\":{\"message\":\"no row of data/ports.db has the model openai_gpt4: did you mean openai_gpt-4.1?\"}}\n",
+    );
+    for line in ["list mistral", "list openai_* --app 9", "list openai_gpt4 -q"] {
+        world.line(line).is(0, empty, "");
+    }
+}
+
+#[test]
+fn a_long_list_tells_state_and_directory() {
+    let world = world();
+    world.apps(["b_x/app2", "a/app1"]);
+    world.set_metadata(r#"{"reserved_until":"2999-01-01T00:00:00Z"}"#, "backend_port = 5005");
+    let told = |line: &str| -> Vec<(String, Value)> {
+        let rows: Value = serde_json::from_str(world.line(line).ok()).unwrap();
+        let told = |row: &Value| (row["state"].as_str().unwrap().to_owned(), row["directory"].clone());
+        rows.as_array().unwrap().iter().map(told).collect()
+    };
+    let state = |state: &str, directory: Value| (state.to_owned(), directory);
+    assert_eq!(
+        told("list --long --json"),
+        [
+            state("reserved", Value::Null),
+            state("allocated", json!("generated/apps/a/app1")),
+            state("allocated", json!("generated/apps/b_x/app2")),
+            state("orphaned", Value::Null),
+        ]
+    );
+    assert_eq!(told("list --long --json --state orphaned"), [state("orphaned", Value::Null)]);
+    assert!(!world.line("list --json --state orphaned").ok().contains("directory"));
+    let human = world.line("list --long");
+    let header = human.ok().lines().next().unwrap();
+    assert!(header.ends_with("Reserved until       State      Directory"), "{human:?}");
+    assert!(world.line("list --long --format csv").ok().contains(",reserved_until,state,directory\n"));
+    assert!(world.line("list --long --format plain").ok().contains("\tallocated\tgenerated/apps/a/app1\n"));
+
+    std::fs::rename(world.path("generated"), world.path("away")).unwrap();
+    let states: Vec<_> = told("list --long --json").into_iter().map(|(state, _)| state).collect();
+    assert_eq!(states, ["reserved", "unknown", "unknown", "unknown"]);
 }
 
 #[test]
@@ -73,7 +147,7 @@ fn states_choose_rows() {
     // Without the directory nothing can be called orphaned.
     std::fs::rename(world.path("generated"), world.path("away")).unwrap();
     world.line("list --state orphaned").fails(5, &["generated/apps"]);
-    assert_eq!(backends(&world, "list --state allocated"), ["5003", "5001", "5007"]);
+    world.line("list --state allocated").fails(5, &["generated/apps"]);
     assert_eq!(backends(&world, "list --state reserved"), ["5005"]);
 }
 
@@ -118,7 +192,7 @@ fn each_format_tells_the_same() {
 fn an_empty_table_says_so() {
     let world = World::new();
     world.database(SCHEMA, &[]);
-    world.line("list").is(0, "No port allocations found.\n", "");
+    world.line("list").is(0, "No port allocations found in data/ports.db.\n", "");
     world.line("list --json").is(0, "[]\n", "");
     world.line("list --format plain").is(0, "", "");
     assert_eq!(world.line("list --format csv").ok().lines().count(), 1);

@@ -102,7 +102,8 @@ fn story(world: &World, golden: &Golden) {
     release.is(0, "✓ Released ports for openai_o3/app1\n", "");
     golden.agrees("release.txt", &release.stdout);
     let release = world.line("release openai_o3 1");
-    release.is(1, "✗ No allocation found for openai_o3/app1\n", "");
+    assert_eq!((release.code, release.stdout.as_str()), (Some(1), "✗ No allocation found for openai_o3/app1\n"));
+    assert!(release.stderr.starts_with("openai_o3 has apps 2, 4-5"), "{release:?}");
     golden.agrees("release-missing.txt", &release.stdout);
 
     let left: Vec<_> =

@@ -16,7 +16,7 @@ fn an_app_is_named_by_arguments_or_flags() {
         let world = world();
         world.line(line).is(0, "✓ Released ports for m/app1\n", "");
         assert_eq!(world.rows(), [row("m", 2, 5003, 8003), row("n", 1, 5005, 8005)], "{line}");
-        world.line(line).is(1, "✗ No allocation found for m/app1\n", "");
+        world.line(line).is(1, "✗ No allocation found for m/app1\n", "m has app 2 in data/ports.db\n");
     }
 }
 
@@ -27,7 +27,7 @@ fn several_are_released_together_and_the_missing_ones_named() {
         1,
         "✓ Released ports for m/app1\n✓ Released ports for m/app2\n\
          ✗ No allocation found for m/app7\n✗ No allocation found for m/app9\n",
-        "",
+        "m has apps 1-2 in data/ports.db\n",
     );
     assert_eq!(world.rows(), [row("n", 1, 5005, 8005)]);
 }
@@ -49,6 +49,20 @@ fn every_row_of_a_doubled_app_is_released() {
     world.database(WEAK_SCHEMA, &[row("m", 1, 5001, 8001), row("m", 1, 5003, 8003)]);
     assert_eq!(world.line("release m 1").code, Some(0));
     assert_eq!(world.rows(), []);
+}
+
+#[test]
+fn a_model_that_no_row_has_gets_the_nearest_one_as_a_hint() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("openai_gpt-4.1", 1, 5001, 8001), row("openai_o3", 1, 5003, 8003)]);
+    let hint = "no row of data/ports.db has the model openai_gpt4: did you mean openai_gpt-4.1?";
+    world.line("release openai_gpt4 1").is(1, "✗ No allocation found for openai_gpt4/app1\n", &format!("{hint}\n"));
+    let json = world.line("release openai_gpt4/app1 --json");
+    assert_eq!(json.stderr, format!("{}\n", json!({"notice": {"message": hint}})));
+    let far = world.line("release mistral 1");
+    far.is(1, "✗ No allocation found for mistral/app1\n", "no row of data/ports.db has the model mistral\n");
+    world.line("release mistral 1 -q").is(1, "✗ No allocation found for mistral/app1\n", "");
+    world.line("release openai_gpt-4.1 1").is(0, "✓ Released ports for openai_gpt-4.1/app1\n", "");
 }
 
 #[test]

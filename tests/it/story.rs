@@ -87,7 +87,9 @@ fn story(world: &World) {
     };
     assert_eq!(apps("removed"), ["here/3", "named/7", "new/1"]);
     assert_eq!(apps("kept"), ["theirs/1", "theirs/2"]);
-    world.line("release here 2,9").is(1, "✓ Released ports for here/app2\n✗ No allocation found for here/app9\n", "");
+    let release = world.line("release here 2,9");
+    assert_eq!(release.stdout, "✓ Released ports for here/app2\n✗ No allocation found for here/app9\n");
+    assert!(release.stderr.starts_with("here has apps 1-2 in ") && release.code == Some(1), "{release:?}");
     let reserved = world.line("list --format csv --state reserved --sort backend");
     assert_eq!(reserved.ok().lines().count(), 3, "a header and two rows: {reserved:?}");
     assert_eq!(world.rows(), [row("here", 1, 5005, 8005), row("theirs", 1, 9001, 5009), row("theirs", 2, 5013, 8013)]);

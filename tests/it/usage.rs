@@ -171,7 +171,7 @@ fn ten_thousand_apps_are_the_most_for_one_call() {
     }
     let ran = world.line("release m 1-10000 1-10000 10000");
     assert_eq!((ran.code, ran.stdout.lines().count()), (Some(1), 10_000));
-    assert_eq!(ran.stderr, "");
+    assert_eq!(ran.stderr, "no row of data/ports.db has the model m\n");
 }
 
 #[test]
@@ -254,7 +254,6 @@ fn every_other_wrong_word_is_named() {
         ("", &["subcommand"][..]),
         ("alocate --model m --app 1", &["'alocate'"]),
         ("list --modle m", &["--modle"]),
-        ("list everything", &["everything"]),
         ("list --json --format csv", &["--json", "--format"]),
         ("list -v -q", &["--verbose", "--quiet"]),
         ("list --color sometimes", &["sometimes", "auto", "always", "never"]),
@@ -521,7 +520,7 @@ fn database_url_is_never_read() {
     let world = World::new();
     holder(&world, "theirs.db");
     for url in ["sqlite:///theirs.db", "postgresql://u:p@127.0.0.1:1/d", "nonsense://"] {
-        with(&world, &[("DATABASE_URL", url)], "list").is(0, "No port allocations found.\n", "");
+        with(&world, &[("DATABASE_URL", url)], "list").is(0, "No port allocations found in data/ports.db.\n", "");
     }
     assert!(!world.path("data").exists());
 }
@@ -843,7 +842,8 @@ fn a_reader_who_stops_reading_ends_it_quietly() {
             BufReader::with_capacity(100, &mut stdout).read_line(&mut String::new()).unwrap();
         }
         drop(stdout);
-        Ran::from(child.wait_with_output().unwrap()).is(code, "", "");
+        let hint = if line.starts_with("release") { "maker_model has apps 1-5000 in data/ports.db\n" } else { "" };
+        Ran::from(child.wait_with_output().unwrap()).is(code, "", hint);
     }
     assert_eq!(world.rows(), [], "what was released, whoever read of it");
 }
@@ -883,4 +883,97 @@ fn output_that_cannot_be_written_is_an_error() {
     // It was durable before it was printed, and is the same now that it can be.
     let ran = world.line("allocate --model m --app 1");
     assert!(ran.ok().ends_with(" (existing)\n"), "{ran:?}");
+}
+
+#[test]
+fn the_default_database_is_the_nearest_one_above() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001)]);
+    world.apps(["m/app1"]);
+    for folder in ["sub/deep", "other/data"] {
+        fs::create_dir_all(world.path(folder)).unwrap();
+    }
+    let run = |folder: &str, line: &str| {
+        Ran::of(world.command().current_dir(world.path(folder)).args(line.split_whitespace()))
+    };
+    assert_eq!(models(&run("sub/deep", "list --format plain")), ["m"]);
+    assert_eq!(models(&run("data", "list --format plain")), ["m"]);
+    let above = fs::canonicalize(world.path("")).unwrap();
+    let database = above.join("data/ports.db").display().to_string();
+    run("sub", "list nothing").is(0, &format!("No port allocations found in {database}.\n"), "");
+    run("sub", "release m 9").is(1, "✗ No allocation found for m/app9\n", &format!("m has app 1 in {database}\n"));
+    // The apps directory stands beside it, and the first allocation goes there, too.
+    run("sub/deep", "cleanup -q").is(0, "✓ No orphaned allocations found\n", "");
+    run("sub/deep", "allocate m 2").is(0, "m/app2: backend 5003, frontend 8003\n", "");
+    assert_eq!(world.rows().len(), 2);
+    assert!(!world.path("sub/deep/data").exists());
+
+    // One that is nearer counts, also an empty one, and a configuration file ends the search.
+    world.write("sub/data/ports.db", "");
+    let near = above.join("sub/data/ports.db").display().to_string();
+    run("sub/deep", "list").is(0, &format!("No port allocations found in {near}.\n"), "");
+    world.write("other/manage-ports.toml", "");
+    let beside = above.join("other/data/ports.db").display().to_string();
+    run("other/data", "list").is(0, &format!("No port allocations found in {beside}.\n"), "");
+}
+
+#[test]
+fn verbose_tells_what_was_chosen() {
+    let world = World::new();
+    fs::create_dir_all(world.path("sub")).unwrap();
+    let run = |line: &str| {
+        let ran = Ran::of(world.command().current_dir(world.path("sub")).args(line.split_whitespace()));
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.stderr
+    };
+    let above = fs::canonicalize(world.path("")).unwrap();
+    let path = |relative: &str| above.join(relative).display().to_string();
+    let told = run("list -v");
+    assert!(told.contains("debug: configuration file: none, as no manage-ports.toml is in this folder"), "{told}");
+    assert!(told.contains("debug: database: data/ports.db (nobody named one)\n"), "{told}");
+    assert!(told.contains("debug: apps directory: generated/apps (nobody named one)\n"), "{told}");
+
+    world.database(SCHEMA, &[]);
+    let told = run("list -v --apps-dir apps");
+    assert!(told.contains(&format!("debug: database: {} (nobody named one)\n", path("data/ports.db"))), "{told}");
+    assert!(told.contains("debug: apps directory: apps\n"), "{told}");
+
+    world.write("manage-ports.toml", "database = 'mine.db'");
+    let told = run("allocate m 1 -v");
+    assert!(told.contains(&format!("debug: configuration file: {}\n", path("manage-ports.toml"))), "{told}");
+    assert!(told.contains(&format!("debug: database: {}\n", path("mine.db"))), "{told}");
+    assert!(told.contains(&format!("Created database {}\n", path("mine.db"))), "{told}");
+    assert!(!run("list").contains("debug"));
+}
+
+#[test]
+fn a_named_database_that_does_not_exist_is_an_error_but_for_those_who_make_it() {
+    let world = World::new();
+    world.apps(["m/app1"]);
+    world.write("import.json", r#"[{"model": "m", "app_num": 1, "backend_port": 5001, "frontend_port": 8001}]"#);
+    world.write("empty.db", "");
+    for database in ["none.db", "empty.db"] {
+        for line in ["list", "check", "cleanup", "release m 1"] {
+            world.line(&format!("{line} --database {database}")).fails(3, &[database, "does not exist or is empty"]);
+            with(&world, &[("MANAGE_PORTS_DATABASE", database)], line).fails(3, &[database]);
+            world
+                .write("conf/manage-ports.toml", format!("database = '../{database}'\napps_dir = '../generated/apps'"));
+            world.line(&format!("{line} --config conf/manage-ports.toml")).fails(3, &[database]);
+        }
+    }
+    assert_eq!(fs::metadata(world.path("empty.db")).unwrap().len(), 0);
+    for line in ["allocate m 1", "reserve m 1 --for 1h", "exec m 1 -- true", "import import.json", "import --from-apps"]
+    {
+        for database in ["none.db", "empty.db"] {
+            let ran = world.line(&format!("--database {database} {line}"));
+            let path = world.path(database);
+            let is_made = !line.contains("from-apps");
+            let told = format!("Created database {}\n", path.display());
+            assert_eq!((ran.code, ran.stderr.contains(&told)), (Some(0), is_made), "{line}: {ran:?}");
+            fs::write(&path, "").unwrap();
+            if database == "none.db" {
+                fs::remove_file(&path).unwrap();
+            }
+        }
+    }
 }

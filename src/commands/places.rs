@@ -1,0 +1,32 @@
+//! Where apps are, as `list --long`, `show`, `status` and `map` tell it.
+
+use std::path::PathBuf;
+
+use super::watch;
+use crate::config::Config;
+use crate::core::allocation::Allocation;
+use crate::core::app::Presence;
+use crate::core::place::{Listed, Place};
+use crate::error::{Error, Kind, Result};
+use crate::host::apps_dir::AppsDir;
+use crate::host::clock;
+
+/// Opens the apps directory.
+pub(super) fn open_apps_dir(config: &Config) -> Result<AppsDir<'_>> {
+    AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()).map_err(|err| Error::new(Kind::AppsDir, err))
+}
+
+/// Looks where the rows' apps are. Where the apps directory cannot be used, that is not known.
+pub(super) fn places_of<'a>(rows: Vec<&'a Allocation>, config: &Config) -> Result<Vec<Listed<'a>>> {
+    let unknown = || vec![(Presence::Unreadable(String::new()), None); rows.len()];
+    let places = match open_apps_dir(config) {
+        Ok(apps_dir) => apps_dir.places_of(rows.iter().copied(), watch("apps looked for"))?,
+        Err(_) => unknown(),
+    };
+    let now = clock::now();
+    let listed = |(row, (presence, directory)): (&'a Allocation, (Presence, Option<PathBuf>))| {
+        let directory = directory.map(|path| path.display().to_string());
+        Listed { row, place: Some(Place { state: row.state(now, &presence), directory }) }
+    };
+    Ok(rows.iter().copied().zip(places).map(listed).collect())
+}
