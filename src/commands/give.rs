@@ -8,17 +8,19 @@ use super::{on_database, open_store_as};
 use crate::config::Config;
 use crate::core::allocation::{Allocation, Outcome, PortPair};
 use crate::core::app::AppId;
+use crate::core::hint;
 use crate::core::plan::Plans;
 use crate::core::policy::{admit, choose};
 use crate::core::ports::{PortSet, is_browser_blocked};
 use crate::core::refusal::{Reason, Refusal, Shortage, Tally};
+use crate::core::text::Shown;
 use crate::error::{Error, Kind, Result};
 use crate::host::containers::PATIENCE;
 use crate::host::port_use::Probe;
 use crate::host::{port_config, port_use};
 use crate::output::look::Format;
 use crate::output::{csv, human, json};
-use crate::store::api::{IfMissing, Store};
+use crate::store::api::{IfMissing, Store, Taken};
 use crate::store::error::StoreError;
 
 /// Which apps are to have ports, and how.
@@ -65,12 +67,14 @@ pub(super) fn give_useful(
         found.iter().all(Option::is_some)
     };
     let mut known = if are_all_there { None } else { Some(Knowledge::gather(request, config)?) };
+    let mut is_new_model = false;
     let outcomes = loop {
         let mut useless = None;
-        let mut choose = |wanting: &[&AppId], taken: &PortSet| {
+        let mut choose = |wanting: &[&AppId], taken: &Taken| {
+            is_new_model = !taken.has_model;
             let pairs = match &known {
                 _ if wanting.is_empty() => Vec::new(),
-                Some(known) => known.choose(wanting, *pair, taken, config)?,
+                Some(known) => known.choose(wanting, *pair, &taken.ports, config)?,
                 None => return Err(Refusal::NotPrepared),
             };
             useless = wanting.iter().zip(&pairs).find_map(|(app, pair)| check(app, *pair).err());
@@ -97,10 +101,25 @@ pub(super) fn give_useful(
         );
         return Err(Error::msg(Kind::Conflict, message).hint("to change it, release it first"));
     }
+    if let Some(outcome) = outcomes.first().filter(|_| is_new_model) {
+        hint_at_similar(&outcome.allocation.app.model, store.as_mut());
+    }
     if let Some(known) = known {
         outcomes.iter().filter(|outcome| outcome.created).for_each(|outcome| known.warn_of(&outcome.allocation));
     }
     Ok(outcomes)
+}
+
+/// Says of a new model which one may have been meant.
+fn hint_at_similar(model: &str, store: &mut dyn Store) {
+    if !log::log_enabled!(log::Level::Info) {
+        return;
+    }
+    // The ports are given: where the table cannot be read any more, there is no hint.
+    let rows = store.snapshot().unwrap_or_default();
+    if let Some(near) = hint::nearest(model, rows.iter().map(|row| row.app.model.as_str())) {
+        log::info!("{} is a new model: did you mean {}?", Shown(model), Shown(near));
+    }
 }
 
 /// What choosing needs to know beside the table; it is gathered before the write lock is taken.

@@ -1,15 +1,20 @@
 //! `reserve`: gives a planned batch its pairs and holds them.
 
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use jiff::SignedDuration;
 
-use super::Answer;
 use super::give::{FORMATS, Request, check_format, give, print};
-use super::named::AppsArgs;
+use super::named::{AppsArgs, Named};
+use super::{Answer, hint_at_missing, on_database, open_store, unless_misnamed};
 use crate::config::{Config, parse_duration};
+use crate::core::allocation::{Allocation, Outcome};
+use crate::core::app::AppId;
 use crate::error::{Error, Result};
 use crate::host::clock;
+use crate::output::human;
+use crate::output::look::Format;
 
 const AFTER_HELP: &str = "\
 An app that is not made yet has no directory, and a cleanup would take its ports for free. Until the
@@ -19,10 +24,12 @@ Formats: human, json (one object a line), csv, plain (`5001 8001`), env (one app
 
 Examples:
   manage-ports reserve openai_gpt-4.1 1-50 --for 2h
-  manage-ports reserve openai_gpt-4.1 1-50 --for 1d --json";
+  manage-ports reserve openai_gpt-4.1 1-50 --for 1d --json
+  manage-ports reserve openai_gpt-4.1 1-50 --cancel";
 
 const USAGE: &str = "manage-ports reserve [OPTIONS] --for <DURATION> <MODEL> <APPS>...
-       manage-ports reserve [OPTIONS] --for <DURATION> <MODEL/appN>...";
+       manage-ports reserve [OPTIONS] --for <DURATION> <MODEL/appN>...
+       manage-ports reserve [OPTIONS] --cancel <MODEL> <APPS>...";
 
 const HINT: &str = "manage-ports reserve MODEL APPS, such as `manage-ports reserve openai_gpt-4.1 1-20 --for 2h`";
 
@@ -37,20 +44,72 @@ pub(crate) struct Args {
 
     /// How long to hold them, from now on, such as 30m, 2h or 1d
     #[arg(long = "for", value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
-    duration: SignedDuration,
+    #[arg(required_unless_present = "cancel")]
+    duration: Option<SignedDuration>,
+
+    /// End the hold of the apps, and keep their ports; exit 1 if an app has none
+    #[arg(long, conflicts_with = "duration")]
+    cancel: bool,
 }
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&FORMATS)?;
+    let Some(duration) = args.duration else {
+        let Named { apps, rules } = args.apps.apps_of_rows(HINT)?;
+        check_format(format, &apps)?;
+        return cancel(&apps, rules, format, config, out);
+    };
     let apps = args.apps.apps(HINT)?;
     check_format(format, &apps)?;
-    if args.duration.is_zero() {
+    if duration.is_zero() {
         return Err(Error::usage("--for: a reservation lasts longer than no time: expected one such as 30m, 2h or 1d"));
     }
     clock::now()
-        .checked_add(args.duration)
-        .map_err(|_| Error::usage(format!("--for: {:#} is too long: it ends after the year 9999", args.duration)))?;
-    let outcomes = give(&Request { apps, pair: None, hold: Some(args.duration), probe: config.probe }, config)?;
-    print(out, format, &outcomes)?;
+        .checked_add(duration)
+        .map_err(|_| Error::usage(format!("--for: {duration:#} is too long: it ends after the year 9999")))?;
+    let outcomes = give(&Request { apps, pair: None, hold: Some(duration), probe: config.probe }, config)?;
+    match format {
+        Format::Human => human::reserved(out, &outcomes)?,
+        _ => print(out, format, &outcomes)?,
+    }
     Ok(Answer::Yes)
+}
+
+/// Ends the hold of apps, and tells of each what it has.
+fn cancel(apps: &[AppId], rules: Result<()>, format: Format, config: &Config, out: &mut dyn Write) -> Result<Answer> {
+    let asked: HashSet<_> = apps.iter().collect();
+    let mut rows = Vec::new();
+    let cancelled = open_store(config).and_then(|mut store| {
+        let mut change = |all: Vec<Allocation>| {
+            rows = all;
+            let mut changed = Vec::new();
+            for row in rows.iter_mut().filter(|row| asked.contains(&row.app)) {
+                if row.cancel()? {
+                    changed.push(row.clone());
+                }
+            }
+            Ok(changed)
+        };
+        store.update(&mut change).map_err(|err| on_database(err, config))
+    });
+    let is_asked = |row: &&Allocation| asked.contains(&row.app);
+    let cancelled = unless_misnamed(rules, cancelled, |_| rows.iter().any(|row| is_asked(&row)))?;
+    let changed: HashMap<_, _> = cancelled.into_iter().map(|row| (row.id, row)).collect();
+    let outcomes: Vec<_> = rows
+        .iter()
+        .filter(is_asked)
+        .map(|row| Outcome { allocation: changed.get(&row.id).unwrap_or(row).clone(), created: false })
+        .collect();
+    match format {
+        Format::Human => human::no_longer_reserved(out, &outcomes)?,
+        _ => print(out, format, &outcomes)?,
+    }
+    let missing: Vec<_> = apps.iter().filter(|app| rows.iter().all(|row| row.app != **app)).collect();
+    for app in &missing {
+        log::warn!("no allocation found for {app}");
+    }
+    if let Some(app) = missing.first() {
+        hint_at_missing(&app.model, rows.iter().map(|row| &row.app), config);
+    }
+    Ok(if missing.is_empty() { Answer::Yes } else { Answer::No })
 }

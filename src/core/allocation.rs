@@ -127,14 +127,34 @@ impl Allocation {
         if self.reserved_until().is_some_and(|held| held >= until) {
             return Ok(false);
         }
-        let metadata = self.metadata.as_deref().filter(|text| !text.trim().is_empty()).unwrap_or("null");
-        let metadata = match serde_json::from_str(metadata) {
-            Ok(Value::Object(metadata)) => metadata,
-            Ok(Value::Null) => Map::new(),
-            _ => return Err(ForeignMetadata(self.app.clone())),
-        };
-        self.metadata = Some(held(metadata, until));
+        self.metadata = Some(held(self.metadata_object()?, until));
         Ok(true)
+    }
+
+    /// Ends the hold of the row, also one that is over or cannot be read; keys of others in the metadata
+    /// stay as they are. Returns whether that changed it.
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignMetadata`] when the reservation stands in what is no object.
+    pub(crate) fn cancel(&mut self) -> Result<bool, ForeignMetadata> {
+        if self.reservation() == Reservation::None {
+            return Ok(false);
+        }
+        let mut metadata = self.metadata_object()?;
+        metadata.shift_remove(RESERVED_UNTIL);
+        self.metadata = if metadata.is_empty() { None } else { Some(Value::Object(metadata).to_string()) };
+        Ok(true)
+    }
+
+    /// The metadata as the object that it is, if anything is there.
+    fn metadata_object(&self) -> Result<Map<String, Value>, ForeignMetadata> {
+        let metadata = self.metadata.as_deref().filter(|text| !text.trim().is_empty()).unwrap_or("null");
+        match serde_json::from_str(metadata) {
+            Ok(Value::Object(metadata)) => Ok(metadata),
+            Ok(Value::Null) => Ok(Map::new()),
+            _ => Err(ForeignMetadata(self.app.clone())),
+        }
     }
 
     /// Whether the row is held at this moment; one that may be, counts.
@@ -288,6 +308,28 @@ pub(super) mod tests {
             assert!(held.hold(later).is_err(), "{foreign}");
             assert_eq!(held.metadata.as_deref(), Some(foreign));
         }
+    }
+
+    #[test]
+    fn cancelling_takes_the_reservation_out_of_the_metadata_and_nothing_else() {
+        let mut held = row(1, "m", 1, 5001, 8001);
+        for (before, after) in [
+            (r#"{"reserved_until":"2026-01-01T10:00:00Z"}"#, None),
+            (r#"{"z":1.50,"reserved_until":"soon","a":[1e999,"é"]}"#, Some(r#"{"z":1.50,"a":[1e+999,"é"]}"#)),
+            (r#"{"reserved\u005funtil":5,"a":1}"#, Some(r#"{"a":1}"#)),
+        ] {
+            held.metadata = Some(before.to_owned());
+            assert!(held.cancel().unwrap(), "{before}");
+            assert_eq!(held.metadata.as_deref(), after);
+            assert_eq!(held.reservation(), Reservation::None);
+        }
+        for other in [None, Some(""), Some("[1]"), Some("{"), Some(r#"{"reserved_until":null,"a":1}"#)] {
+            held.metadata = other.map(str::to_owned);
+            assert!(!held.cancel().unwrap(), "{other:?}");
+            assert_eq!(held.metadata.as_deref(), other);
+        }
+        held.metadata = Some(r#"{"reserved_until":"2026-01-01T10:00:00Z","score":NaN}"#.into());
+        assert!(held.cancel().is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::look::{GREEN, Look, RED, YELLOW};
-use crate::core::allocation::{Allocation, Outcome};
+use crate::core::allocation::{Allocation, Outcome, until_text};
 use crate::core::app::AppId;
 use crate::core::conflict::Finding;
 use crate::core::import;
@@ -26,6 +26,22 @@ pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<
 /// Writes that a database holds no such allocation.
 pub(crate) fn nothing_found(out: &mut dyn Write, database: &str) -> io::Result<()> {
     writeln!(out, "No port allocations found in {}.", Shown(database))
+}
+
+/// Writes reserved apps, a line each, and until when each is held.
+pub(crate) fn reserved(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
+    for Outcome { allocation, created } in outcomes {
+        let existing = if *created { "" } else { " (existing)" };
+        let until = allocation.reserved_until().map(|until| format!(", reserved until {}", until_text(until)));
+        writeln!(out, "{}{existing}{}", app_and_ports(allocation), until.unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+/// Writes apps whose reservation has ended, a line each.
+pub(crate) fn no_longer_reserved(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
+    let line = |row| format!("{} (existing), not reserved", app_and_ports(row));
+    outcomes.iter().try_for_each(|outcome| writeln!(out, "{}", line(&outcome.allocation)))
 }
 
 /// Writes the bare ports of allocated apps, a line each.

@@ -9,17 +9,26 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::error::StoreError;
-use crate::core::allocation::{Allocation, Outcome, PortPair};
+use crate::core::allocation::{Allocation, ForeignMetadata, Outcome, PortPair};
 use crate::core::app::AppId;
 use crate::core::import::Entry;
 use crate::core::ports::PortSet;
 use crate::core::refusal::Refusal;
 use crate::core::schema::UniqueIndex;
 
-/// Chooses a pair for each of these apps, given the ports that rows have in either column.
+/// What the table holds inside the write transaction, as far as a choice of ports needs to know it.
+#[derive(Default)]
+pub(crate) struct Taken {
+    /// The ports that rows have in either column.
+    pub(crate) ports: PortSet,
+    /// Whether a row has a model of the apps.
+    pub(crate) has_model: bool,
+}
+
+/// Chooses a pair for each of these apps, given what the table holds.
 ///
 /// A store calls it again when it repeats the transaction.
-pub(crate) type Choose<'a> = dyn FnMut(&[&AppId], &PortSet) -> Result<Vec<PortPair>, Refusal> + 'a;
+pub(crate) type Choose<'a> = dyn FnMut(&[&AppId], &Taken) -> Result<Vec<PortPair>, Refusal> + 'a;
 
 /// Names the rows to add, given all rows as they are inside the write transaction.
 ///
@@ -32,6 +41,12 @@ pub(crate) type Plan<'a> = dyn FnMut(&[Allocation]) -> Vec<Entry> + 'a;
 ///
 /// A store calls it again when it repeats the transaction.
 pub(crate) type Select<'a> = dyn FnMut(Vec<Allocation>, Duration) -> Option<Vec<Allocation>> + 'a;
+
+/// Changes the metadata of rows and returns the rows that it changed, given all rows as they are inside
+/// the write transaction.
+///
+/// A store calls it again when it repeats the transaction.
+pub(crate) type Change<'a> = dyn FnMut(Vec<Allocation>) -> Result<Vec<Allocation>, ForeignMetadata> + 'a;
 
 /// What to do with a database that does not exist yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +171,15 @@ pub(crate) trait Store {
     ///
     /// [`StoreError`] when the table cannot be written; the table is then as it was.
     fn remove(&mut self, select: &mut Select<'_>) -> Result<Option<Vec<Allocation>>, StoreError>;
+
+    /// Writes the metadata of the rows that `change` returns, and returns them. All are written or none,
+    /// durably.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the table cannot be written or metadata cannot be changed; the table is then
+    /// as it was.
+    fn update(&mut self, change: &mut Change<'_>) -> Result<Vec<Allocation>, StoreError>;
 
     /// Tells how the database keeps what is written, and how writers wait for each other.
     ///

@@ -3,11 +3,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::api::Choose;
+use super::api::{Choose, Taken};
 use super::error::StoreError;
 use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::AppId;
-use crate::core::ports::PortSet;
 
 /// What is to be done for one app.
 pub(super) enum Step {
@@ -46,7 +45,7 @@ pub(super) fn steps(
     found: Vec<Option<Allocation>>,
     now: Timestamp,
     hold: Option<SignedDuration>,
-    taken: &PortSet,
+    taken: &Taken,
     choose: &mut Choose<'_>,
 ) -> Result<Vec<Step>, StoreError> {
     let until = until(now, hold);
@@ -83,9 +82,9 @@ mod tests {
     #[test]
     fn an_app_that_gets_no_pair_is_an_error() {
         let apps = [AppId::new("m", 1), AppId::new("m", 2)];
-        let choose_one = &mut |_: &[&AppId], _: &PortSet| Ok(vec![PortPair { backend: 5001, frontend: 8001 }]);
+        let choose_one = &mut |_: &[&AppId], _: &Taken| Ok(vec![PortPair { backend: 5001, frontend: 8001 }]);
         let found = vec![None, None];
-        let steps = steps(&apps, found, Timestamp::UNIX_EPOCH, None, &PortSet::new(), choose_one);
+        let steps = steps(&apps, found, Timestamp::UNIX_EPOCH, None, &Taken::default(), choose_one);
         let Err(StoreError::Unusable { why, .. }) = steps else { panic!("app2 is left out") };
         assert!(why.contains("m/app2"), "{why}");
     }

@@ -323,3 +323,24 @@ fn for_an_app_that_has_its_pair_nothing_else_is_read() {
     );
     assert_eq!(world.rows().len(), 3);
 }
+
+#[test]
+fn the_first_app_of_a_model_gets_a_hint_at_one_of_a_similar_name() {
+    let world = World::new();
+    world.write("manage-ports.toml", "[ports]\nprobe = false\n");
+    let hint = |model: &str| format!("{model} is a new model: did you mean openai_gpt-4.1?\n");
+    world.line("allocate openai_gpt-4.1 1 -q").ok();
+    world.line("allocate openai_gpt4 1").is(0, "openai_gpt4/app1: backend 5003, frontend 8003\n", &hint("openai_gpt4"));
+    // It has a row now, and what it is given is no news.
+    world.line("allocate openai_gpt4 1-2").is(
+        0,
+        "openai_gpt4/app1: backend 5003, frontend 8003 (existing)\nopenai_gpt4/app2: backend 5005, frontend 8005\n",
+        "",
+    );
+    let reserved = world.line("reserve OPENAI-GPT4.1 1-2 --for 1h");
+    assert_eq!((reserved.code, reserved.stderr), (Some(0), hint("OPENAI-GPT4.1")));
+    let ran = world.line("exec openai/gpt-4.1 1 -- echo");
+    assert_eq!((ran.code, ran.stderr), (Some(0), hint("openai/gpt-4.1")));
+    world.line("allocate openai_o3 1").ok();
+    world.line("allocate openai_gpt-4..1 1 -q").ok();
+}

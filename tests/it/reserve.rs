@@ -30,11 +30,10 @@ fn world() -> World {
 #[test]
 fn a_batch_is_held_against_a_cleanup_and_given_to_its_apps() {
     let world = world();
-    world.line("reserve --model m --app 1-2 --for 2h").is(
-        0,
-        "m/app1: backend 5001, frontend 8001\nm/app2: backend 5003, frontend 8003\n",
-        "Created database data/ports.db\n",
-    );
+    let reserved = world.line("reserve --model m --app 1-2 --for 2h");
+    let lines: Vec<_> = reserved.stdout.lines().map(|line| line.split(", reserved until 2").next().unwrap()).collect();
+    assert_eq!(lines, ["m/app1: backend 5001, frontend 8001", "m/app2: backend 5003, frontend 8003"], "{reserved:?}");
+    assert!(reserved.code == Some(0) && reserved.stderr.starts_with("Created database "), "{reserved:?}");
     world.line("allocate --model m --app 1").is(0, "m/app1: backend 5001, frontend 8001 (existing)\n", "");
     world.line("allocate --model n --app 1").ok();
     let cleanup: Value = serde_json::from_str(world.line("cleanup --json -q").ok()).unwrap();
@@ -63,6 +62,77 @@ fn the_moment_is_the_time_asked_for_from_now_and_only_ever_later() {
     assert_eq!(serde_json::from_str::<Value>(shorter.ok()).unwrap()["created"], false);
     assert!(until(world.line("reserve --model m --app 1 --for 3h --json").ok()) > first);
     assert_eq!(world.rows().len(), 1);
+}
+
+#[test]
+fn for_people_the_line_tells_until_when() {
+    let world = world();
+    world.line("allocate m 1 -q").ok();
+    let first = world.line("reserve m 1 --for 2h");
+    let until = until(world.line("reserve m 1 --for 1h --json").ok());
+    first.is(0, &format!("m/app1: backend 5001, frontend 8001 (existing), reserved until {until:.6}\n"), "");
+}
+
+#[test]
+fn cancelling_ends_the_hold_and_keeps_the_ports() {
+    let world = world();
+    world.line("reserve m 1-2 --for 2h -q").ok();
+    world.set_metadata(r#"{"note":"é","reserved_until":"2999-01-01T00:00:00Z"}"#, "app_num = 2");
+    world.line("allocate m 3 -q").ok();
+    let before = world.line("list --json");
+    let before: Value = serde_json::from_str(before.ok()).unwrap();
+    for (line, code, stdout, stderr) in [
+        ("reserve m 1 --cancel", 0, "m/app1: backend 5001, frontend 8001 (existing), not reserved\n", ""),
+        ("reserve m/app2 --cancel --format plain", 0, "5003 8003\n", ""),
+        // The call may be repeated, and an app that is not reserved is as it is wanted.
+        (
+            "reserve m 2,3 --cancel --format csv",
+            0,
+            "model,app_num,backend_port,frontend_port,created\nm,2,5003,8003,false\nm,3,5005,8005,false\n",
+            "",
+        ),
+        (
+            "reserve m 3,9 --cancel",
+            1,
+            "m/app3: backend 5005, frontend 8005 (existing), not reserved\n",
+            "warning: no allocation found for m/app9\nm has apps 1-3 in data/ports.db\n",
+        ),
+    ] {
+        world.line(line).is(code, stdout, stderr);
+    }
+    let after: Value = serde_json::from_str(world.line("list --json").ok()).unwrap();
+    for (before, after) in before.as_array().unwrap().iter().zip(after.as_array().unwrap()) {
+        assert_eq!(after["reserved_until"], Value::Null);
+        assert_eq!((&before["backend_port"], &before["created_at"]), (&after["backend_port"], &after["created_at"]));
+        assert_eq!(before["updated_at"] == after["updated_at"], after["app_num"] == 3, "{before} {after}");
+    }
+    let connection = rusqlite::Connection::open(world.default_database()).unwrap();
+    let metadata = |app: u32| -> Option<String> {
+        let sql = "SELECT metadata_json FROM port_configurations WHERE app_num = ?1";
+        connection.query_row(sql, [app], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((metadata(1), metadata(2).as_deref()), (None, Some(r#"{"note":"é"}"#)));
+    assert_eq!(world.line("list --state reserved --json").ok(), "[]\n");
+}
+
+#[test]
+fn cancelling_needs_a_row_and_no_duration() {
+    let world = world();
+    world.line("reserve m 1 --cancel").is(
+        1,
+        "",
+        "warning: no allocation found for m/app1\nno row of data/ports.db has the model m\n",
+    );
+    assert!(!world.path("data").exists());
+    world.line("reserve m 1 --cancel --for 1h").fails(2, &["--cancel", "--for"]);
+    world.line("reserve m 1").fails(2, &["--for"]);
+    world.line("reserve m 0 --cancel").fails(2, &["'0' is not an app number"]);
+    world.line("reserve m 1 --cancel --database none.db").fails(3, &["none.db"]);
+    world.database(SCHEMA, &[row("m", 0, 5001, 8001), row("m", 1, 5003, 8003)]);
+    world.set_metadata(r#"{"reserved_until":"2999-01-01T00:00:00Z"}"#, "app_num = 0");
+    world.line("reserve m 0 --cancel").is(0, "m/app0: backend 5001, frontend 8001 (existing), not reserved\n", "");
+    world.set_metadata(r#"{"reserved_until":"2999-01-01T00:00:00Z","n":NaN}"#, "app_num = 1");
+    world.line("reserve m 1 --cancel").fails(3, &["m/app1", "no JSON object"]);
 }
 
 #[test]

@@ -116,6 +116,10 @@ fn story(world: &World) {
     world.line("reserve --model z --app -1 --for 1h").fails(2, &["'-1' is not an app number"]);
     world.line("release z -- -1").is(0, "✓ Released ports for z/app-1\n", "");
 
+    let cancelled = world.line("reserve theirs 1-2 --cancel --format plain");
+    cancelled.is(0, "9001 5009\n5013 8013\n", "");
+    assert_eq!(world.line("list --format plain --state reserved").ok(), "");
+
     // A cleanup does not touch what has changed since it looked: here nothing has.
     world.line("release theirs 1-2").is(0, "✓ Released ports for theirs/app1\n✓ Released ports for theirs/app2\n", "");
     world.line("cleanup").is(

@@ -65,10 +65,10 @@ use jiff::SignedDuration;
 use tokio_postgres::{Client, Error};
 
 use self::link::Link;
-use self::rows::{all_rows, existing, taken_ports};
+use self::rows::{all_rows, existing, taken};
 use self::session::Session;
 use self::transaction::{Writes, has_table, lock_wait};
-use super::api::{Choose, IfMissing, Mode, Plan, Select, Storage, Store, Waiting};
+use super::api::{Change, Choose, IfMissing, Mode, Plan, Select, Storage, Store, Waiting};
 use super::error::StoreError;
 use super::retry::Retry;
 use super::settle::{Step, settled, steps};
@@ -129,7 +129,7 @@ impl Store for Postgres {
             Err(other) => return Err(other),
         };
         let read = async |client: &Client| {
-            let (taken, has_row) = taken_ports(client, apps).await?;
+            let (taken, has_row) = taken(client, apps).await?;
             // This is rare: somebody was quicker, or a reservation is to be extended.
             let found = if has_row { existing(client, apps).await? } else { vec![None; apps.len()] };
             Ok((found, taken))
@@ -178,6 +178,19 @@ impl Store for Postgres {
         match (removed, self.missing) {
             (Ok((removed, _)), _) => Ok(removed),
             (Err(StoreError::Missing), IfMissing::ReadAsEmpty) => Ok(Some(Vec::new())),
+            (Err(other), _) => Err(other),
+        }
+    }
+
+    fn update(&mut self, change: &mut Change<'_>) -> Result<Vec<Allocation>, StoreError> {
+        let updated = self.session.write(false, all_rows, |rows, now| {
+            let mut changed = change(rows)?;
+            changed.iter_mut().for_each(|row| row.updated_at = Some(now));
+            Ok((changed.clone(), Writes { update: changed, ..Writes::default() }))
+        });
+        match (updated, self.missing) {
+            (Ok((updated, _)), _) => Ok(updated),
+            (Err(StoreError::Missing), IfMissing::ReadAsEmpty) => Ok(Vec::new()),
             (Err(other), _) => Err(other),
         }
     }

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Error, Row};
 use super::values::{Integer, Moment, Text};
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
-use crate::core::ports::PortSet;
+use crate::store::api::Taken;
 use crate::store::sql::select;
 
 /// The most rows that one statement writes: a row takes five parameters, and a statement at most 65,535
@@ -37,19 +37,21 @@ pub(super) async fn existing(client: &Client, apps: &[AppId]) -> Result<Vec<Opti
     Ok(apps.iter().map(|app| rows.remove(app)).collect())
 }
 
-/// Every port of either column, and whether one of the apps has a row. Numbers that are not ports are left
-/// out, as they cannot be given to anybody.
-pub(super) async fn taken_ports(client: &Client, apps: &[AppId]) -> Result<(PortSet, bool), Error> {
+/// What the table holds, and whether one of the apps has a row. Numbers that are not ports are left out, as
+/// they cannot be given to anybody.
+pub(super) async fn taken(client: &Client, apps: &[AppId]) -> Result<(Taken, bool), Error> {
     let asked = Asked::new(apps);
-    let sql = format!("SELECT backend_port, frontend_port, {} FROM port_configurations", asked.sql);
+    let sql =
+        format!("SELECT backend_port, frontend_port, {}, {} FROM port_configurations", asked.sql, asked.model_sql);
     let rows = client.query_typed(&sql, &asked.values()).await?;
-    let mut taken = PortSet::new();
+    let mut taken = Taken::default();
     let mut has_row = false;
     for row in rows {
         for column in 0..2 {
-            taken.extend(u16::try_from(row.try_get::<_, Integer>(column)?.0).ok());
+            taken.ports.extend(u16::try_from(row.try_get::<_, Integer>(column)?.0).ok());
         }
         has_row |= row.try_get::<_, Option<bool>>(2)?.unwrap_or_default();
+        taken.has_model |= row.try_get::<_, Option<bool>>(3)?.unwrap_or_default();
     }
     Ok((taken, has_row))
 }
@@ -57,6 +59,8 @@ pub(super) async fn taken_ports(client: &Client, apps: &[AppId]) -> Result<(Port
 /// The condition that finds the rows of apps.
 struct Asked<'a> {
     sql: &'static str,
+    /// The condition that finds the rows of their model, which is one.
+    model_sql: &'static str,
     model: (Box<dyn ToSql + Sync + 'a>, Type),
     app_num: (Box<dyn ToSql + Sync>, Type),
 }
@@ -69,6 +73,7 @@ impl<'a> Asked<'a> {
         if let [app] = apps {
             return Self {
                 sql: "model::text = $1 AND app_num = $2",
+                model_sql: "model::text = $1",
                 model: (Box::new(app.model.as_str()), Type::TEXT),
                 app_num: (Box::new(app.app_num), Type::INT8),
             };
@@ -79,6 +84,7 @@ impl<'a> Asked<'a> {
         // each row with each element of `ANY (array)`.
         Self {
             sql: "(model::text, app_num) IN (SELECT * FROM unnest($1::text[], $2::bigint[]))",
+            model_sql: "model::text = ($1::text[])[1]",
             model: (Box::new(models), Type::TEXT_ARRAY),
             app_num: (Box::new(app_nums), Type::INT8_ARRAY),
         }

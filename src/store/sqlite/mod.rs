@@ -33,11 +33,11 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use self::connect::{Access, connect, create, has_content, newer, real_path};
 use self::error::damaged;
 use self::queue::{Queue, Turn};
-use self::rows::{all_rows, delete, existing, insert, taken_ports, update_metadata};
+use self::rows::{all_rows, delete, existing, has_model, insert, taken_ports, update_metadata};
 use self::schema::{is_made, make};
 use self::storage::{SecondName, shared_file_system};
 use self::wal::{Checkpoint, Wal, checkpoint, create_folder, has_frames, has_log, journal_mode, sync_folder};
-use super::api::{Choose, IfMissing, Mode, Plan, Select, Storage, Store, Waiting};
+use super::api::{Change, Choose, IfMissing, Mode, Plan, Select, Storage, Store, Taken, Waiting};
 use super::error::StoreError;
 use super::retry::Retry;
 use super::settle::{Step, settled, steps};
@@ -45,7 +45,6 @@ use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::AppId;
 use crate::core::import::Entry;
 use crate::core::path::folder_of;
-use crate::core::ports::PortSet;
 use crate::core::schema::UniqueIndex;
 
 /// A SQLite file; without a connection while it was not made yet.
@@ -307,14 +306,15 @@ impl Store for Sqlite {
             }
         } else {
             // What would be refused anyway must not leave a database behind.
-            choose(&apps.iter().collect::<Vec<_>>(), &PortSet::new()).map_err(StoreError::Refused)?;
+            choose(&apps.iter().collect::<Vec<_>>(), &Taken::default()).map_err(StoreError::Refused)?;
         }
         let (turn, queue) = self.enter()?;
         let (is_new_database, outcomes) = self.write(turn, &queue, |transaction| {
             let is_new_database = make(transaction)?;
             let found = existing(transaction, apps)?;
             let now = self.retry.timestamp();
-            let mut steps = steps(apps, found, now, hold, &taken_ports(transaction)?, choose)?;
+            let taken = Taken { ports: taken_ports(transaction)?, has_model: has_model(transaction, apps)? };
+            let mut steps = steps(apps, found, now, hold, &taken, choose)?;
             for step in &mut steps {
                 match step {
                     Step::Keep(_) => {}
@@ -368,6 +368,22 @@ impl Store for Sqlite {
             let selected = select(all_rows(transaction)?, waited);
             selected.iter().flatten().try_for_each(|row| delete(transaction, row))?;
             Ok(selected)
+        })
+    }
+
+    fn update(&mut self, change: &mut Change<'_>) -> Result<Vec<Allocation>, StoreError> {
+        if self.connection.is_none() {
+            return Ok(Vec::new());
+        }
+        let (turn, queue) = self.enter()?;
+        self.write(turn, &queue, |transaction| {
+            let mut changed = change(all_rows(transaction)?)?;
+            let now = self.retry.timestamp();
+            for row in &mut changed {
+                row.updated_at = Some(now);
+                update_metadata(transaction, row)?;
+            }
+            Ok(changed)
         })
     }
 

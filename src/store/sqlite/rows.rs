@@ -65,6 +65,13 @@ pub(super) fn existing(connection: &Connection, apps: &[AppId]) -> Result<Vec<Op
     apps.iter().map(|app| Ok(row.query_row(params![app.model, app.app_num], allocation).optional()?)).collect()
 }
 
+/// Whether a row has a model of the apps, which are all of one.
+pub(super) fn has_model(connection: &Connection, apps: &[AppId]) -> Result<bool, StoreError> {
+    let Some(app) = apps.first() else { return Ok(false) };
+    let sql = "SELECT EXISTS (SELECT 1 FROM port_configurations WHERE model = ?1)";
+    Ok(connection.prepare_cached(sql)?.query_row([&app.model], |row| row.get(0))?)
+}
+
 /// Every port of either column; what is no port cannot be handed out and is passed over.
 pub(super) fn taken_ports(connection: &Connection) -> Result<PortSet, StoreError> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
