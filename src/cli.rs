@@ -57,6 +57,7 @@ enum Command {
     Selftest(commands::selftest::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
+    Help(commands::help::Args),
 }
 
 /// Runs the program on its arguments, the program's name first.
@@ -85,6 +86,11 @@ fn run_command(args: &[OsString]) -> Result<ExitCode> {
         Err(err) => return Err(Error::usage(err)),
     }
 
+    if args.len() < 2 {
+        let has_colour = wants_colour(None, io::stderr().is_terminal());
+        commands::help::print(command(), has_colour, &mut io::stderr().lock())?;
+        return Ok(ExitCode::from(2));
+    }
     let mut out = BufWriter::new(Pipe::new(io::stdout().lock()));
     let (global, subcommand) = match parse(args) {
         Ok(parsed) => parsed,
@@ -115,6 +121,10 @@ fn run_command(args: &[OsString]) -> Result<ExitCode> {
         Command::Selftest(args) => commands::selftest::run(&args, &config()?, &mut out),
         Command::Completions(args) => commands::completions::run(&args, &command(), &mut out),
         Command::Man(args) => commands::man::run(&args, command(), &mut out),
+        Command::Help(args) => {
+            let has_colour = wants_colour(global.color, io::stdout().is_terminal());
+            commands::help::run(&args, command(), has_colour, &mut out)
+        }
     }?;
     out.flush()?;
     Ok(match answer {

@@ -7,6 +7,7 @@ pub(crate) mod completions;
 mod env_files;
 pub(crate) mod exec;
 mod give;
+pub(crate) mod help;
 pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod man;

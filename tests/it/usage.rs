@@ -251,7 +251,8 @@ fn a_format_that_a_command_lacks_is_refused() {
 fn every_other_wrong_word_is_named() {
     let world = World::new();
     for (line, parts) in [
-        ("", &["subcommand"][..]),
+        ("-v", &["subcommand"][..]),
+        ("help nothing", &["'nothing'", "`manage-ports help`"]),
         ("alocate --model m --app 1", &["'alocate'"]),
         ("list --modle m", &["--modle"]),
         ("list --json --format csv", &["--json", "--format"]),
@@ -811,10 +812,21 @@ fn help_of_every_command_has_examples() {
 }
 
 #[test]
+fn help_is_an_answer_where_it_is_asked_for_and_an_error_where_nothing_is() {
+    let world = World::new();
+    let help = world.line("help");
+    assert_eq!(help.ok(), world.line("--help").ok());
+    world.line("").is(2, "", &help.stdout);
+    assert!(help.stdout.contains("Usage: manage-ports") && help.stdout.contains("allocate"), "{help:?}");
+    assert_eq!(world.line("help allocate").ok(), world.line("allocate --help").ok());
+    assert!(world.line("--color always help").ok().contains('\u{1b}'));
+}
+
+#[test]
 fn help_needs_neither_a_good_config_file_nor_a_database() {
     let world = World::new();
     world.write("manage-ports.toml", "nonsense");
-    for line in ["--help", "list --help", "--version"] {
+    for line in ["--help", "list --help", "--version", "help", "help list"] {
         assert!(!world.line(line).ok().is_empty(), "{line}");
     }
 }
