@@ -359,6 +359,23 @@ fn the_log_of_a_database_that_cannot_be_used_stays_as_it_is() {
 }
 
 #[test]
+fn a_writer_that_is_refused_empties_the_log_too() {
+    let trigger = "CREATE TRIGGER t BEFORE INSERT ON port_configurations BEGIN SELECT RAISE(ABORT, 'no'); END;";
+    for (code, line) in [
+        (3, "allocate --model new --app 1 -q"),
+        (6, "allocate --model new --app 1 --backend-port 5001 --frontend-port 20001 -q"),
+        (1, "release new 1"),
+    ] {
+        let made = "INSERT INTO port_configurations (model, app_num, backend_port, frontend_port)
+                   VALUES ('m', 1, 5001, 8001)";
+        let world = killed(SCHEMA, &format!("{made}; {trigger}"));
+        assert!(log_len(&world) > 0);
+        assert_eq!(world.line(line).code, Some(code), "{line}");
+        assert_eq!(at_rest(&world, line), [row("m", 1, 5001, 8001)], "{line}");
+    }
+}
+
+#[test]
 fn a_copy_in_a_folder_that_may_not_be_written_is_read() {
     let world = ours();
     let copy = world.write("copy/ports.db", fs::read(world.default_database()).unwrap());

@@ -34,7 +34,7 @@ use self::connect::{Access, connect, create, has_content, newer, real_path};
 use self::error::damaged;
 use self::queue::{Queue, Turn};
 use self::rows::{all_rows, delete, existing, has_model, insert, taken_ports, update_metadata};
-use self::schema::{is_made, make};
+use self::schema::{damage, is_made, make};
 use self::storage::{SecondName, shared_file_system};
 use self::wal::{Checkpoint, Wal, checkpoint, create_folder, has_frames, has_log, journal_mode, sync_folder};
 use super::api::{Change, Choose, IfMissing, Mode, Plan, Select, Storage, Store, Taken, Waiting};
@@ -159,7 +159,12 @@ impl Sqlite {
             })?;
             Ok(value)
         });
-        let value = value.inspect_err(|err| self.keep_off(err))?;
+        // A refused row is no reason to leave the log to others; a damaged database is.
+        let value = value.inspect_err(|err| {
+            if matches!(err, StoreError::Unusable { .. }) && !matches!(damage(connection), Ok(None)) {
+                self.keep_off(err);
+            }
+        })?;
         // With a rollback journal, COMMIT has done it.
         if journal_mode(connection)? == "wal" && has_frames(&self.real_path) {
             let comes_another = queue.is_awaited();
@@ -401,10 +406,7 @@ impl Store for Sqlite {
     }
 
     fn verify(&mut self) -> Result<(), StoreError> {
-        let found: Option<String> = self.read(|connection| {
-            let found: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
-            Ok(Some(found).filter(|found| found != "ok"))
-        })?;
+        let found = self.read(damage)?;
         found.map_or(Ok(()), |found| {
             let err = damaged(&found);
             self.keep_off(&err);

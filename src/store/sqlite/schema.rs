@@ -52,3 +52,9 @@ pub(super) fn make(transaction: &Connection) -> Result<bool, StoreError> {
     }
     Ok(!is_made)
 }
+
+/// What SQLite's `quick_check` finds first of a database's damage.
+pub(super) fn damage(connection: &Connection) -> Result<Option<String>, StoreError> {
+    let found: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+    Ok(Some(found).filter(|found| found != "ok"))
+}
