@@ -79,7 +79,9 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
 /// What the apps directory holds; one that cannot be used is a finding as well.
 fn look(config: &Config, rows: &[Allocation]) -> Result<AppsDirView> {
     match AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()) {
-        Ok(apps_dir) => apps_dir.view_with_declared(rows, watch("apps looked for"), watch("apps read")),
+        Ok(apps_dir) => {
+            apps_dir.view_with_declared(rows, &config.declared, watch("apps looked for"), watch("apps read"))
+        }
         Err(err) => Ok(AppsDirView {
             unreadable: vec![(config.apps_dir.display().to_string(), format!("{err:#}"))],
             ..AppsDirView::default()

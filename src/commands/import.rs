@@ -8,6 +8,7 @@ use super::{Answer, on_database, open_store_as, watch};
 use crate::config::Config;
 use crate::core::allocation::Allocation;
 use crate::core::app_folder::AppFolder;
+use crate::core::declared::{Declared, Role, Unpublished};
 use crate::core::import::{Entry, Import, Report, Skipped, plan};
 use crate::core::ports::is_browser_blocked;
 use crate::error::{Error, Kind, Result};
@@ -94,6 +95,16 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     Ok(Answer::Yes)
 }
 
+/// Why the files of an app tell no pair.
+fn no_pair(found: &Declared) -> String {
+    match found.unpublished.iter().find(|unpublished| unpublished.role != Role::Other) {
+        Some(Unpublished { service, file, .. }) => {
+            format!("its files declare no ports: the service {service} in {file} does not publish its own")
+        }
+        None => "its files declare no ports".to_owned(),
+    }
+}
+
 /// The ports that apps' own files declare, and the apps whose files do not tell.
 ///
 /// An app that has an allocation is named as the allocation names it: its directory may be that of
@@ -101,7 +112,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
 fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Vec<Entry>, Vec<Skipped>)> {
     let apps_dir = AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref())
         .map_err(|err| Error::new(Kind::AppsDir, err).hint("nothing was imported; check --apps-dir"))?;
-    let view = apps_dir.view_with_declared(&[], watch("apps looked for"), watch("apps read"))?;
+    let view = apps_dir.view_with_declared(&[], &config.declared, watch("apps looked for"), watch("apps read"))?;
     for (path, why) in &view.unreadable {
         log::warn!("{path} could not be read: {why}");
     }
@@ -110,11 +121,7 @@ fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Vec<Entry>,
     let mut skipped = Vec::new();
     for (folder, found) in view.apps() {
         let row = allocated.get(folder);
-        let pair = match found.unreadable.first() {
-            Some((file, why)) => Err(format!("{file}: {why}")),
-            None => found.pair(),
-        };
-        let pair = pair.and_then(|pair| pair.ok_or_else(|| "its files declare no ports".to_owned()));
+        let pair = found.pair().and_then(|pair| pair.ok_or_else(|| no_pair(&found)));
         match (row, pair) {
             (Some(row), Ok(pair)) if row.ports() == pair.ports().map(i64::from) => {
                 entries.push(Entry { app: row.app.clone(), pair, until: None });

@@ -5,6 +5,7 @@
 mod colour;
 mod containers;
 mod database;
+mod declared;
 mod duration;
 mod ports;
 
@@ -24,8 +25,10 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use self::database::named_database;
+use self::declared::{Declared, names};
 use self::duration::duration_text;
 use self::ports::{Ports, limits};
+use crate::core::declared::Names;
 use crate::core::policy::Limits;
 use crate::core::text::Shown;
 use crate::error::{Error, Kind, Result};
@@ -67,6 +70,8 @@ pub(crate) struct Config {
     pub(crate) probe: bool,
     /// Whether to skip ports that containers publish, too.
     pub(crate) containers: bool,
+    /// What apps' files call their two ports.
+    pub(crate) declared: Names,
     /// How to print the answer, if it was said.
     format: Option<Format>,
     /// What stdout can show.
@@ -87,6 +92,8 @@ struct File {
     cleanup_min_age: Option<String>,
     #[serde(default)]
     ports: Ports,
+    #[serde(default)]
+    declared: Declared,
 }
 
 impl Config {
@@ -169,6 +176,7 @@ impl Config {
             timeout: timeout.unsigned_abs(),
             probe: file.ports.probe,
             containers: file.ports.containers,
+            declared: names(file.declared).map_err(|why| in_file(format!("[declared] {why}")))?,
             limits: limits(&file.ports).map_err(|why| in_file(format!("[ports] {why}")))?,
             format: if flags.json { Some(Format::Json) } else { flags.format },
             look: Look { is_terminal, has_colour: wants_colour(flags.color, is_terminal) },

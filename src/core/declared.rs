@@ -7,7 +7,10 @@ use std::fmt::{self, Display, Formatter};
 use std::ops::RangeInclusive;
 
 use super::allocation::PortPair;
-use super::text::listed;
+use super::text::{Shown, listed};
+
+/// The name of the file with an app's variables.
+pub(crate) const ENV_FILE: &str = ".env";
 
 /// Which part of an app listens on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,12 +30,8 @@ impl Role {
     /// All of them.
     pub(crate) const ALL: [Self; 3] = [Self::Backend, Self::Frontend, Self::Other];
 
-    /// The role of a Compose service of this name.
-    pub(crate) fn of_service(name: &str) -> Self {
-        Self::GIVEN.into_iter().find(|role| role.name() == name).unwrap_or(Self::Other)
-    }
-
     /// The word for it.
+    #[must_use]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Backend => "backend",
@@ -48,7 +47,93 @@ impl Display for Role {
     }
 }
 
-/// Ports that one file names in a row, from 1 to 65535.
+/// What apps' files call the backend and the frontend; of each list the first name that a file has counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// The variables that hold the backend's port.
+    pub(crate) backend_variables: Vec<String>,
+    /// The variables that hold the frontend's port.
+    pub(crate) frontend_variables: Vec<String>,
+    /// The Compose services that are the backend.
+    pub(crate) backend_services: Vec<String>,
+    /// The Compose services that are the frontend.
+    pub(crate) frontend_services: Vec<String>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        let list = |name: &str| vec![name.to_owned()];
+        Self {
+            backend_variables: list("BACKEND_PORT"),
+            frontend_variables: list("FRONTEND_PORT"),
+            backend_services: list("backend"),
+            frontend_services: list("frontend"),
+        }
+    }
+}
+
+impl Names {
+    /// The variables that hold a role's port.
+    pub(crate) fn variables(&self, role: Role) -> &[String] {
+        match role {
+            Role::Backend => &self.backend_variables,
+            Role::Frontend => &self.frontend_variables,
+            Role::Other => &[],
+        }
+    }
+
+    /// The Compose services that have a role.
+    pub(crate) fn services(&self, role: Role) -> &[String] {
+        match role {
+            Role::Backend => &self.backend_services,
+            Role::Frontend => &self.frontend_services,
+            Role::Other => &[],
+        }
+    }
+
+    /// Checks that no list is empty, that each name can be one, and that none is a backend's and a
+    /// frontend's.
+    ///
+    /// # Errors
+    ///
+    /// In words that name the key, when one of these is not so.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (kind, is_name) in [("variables", is_variable as fn(&str) -> bool), ("services", is_service)] {
+            let lists = Role::GIVEN.map(|role| (format!("{role}_{kind}"), self.list(role, kind)));
+            for (key, names) in &lists {
+                if names.is_empty() {
+                    return Err(format!("{key} is empty: expected a name"));
+                }
+                if let Some(name) = names.iter().find(|name| !is_name(name)) {
+                    return Err(format!("{key}: '{}' is not the name of one of an app's {kind}", Shown(name)));
+                }
+            }
+            let [(backend, backends), (frontend, frontends)] = &lists;
+            if let Some(name) = backends.iter().find(|name| frontends.contains(name)) {
+                return Err(format!("{backend} and {frontend} both have '{}': they must differ", Shown(name)));
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, role: Role, kind: &str) -> &[String] {
+        if kind == "variables" { self.variables(role) } else { self.services(role) }
+    }
+}
+
+/// Whether a shell takes the text for the name of a variable.
+fn is_variable(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Whether Compose takes the text for the name of a service.
+fn is_service(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+}
+
+/// Ports that one line of a file names in a row, from 1 to 65535.
 ///
 /// A line may name all there are, so they stay a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,17 +142,72 @@ pub(crate) struct DeclaredPorts {
     pub(crate) role: Role,
     /// The ports on this machine.
     pub(crate) ports: RangeInclusive<u16>,
-    /// The name of the file inside the app's directory.
-    pub(crate) file: &'static str,
+    /// The file, as a path from the app's directory on.
+    pub(crate) file: String,
+    /// The line in it, from 1.
+    pub(crate) line: usize,
+}
+
+/// Something about a file, told in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// The file, as a path from the app's directory on.
+    pub(crate) file: String,
+    /// The line in it, from 1, where one is meant.
+    pub(crate) line: Option<usize>,
+    /// The words, which name the line as well.
+    pub(crate) reason: String,
+}
+
+/// Ports that a Compose service names and does not publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unpublished {
+    /// The role that the service has.
+    pub(crate) role: Role,
+    /// Its name.
+    pub(crate) service: String,
+    /// The ports that it names, rising.
+    pub(crate) ports: Vec<RangeInclusive<u16>>,
+    /// Why it does not publish them.
+    pub(crate) why: WhyUnpublished,
+    /// The file, as a path from the app's directory on.
+    pub(crate) file: String,
+    /// The line in it, from 1.
+    pub(crate) line: usize,
+}
+
+/// Why a Compose service publishes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WhyUnpublished {
+    /// It uses the network of this machine.
+    HostNetwork,
+    /// It has no network.
+    NoNetwork,
+    /// It uses the network of another container.
+    SharedNetwork,
+    /// It has no container.
+    NoReplicas,
+    /// None of these profiles is on.
+    Profiles(Vec<String>),
 }
 
 /// All that one app's files say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Declared {
-    /// The ports, in the order of the files, those of one file and role rising and each once.
+    /// The ports, those of one file and role rising.
     pub(crate) ports: Vec<DeclaredPorts>,
-    /// What could not be read: the name of a file and the reason, in words and on one line.
-    pub(crate) unreadable: Vec<(&'static str, String)>,
+    /// The roles of which `.env` has a port that could not be read.
+    pub(crate) unknown_in_env: Vec<Role>,
+    /// The roles of which the Compose files may have more ports, as something could not be read.
+    pub(crate) unknown_in_compose: Vec<Role>,
+    /// What could not be read.
+    pub(crate) unreadable: Vec<Note>,
+    /// Entries of `ports` that Compose refuses.
+    pub(crate) refused: Vec<Note>,
+    /// Ports that services name and do not publish.
+    pub(crate) unpublished: Vec<Unpublished>,
+    /// How many files were read.
+    pub(crate) files: usize,
 }
 
 impl Declared {
@@ -76,7 +216,12 @@ impl Declared {
         let mut all = Self::default();
         for folder in folders {
             all.ports.extend_from_slice(&folder.ports);
+            all.unknown_in_env.extend_from_slice(&folder.unknown_in_env);
+            all.unknown_in_compose.extend_from_slice(&folder.unknown_in_compose);
             all.unreadable.extend_from_slice(&folder.unreadable);
+            all.refused.extend_from_slice(&folder.refused);
+            all.unpublished.extend_from_slice(&folder.unpublished);
+            all.files += folder.files;
         }
         all
     }
@@ -90,8 +235,14 @@ impl Declared {
     ///
     /// # Errors
     ///
-    /// In words, when only one role has a port, a role has several, or both have the same one.
+    /// In words, when a port of a role may be missing, only one role has a port, a role has several, or both
+    /// have the same one.
     pub(crate) fn pair(&self) -> Result<Option<PortPair>, String> {
+        let unknown = || self.unknown_in_env.iter().chain(&self.unknown_in_compose);
+        if unknown().any(|role| Role::GIVEN.contains(role)) {
+            let note = self.unreadable.first().map(|note| format!(": {}: {}", note.file, note.reason));
+            return Err(format!("its files could not all be read{}", note.unwrap_or_default()));
+        }
         let [backend, frontend] = Role::GIVEN.map(|role| self.only(role));
         match (backend?, frontend?) {
             (None, None) => Ok(None),
@@ -112,8 +263,10 @@ impl Declared {
             return Ok(ports.next());
         }
         let place = |port| {
-            let files = self.of(role).filter(|declared| declared.ports.contains(&port)).map(|declared| declared.file);
-            format!("{port} in {}", files.collect::<Vec<_>>().join(" and "))
+            let files = self.of(role).filter(|declared| declared.ports.contains(&port));
+            let mut files: Vec<_> = files.map(|declared| Shown(&declared.file).to_string()).collect();
+            files.dedup();
+            format!("{port} in {}", files.join(" and "))
         };
         Err(format!("{count} {role} ports are declared: {}", listed(ports.map(place), count)))
     }
@@ -166,19 +319,24 @@ mod tests {
                 Err("7 frontend ports are declared: 1 in .env, 2 in .env, 3 in .env, 4 in .env, 5 in .env and 2 more"),
             ),
         ] {
-            let one = |(role, port, file)| DeclaredPorts { role, ports: port..=port, file };
-            let declared = Declared { ports: ports.into_iter().map(one).collect(), unreadable: Vec::new() };
+            let one = |(role, port, file): (_, _, &str)| DeclaredPorts {
+                role,
+                ports: port..=port,
+                file: file.to_owned(),
+                line: 1,
+            };
+            let declared = Declared { ports: ports.into_iter().map(one).collect(), ..Declared::default() };
             assert_eq!(declared.pair(), expected.map_err(str::to_owned), "{:?}", declared.ports);
         }
     }
 
     #[test]
     fn a_wide_range_is_counted_and_not_listed() {
-        let of = |ports, file| DeclaredPorts { role: Role::Backend, ports, file };
+        let of = |ports, file: &str| DeclaredPorts { role: Role::Backend, ports, file: file.to_owned(), line: 1 };
         let ports = vec![of(9..=9, ".env"), of(8..=65535, "compose.yml")];
         let expected = "65528 backend ports are declared: 8 in compose.yml, 9 in .env and compose.yml, \
                         10 in compose.yml, 11 in compose.yml, 12 in compose.yml and 65523 more";
-        assert_eq!(Declared { ports, unreadable: Vec::new() }.pair(), Err(expected.to_owned()));
+        assert_eq!(Declared { ports, ..Declared::default() }.pair(), Err(expected.to_owned()));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::core::allocation::Allocation;
 use crate::core::app::{AppId, Presence, safe_model};
 use crate::core::app_folder::AppFolder;
 use crate::core::apps_dir::{AppsDirView, FoundFolder};
+use crate::core::declared::Names;
 use crate::host::declared;
 
 /// An apps directory that was there, readable and marked when it was opened.
@@ -127,12 +128,13 @@ impl<'a> AppsDir<'a> {
     pub(crate) fn view_with_declared<E: Send>(
         &self,
         rows: &[Allocation],
+        names: &Names,
         found: impl Fn() -> Result<(), E>,
         read: impl Fn() -> Result<(), E> + Sync,
     ) -> Result<AppsDirView, E> {
         let (mut view, paths) = self.view_with_paths(rows, found)?;
         view.declared = in_parallel(&paths, |path| {
-            let declared = path.as_deref().map(declared::read);
+            let declared = path.as_deref().map(|path| declared::read(path, names));
             read().map(|()| declared.unwrap_or_default())
         })?;
         Ok(view)

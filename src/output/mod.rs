@@ -114,6 +114,7 @@ mod tests {
             ports: vec![5001],
             apps: vec![AppId::new("a", 1), AppId::new("b\u{9b}", 2)],
             file: (kind == Kind::DeclaredClash).then(|| "a,b:/app1/.env".to_owned()),
+            line: None,
         };
         vec![
             finding(Kind::DuplicateBackendPort, "Backend port 5001 used by multiple apps: a/app1, b%/app2"),

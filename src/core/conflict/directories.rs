@@ -30,6 +30,7 @@ pub(super) fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings:
                     ports: vec![port.into()],
                     apps: vec![row.app.clone()],
                     file: None,
+                    line: None,
                 });
             }
         }
@@ -41,10 +42,17 @@ pub(super) fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings:
             Ok(()) => (Kind::UnallocatedApp, format!("Directory {path} has no allocation"), vec![folder.app()]),
             Err(why) => (Kind::MisnamedDirectory, format!("Directory {path} is no app's: {}", Shown(&why)), Vec::new()),
         };
-        findings.push(Finding { kind, message, ports: Vec::new(), apps, file: None });
+        findings.push(Finding { kind, message, ports: Vec::new(), apps, file: None, line: None });
     }
     for (path, why) in &view.unreadable {
         let message = format!("{} could not be read: {}", Shown(path), Shown(why));
-        findings.push(Finding { kind: Kind::Unreadable, message, ports: Vec::new(), apps: Vec::new(), file: None });
+        findings.push(Finding {
+            kind: Kind::Unreadable,
+            message,
+            ports: Vec::new(),
+            apps: Vec::new(),
+            file: None,
+            line: None,
+        });
     }
 }

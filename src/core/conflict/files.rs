@@ -11,7 +11,7 @@ use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::app_folder::AppFolder;
 use crate::core::apps_dir::{AppsDirView, FoundFolder};
-use crate::core::declared::{Declared, Role};
+use crate::core::declared::{Declared, DeclaredPorts, ENV_FILE, Role, WhyUnpublished, union};
 use crate::core::text::{LISTED, Shown, listed};
 
 /// The rows that have each port, in either column.
@@ -31,97 +31,220 @@ pub(super) fn declarations(rows: &[Allocation], view: &AppsDirView, findings: &m
         let own = by_directory.get(&found.folder).map_or(&[][..], Vec::as_slice);
         // Its directory may be that of another name.
         let app = own.first().map_or_else(|| found.folder.app(), |row| row.app.clone());
-        for (file, why) in &declared.unreadable {
-            let message = format!("{} of {app} could not be read: {}", shown_file(found, file), Shown(why));
-            findings.push(Finding { message, apps: vec![app.clone()], ..in_file(Kind::Unreadable, found, file) });
-        }
-        own.iter().for_each(|row| differences(row, found, declared, findings));
-        clashes(&app, own, found, declared, &by_port, findings);
+        let files = Files { app: &app, found, declared };
+        notes(files, findings);
+        own.iter().for_each(|row| differences(row, files, findings));
+        clashes(files, own, &by_port, findings);
+        unpublished(files, &by_port, findings);
     }
 }
 
-/// Files that do not name the port that a row has.
-fn differences(row: &Allocation, found: &FoundFolder, declared: &Declared, findings: &mut Vec<Finding>) {
+/// The files in one folder of an app.
+#[derive(Clone, Copy)]
+struct Files<'a> {
+    app: &'a AppId,
+    found: &'a FoundFolder,
+    declared: &'a Declared,
+}
+
+impl Files<'_> {
+    /// The name of a file, with the folder's where that is not the first of the app's places.
+    fn shown(&self, file: &str) -> String {
+        let FoundFolder { folder, path } = self.found;
+        let place = path.strip_prefix(&format!("{}/", folder.model)).unwrap_or(path);
+        if *path == folder.path() { Shown(file).to_string() } else { format!("{}/{}", Shown(place), Shown(file)) }
+    }
+
+    /// A finding about a file, with nothing told yet but the app.
+    fn finding(&self, kind: Kind, place: Place<'_>) -> Finding {
+        let file = Some(format!("{}/{}", self.found.path, place.file));
+        Finding {
+            kind,
+            message: String::new(),
+            ports: Vec::new(),
+            apps: vec![self.app.clone()],
+            file,
+            line: place.line,
+        }
+    }
+}
+
+/// What could not be read in an app's files, and what Compose refuses in them.
+fn notes(files: Files<'_>, findings: &mut Vec<Finding>) {
+    let Files { app, declared, .. } = files;
+    let unreadable = declared.unreadable.iter().map(|note| (Kind::Unreadable, "could not be read", note));
+    let refused = declared.refused.iter().map(|note| (Kind::RefusedPort, "has a port that Compose refuses", note));
+    for (kind, what, note) in unreadable.chain(refused) {
+        let message = format!("{} of {app} {what}: {}", files.shown(&note.file), Shown(&note.reason));
+        let place = Place { file: &note.file, line: note.line };
+        findings.push(Finding { message, ..files.finding(kind, place) });
+    }
+}
+
+/// Files that do not name the port that a row has. All Compose files are one here: they are merged.
+fn differences(row: &Allocation, files: Files<'_>, findings: &mut Vec<Finding>) {
+    let declared = files.declared;
     for (role, allocated) in [(Role::Backend, row.backend_port), (Role::Frontend, row.frontend_port)] {
-        for (file, ranges) in by_file(declared, role) {
+        let (env, compose): (Vec<_>, Vec<_>) = declared.of(role).partition(|found| found.file == ENV_FILE);
+        // What is not known may be the port.
+        let compose = if declared.unknown_in_compose.contains(&role) { Vec::new() } else { compose };
+        for named in [env, compose] {
             // A service may publish more than the app's port, such as a debugger's.
-            if u16::try_from(allocated).is_ok_and(|port| ranges.iter().any(|range| range.contains(&port))) {
+            let is_allocated = |port| named.iter().any(|found| found.ports.contains(&port));
+            let Some(first) = named.first() else { continue };
+            if u16::try_from(allocated).is_ok_and(is_allocated) {
                 continue;
             }
+            let ranges = union(named.iter().map(|found| found.ports.clone()).collect());
             let count = ranges.iter().map(ExactSizeIterator::len).sum();
-            let named = ranges.into_iter().flatten();
+            let ports = ranges.into_iter().flatten();
+            let names: BTreeSet<_> = named.iter().map(|found| files.shown(&found.file)).collect();
+            let verb = if names.len() == 1 { "names" } else { "name" };
+            let names = listed(&names, names.len());
             let message = format!(
-                "{} of {} names {role} port {}, its allocation {allocated}",
-                shown_file(found, file),
+                "{names} of {} {verb} {role} port {}, its allocation {allocated}",
                 row.app,
-                listed(named.clone(), count)
+                listed(ports.clone(), count)
             );
-            let ports: BTreeSet<_> = named.take(LISTED).map(i64::from).chain([allocated]).collect();
+            let ports: BTreeSet<_> = ports.take(LISTED).map(i64::from).chain([allocated]).collect();
             let (ports, apps) = (ports.into_iter().collect(), vec![row.app.clone()]);
-            findings.push(Finding { message, ports, apps, ..in_file(Kind::DeclaredPortsDiffer, found, file) });
+            let finding = files.finding(Kind::DeclaredPortsDiffer, Place::of(first));
+            findings.push(Finding { message, ports, apps, ..finding });
         }
     }
 }
 
 /// Files that name ports of other apps than those whose directory it is.
-fn clashes(
-    app: &AppId,
-    own: &[&Allocation],
-    found: &FoundFolder,
-    declared: &Declared,
-    by_port: &ByPort<'_>,
-    findings: &mut Vec<Finding>,
-) {
+fn clashes(files: Files<'_>, own: &[&Allocation], by_port: &ByPort<'_>, findings: &mut Vec<Finding>) {
+    let Files { app, declared, .. } = files;
     let is_other = |row: &&Allocation| own.iter().all(|own| own.id != row.id);
     for role in Role::ALL {
-        for (file, ranges) in by_file(declared, role) {
-            let finding = || in_file(Kind::DeclaredClash, found, file);
-            let shown = shown_file(found, file);
-            let taken =
-                ranges.iter().flat_map(|range| by_port.range(i64::from(*range.start())..=(*range.end()).into()));
-            let mut clashing = taken.filter(|(_, users)| users.iter().any(is_other));
-            for (&port, users) in clashing.by_ref().take(LISTED) {
-                let others = apps_of(&users.iter().copied().filter(is_other).collect::<Vec<_>>());
-                let message =
-                    format!("{shown} of {app} names {} {port}, which is allocated to {}", named(role), list(&others));
-                let apps = [vec![app.clone()], others].concat();
-                findings.push(Finding { message, ports: vec![port], apps, ..finding() });
+        for (file, named) in by_file(declared, role) {
+            let clashing = |found: &&DeclaredPorts| {
+                let users = by_port.range(i64::from(*found.ports.start())..=(*found.ports.end()).into());
+                users
+                    .filter(|(_, users)| users.iter().any(is_other))
+                    .map(|(port, users)| (*port, users))
+                    .collect::<Vec<_>>()
+            };
+            // A port may stand in two entries.
+            let mut taken = BTreeMap::new();
+            for found in &named {
+                for (port, users) in clashing(found) {
+                    taken.entry(port).or_insert((users, Place::of(found)));
+                }
             }
-            let more = clashing.count();
-            if more > 0 {
-                let message = format!("{shown} of {app} names {more} more {}(s) allocated to other apps", named(role));
-                findings.push(Finding { message, apps: vec![app.clone()], ..finding() });
+            let mut taken = taken.into_iter();
+            for (port, (users, place)) in taken.by_ref().take(LISTED) {
+                let others = apps_of(&users.iter().copied().filter(is_other).collect::<Vec<_>>());
+                let message = format!(
+                    "{} of {app} names {} {port}, which is allocated to {}",
+                    files.shown(file),
+                    called(role),
+                    list(&others)
+                );
+                let apps = [vec![app.clone()], others].concat();
+                findings.push(Finding {
+                    message,
+                    ports: vec![port],
+                    apps,
+                    ..files.finding(Kind::DeclaredClash, place)
+                });
+            }
+            if let Some((_, (_, place))) = taken.next() {
+                let more = taken.count() + 1;
+                let message = format!(
+                    "{} of {app} names {more} more {}(s) allocated to other apps",
+                    files.shown(file),
+                    called(role)
+                );
+                findings.push(Finding { message, ..files.finding(Kind::DeclaredClash, place) });
             }
         }
     }
 }
 
-/// What the port of a role is called.
-fn named(role: Role) -> String {
-    if role == Role::Other { "port".to_owned() } else { format!("{role} port") }
-}
-
-/// The name of a file in an app's folder, with the folder's where that is not the first of its places.
-fn shown_file(found: &FoundFolder, file: &str) -> String {
-    let place = found.path.strip_prefix(&format!("{}/", found.folder.model)).unwrap_or(&found.path);
-    if found.path == found.folder.path() {
-        Shown(file).to_string()
-    } else {
-        format!("{}/{}", Shown(place), Shown(file))
+/// Ports that a service names and does not publish: all of the two services, of others those that an app has.
+fn unpublished(files: Files<'_>, by_port: &ByPort<'_>, findings: &mut Vec<Finding>) {
+    let Files { app, declared, .. } = files;
+    for found in &declared.unpublished {
+        let allocated = |range: &RangeInclusive<u16>| {
+            by_port.range(i64::from(*range.start())..=(*range.end()).into()).collect::<Vec<_>>()
+        };
+        let taken: Vec<_> = found.ports.iter().flat_map(allocated).collect();
+        let named = found.ports.iter().cloned().flatten().map(i64::from);
+        let ports: Vec<_> = match found.role {
+            Role::Other => taken.iter().map(|(port, _)| **port).take(LISTED).collect(),
+            _ => named.take(LISTED).collect(),
+        };
+        if ports.is_empty() {
+            continue;
+        }
+        let count = match found.role {
+            Role::Other => taken.len(),
+            _ => found.ports.iter().map(ExactSizeIterator::len).sum(),
+        };
+        let users: Vec<_> = taken.iter().flat_map(|(_, users)| users.iter().copied()).collect();
+        let others: Vec<_> = apps_of(&users).into_iter().filter(|user| user != app).collect();
+        let theirs = match others.as_slice() {
+            [] => String::new(),
+            others => format!("; allocated to {}", listed(others, others.len())),
+        };
+        let message = format!(
+            "{} of {app}: the service {} does not publish {} {}{theirs}, {}",
+            files.shown(&found.file),
+            Shown(&found.service),
+            called(found.role),
+            listed(&ports, count),
+            meaning(&found.why)
+        );
+        let apps = [vec![app.clone()], others.into_iter().take(LISTED).collect()].concat();
+        let place = Place { file: &found.file, line: Some(found.line) };
+        findings.push(Finding { message, ports, apps, ..files.finding(Kind::NotPublished, place) });
     }
 }
 
-/// A finding about a file in an app's folder, with nothing told yet.
-fn in_file(kind: Kind, found: &FoundFolder, file: &str) -> Finding {
-    let file = Some(format!("{}/{file}", found.path));
-    Finding { kind, message: String::new(), ports: Vec::new(), apps: Vec::new(), file }
+/// Why a service publishes nothing, and what that means for its ports.
+fn meaning(why: &WhyUnpublished) -> String {
+    match why {
+        WhyUnpublished::HostNetwork => {
+            "as it uses the host's network: its program listens on the ports that it chooses itself".to_owned()
+        }
+        WhyUnpublished::NoNetwork => "as it has no network: nobody can reach it there".to_owned(),
+        WhyUnpublished::SharedNetwork => {
+            "as it uses the network of another container: only that one can publish them".to_owned()
+        }
+        WhyUnpublished::NoReplicas => "as it has no replica: it does not run".to_owned(),
+        WhyUnpublished::Profiles(names) => format!(
+            "as its profile {} is off: it would once COMPOSE_PROFILES names it",
+            listed(names.iter().map(|name| Shown(name)), names.len())
+        ),
+    }
 }
 
-/// The ports that each file declares for a role, in the order of the files' names.
-fn by_file(declared: &Declared, role: Role) -> BTreeMap<&'static str, Vec<RangeInclusive<u16>>> {
+/// What the port of a role is called.
+fn called(role: Role) -> String {
+    if role == Role::Other { "port".to_owned() } else { format!("{role} port") }
+}
+
+/// A place in one of an app's files.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    file: &'a str,
+    line: Option<usize>,
+}
+
+impl<'a> Place<'a> {
+    fn of(found: &'a DeclaredPorts) -> Self {
+        Self { file: &found.file, line: Some(found.line) }
+    }
+}
+
+/// What each file declares for a role, in the order of the files' names.
+fn by_file(declared: &Declared, role: Role) -> BTreeMap<&str, Vec<&DeclaredPorts>> {
     let mut files = BTreeMap::<_, Vec<_>>::new();
     for found in declared.of(role) {
-        files.entry(found.file).or_default().push(found.ports.clone());
+        files.entry(found.file.as_str()).or_default().push(found);
     }
     files
 }
@@ -134,13 +257,13 @@ mod tests {
     use crate::core::allocation::tests::row;
     use crate::core::app::Presence;
     use crate::core::apps_dir::tests::found;
-    use crate::core::declared::DeclaredPorts;
+    use crate::core::declared::Note;
 
     use Role::{Backend, Frontend};
 
     fn declared(ports: impl IntoIterator<Item = (Role, RangeInclusive<u16>, &'static str)>) -> Declared {
-        let each = |(role, ports, file)| DeclaredPorts { role, ports, file };
-        Declared { ports: ports.into_iter().map(each).collect(), unreadable: Vec::new() }
+        let each = |(role, ports, file): (_, _, &str)| DeclaredPorts { role, ports, file: file.to_owned(), line: 3 };
+        Declared { ports: ports.into_iter().map(each).collect(), ..Declared::default() }
     }
 
     #[test]
@@ -188,7 +311,10 @@ mod tests {
                 declared(&[(Backend, 5003, ".env"), (Backend, 6001, "compose.yml"), (Frontend, 8003, ".env")]),
                 declared(&[(Frontend, 5001, ".env"), (Frontend, 9000, ".env")]),
                 declared(&[(Backend, 8005, ".env"), (Backend, 8005, "compose.yml"), (Frontend, 7000, ".env")]),
-                Declared { unreadable: vec![(".env", "is a folder".into())], ..Declared::default() },
+                Declared {
+                    unreadable: vec![Note { file: ".env".into(), line: None, reason: "is a folder".into() }],
+                    ..Declared::default()
+                },
             ],
             ..AppsDirView::default()
         };

@@ -40,6 +40,10 @@ pub(crate) enum Kind {
     WeakSchema,
     /// The database is on a file system that other machines may share.
     WeakStorage,
+    /// Ports in a Compose file that nothing publishes.
+    NotPublished,
+    /// An entry of a service's ports that Compose refuses.
+    RefusedPort,
     /// Something could not be looked at.
     Unreadable,
 }
@@ -64,6 +68,8 @@ impl Kind {
             Self::ExpiredReservation => "expired_reservation",
             Self::WeakSchema => "weak_schema",
             Self::WeakStorage => "weak_storage",
+            Self::NotPublished => "not_published",
+            Self::RefusedPort => "refused_port",
             Self::Unreadable => "unreadable",
         }
     }
@@ -92,6 +98,8 @@ impl Kind {
             Self::ExpiredReservation => "reserve it again, or let `cleanup` remove it if its app is gone",
             Self::WeakSchema => "add the index, as the table does not stop what others write",
             Self::WeakStorage => "let one machine alone use it, or keep the allocations in PostgreSQL for several",
+            Self::NotPublished => "publish the app's own ports, or remove them from the service",
+            Self::RefusedPort => "write it as Compose reads it, as in \"5001:80\"",
             Self::Unreadable => "make it readable, as what it holds was not checked",
         }
     }
@@ -110,6 +118,8 @@ pub(crate) struct Finding {
     pub(crate) apps: Vec<AppId>,
     /// The file that says so, from the apps directory on.
     pub(crate) file: Option<String>,
+    /// The line in it, from 1.
+    pub(crate) line: Option<usize>,
 }
 
 impl Finding {
@@ -125,7 +135,7 @@ impl Finding {
 }
 
 pub(super) fn about(kind: Kind, message: String, row: &Allocation) -> Finding {
-    Finding { kind, message, ports: row.ports().to_vec(), apps: vec![row.app.clone()], file: None }
+    Finding { kind, message, ports: row.ports().to_vec(), apps: vec![row.app.clone()], file: None, line: None }
 }
 
 pub(super) fn apps_of(rows: &[&Allocation]) -> Vec<AppId> {

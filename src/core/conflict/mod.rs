@@ -34,6 +34,7 @@ pub(crate) fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
             ports: Vec::new(),
             apps: Vec::new(),
             file: None,
+            line: None,
         });
     }
     if let Some(file_system) = snapshot.shared_storage {
@@ -43,6 +44,7 @@ pub(crate) fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
             ports: Vec::new(),
             apps: Vec::new(),
             file: None,
+            line: None,
         });
     }
     // A row that stands twice is the same finding twice.

@@ -31,7 +31,7 @@ pub(super) fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
                 [app] => format!("{role} port {port} used by {} rows of {app}", rows.len()),
                 _ => format!("{role} port {port} used by multiple apps: {}", list(&apps)),
             };
-            findings.push(Finding { kind, message, ports: vec![port], apps, file: None });
+            findings.push(Finding { kind, message, ports: vec![port], apps, file: None, line: None });
         }
     }
     for (&port, behind) in &backends {
@@ -39,7 +39,7 @@ pub(super) fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
         let (behind, before) = (apps_of(behind), apps_of(before));
         let message = format!("Port {port} used as backend by {} and as frontend by {}", list(&behind), list(&before));
         let apps = behind.into_iter().chain(before).collect::<BTreeSet<_>>().into_iter().collect();
-        findings.push(Finding { kind: Kind::CrossRolePort, message, ports: vec![port], apps, file: None });
+        findings.push(Finding { kind: Kind::CrossRolePort, message, ports: vec![port], apps, file: None, line: None });
     }
 }
 
@@ -60,6 +60,7 @@ pub(super) fn shared_names(rows: &[Allocation], findings: &mut Vec<Finding>) {
                 ports: rows.iter().flat_map(|row| row.ports()).collect::<BTreeSet<_>>().into_iter().collect(),
                 apps: vec![app.clone()],
                 file: None,
+                line: None,
             });
         }
     }
@@ -68,7 +69,7 @@ pub(super) fn shared_names(rows: &[Allocation], findings: &mut Vec<Finding>) {
         ports.sort_unstable();
         ports.dedup();
         let message = format!("Directory {} belongs to multiple apps: {}", folder.path(), list(&apps));
-        findings.push(Finding { kind: Kind::DirectoryClash, message, ports, apps, file: None });
+        findings.push(Finding { kind: Kind::DirectoryClash, message, ports, apps, file: None, line: None });
     }
 }
 
@@ -77,7 +78,14 @@ pub(super) fn odd_ports(snapshot: &Snapshot<'_>, row: &Allocation, findings: &mu
     for (role, port) in [("Backend", row.backend_port), ("Frontend", row.frontend_port)] {
         let mut push = |kind, what: String| {
             let message = format!("{role} port {port} of {} {what}", row.app);
-            findings.push(Finding { kind, message, ports: vec![port], apps: vec![row.app.clone()], file: None });
+            findings.push(Finding {
+                kind,
+                message,
+                ports: vec![port],
+                apps: vec![row.app.clone()],
+                file: None,
+                line: None,
+            });
         };
         let Some(valid) = as_port(port) else {
             push(Kind::InvalidPort, "is not a port from 1 to 65535".to_owned());

@@ -1,257 +1,418 @@
 //! `.env` as Compose reads it, except that a line which is wrong does not hide the others.
+//!
+//! The rules are those of compose-go 2.9:
+//! <https://github.com/compose-spec/compose-go/blob/v2.9.1/dotenv/parser.go>. Some differ from what other
+//! readers of `.env` do: a comment behind a value begins with a space and `#`, no tab; a value ends with
+//! its closing quote, and what follows is read as another line; a name without `=` takes the value that it
+//! has already.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::rc::Rc;
 
-use super::interpolate::interpolate;
-use super::{Findings, port};
-use crate::core::declared::Role;
-use crate::host::dotenv::{Assignment, Form, Statement, Statements};
-
-/// So many bytes may come out of variables that hold variables, over the whole file.
-const MAX_EXPANDED: usize = 1 << 20;
+use super::bounds::EXPANDED_BYTES;
+use super::interpolate::{NoValue, Variable, interpolate};
+use super::problem::called;
 
 /// What is wrong with a value whose quote does not end.
 const OPEN_QUOTE: &str = "has a quote that is not closed";
 
-/// What a `.env` file sets.
+/// The variables of one `.env` file.
 #[derive(Default)]
 pub(super) struct Variables {
     /// The last assignment to each variable.
     last: HashMap<String, Assigned>,
-    /// What makes Compose refuse the whole file, in words that show no value.
-    problem: Option<String>,
+    /// Whether the file could not be read, so that it may set anything.
+    is_unknown: bool,
+    /// What makes Compose refuse the whole file, each with its line, in words that show no value.
+    pub(super) problems: Vec<(usize, String)>,
 }
 
-/// A variable's value, or what is wrong with it, and the line that it begins on.
-struct Assigned {
-    value: Result<String, String>,
-    line: usize,
+/// A variable's value, or what is wrong with it.
+#[derive(Clone)]
+pub(super) struct Assigned {
+    /// The value; what Compose refuses is among the file's problems, too.
+    pub(super) value: Result<String, NoValue>,
+    /// The line that the assignment begins on.
+    pub(super) line: usize,
 }
 
 impl Variables {
-    /// The value of a variable.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.last.get(name)?.value.as_deref().ok()
+    /// Those of a file that could not be read.
+    pub(super) fn unknown() -> Self {
+        Self { is_unknown: true, ..Self::default() }
     }
 
-    /// The ports that the variables name.
-    pub(super) fn ports(&self) -> Findings {
-        let mut findings = Findings { ports: Vec::new(), problems: self.problem.iter().cloned().collect() };
-        for (role, name) in VARIABLES {
-            let Some(Assigned { value, line }) = self.last.get(name) else { continue };
-            let reason = match value.as_deref().map(|value| (value, port(value))) {
-                Ok(("", _)) => continue,
-                Ok((_, Some(port))) => {
-                    findings.ports.push((role, port..=port));
-                    continue;
-                }
-                // The value may hold another variable's, so it is not shown.
-                Ok((_, None)) => "is not a port from 1 to 65535",
-                Err(reason) => reason,
-            };
-            findings.problems.push(format!("line {line}: {name} {reason}"));
+    /// The same for Compose itself, which passes over the file's variables where the file says so; it reads
+    /// those that begin with `COMPOSE_` nevertheless.
+    pub(super) fn for_compose(&self) -> Result<Self, String> {
+        const NAME: &str = "COMPOSE_DISABLE_ENV_FILE";
+        let is_disabled = match self.get(NAME) {
+            Variable::Set("1" | "t" | "T" | "true" | "True" | "TRUE") => true,
+            Variable::NotSet | Variable::Set("0" | "f" | "F" | "false" | "False" | "FALSE") => false,
+            Variable::Unknown if self.is_unknown => false,
+            Variable::Set(_) | Variable::Unknown => return Err(format!("{NAME} is neither true nor false")),
+        };
+        let last = self.last.iter().filter(|(name, _)| !is_disabled || name.starts_with("COMPOSE_"));
+        let last = last.map(|(name, assigned)| (name.clone(), assigned.clone())).collect();
+        Ok(Self { last, is_unknown: self.is_unknown, problems: Vec::new() })
+    }
+
+    /// The last assignment to a variable.
+    pub(super) fn assigned(&self, name: &str) -> Option<&Assigned> {
+        self.last.get(name)
+    }
+
+    fn get(&self, name: &str) -> Variable<'_> {
+        match self.last.get(name) {
+            _ if self.is_unknown => Variable::Unknown,
+            Some(Assigned { value: Ok(value), .. }) => Variable::Set(value),
+            Some(_) => Variable::Unknown,
+            None => Variable::NotSet,
         }
-        findings
     }
 }
 
-/// The variables that hold a port, with the role that it has.
-const VARIABLES: [(Role, &str); 2] = [(Role::Backend, "BACKEND_PORT"), (Role::Frontend, "FRONTEND_PORT")];
-
-/// Whether a variable holds a port.
-fn is_ours(name: &str) -> bool {
-    VARIABLES.iter().any(|(_, known)| *known == name)
+/// What replaces variables: the `.env` files that are read, of which the first that sets one counts.
+#[derive(Clone, Default)]
+pub(super) struct Environment {
+    files: Vec<Rc<Variables>>,
 }
 
-/// Reads every assignment in a file.
-pub(super) fn parse(text: &str) -> Variables {
-    let mut variables = Variables::default();
-    let (mut rest, mut line, mut expanded, mut has_open_quote) = (text, 1, 0, false);
-    for Statement { text, assignment } in Statements::of(text.as_bytes()) {
-        let (text, after) = rest.split_at(text.len());
-        if let Some(Assignment { name, start, form, .. }) = assignment {
-            let value = raw_value(&text[start..], form).value(&variables, &mut expanded);
-            if form == Form::Open {
-                if !has_open_quote && !is_ours(name) {
-                    variables.problem = Some(format!("line {line}: {name} {OPEN_QUOTE}"));
-                }
-                has_open_quote = true;
+impl Environment {
+    /// The same, where this file is asked last.
+    pub(super) fn with(&self, file: Rc<Variables>) -> Self {
+        Self { files: self.files.iter().cloned().chain([file]).collect() }
+    }
+
+    /// Whether a file could not be read, so that any variable may be set.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.files.iter().any(|file| file.is_unknown)
+    }
+
+    /// What is known of a variable.
+    pub(super) fn get(&self, name: &str) -> Variable<'_> {
+        let mut found = self.files.iter().map(|file| file.get(name));
+        found.find(|found| *found != Variable::NotSet).unwrap_or(Variable::NotSet)
+    }
+}
+
+/// Reads every assignment in a file; a variable of the environment wins over one of the file.
+///
+/// # Errors
+///
+/// In words, when the bytes are no text that Compose could read.
+pub(super) fn parse(bytes: &[u8], environment: &Environment) -> Result<Variables, String> {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.starts_with(b"\0\0\xfe\xff") {
+        return Err("is not UTF-8 text but UTF-16 or UTF-32".to_owned());
+    }
+    let text = String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
+    let mut parser = Parser {
+        rest: &text,
+        line: 1,
+        is_lossy: matches!(text, Cow::Owned(_)),
+        may_span_lines: true,
+        expanded: 0,
+        environment,
+        variables: Variables::default(),
+    };
+    while parser.begins_statement() {
+        let (start, line) = (parser.rest, parser.line);
+        if let Err(reason) = parser.statement() {
+            // Compose reads no further; here the next line is read.
+            (parser.rest, parser.line) = (start, line);
+            let broken = parser.take_line();
+            parser.add_problem(line, broken, &reason);
+        }
+    }
+    Ok(parser.variables)
+}
+
+/// Where the reading stands.
+struct Parser<'a> {
+    rest: &'a str,
+    line: usize,
+    /// Whether bytes of the file were no text and became U+FFFD.
+    is_lossy: bool,
+    /// Whether quotes may span lines. After one that does not end, a value ends with its line: the slip is
+    /// likely in that line.
+    may_span_lines: bool,
+    expanded: usize,
+    environment: &'a Environment,
+    variables: Variables,
+}
+
+impl<'a> Parser<'a> {
+    /// Moves on to the next statement, if there is one.
+    fn begins_statement(&mut self) -> bool {
+        loop {
+            self.take(self.rest.len() - self.rest.trim_start().len());
+            match self.rest.chars().next() {
+                Some('#') => drop(self.take_line()),
+                next => return next.is_some(),
             }
-            variables.last.insert(name.to_owned(), Assigned { value, line });
-        } else if let Some(name) = text.split_whitespace().find(|word| *word != "export").filter(|name| is_ours(name)) {
-            let value = Err("is not followed by '='".to_owned());
-            variables.last.insert(name.to_owned(), Assigned { value, line });
         }
-        line += text.matches('\n').count();
-        rest = after;
     }
-    variables
+
+    /// Reads a statement.
+    ///
+    /// # Errors
+    ///
+    /// In words, when Compose refuses it.
+    fn statement(&mut self) -> Result<(), String> {
+        let line = self.line;
+        if let Some(rest) = self.rest.strip_prefix("export").filter(|rest| rest.starts_with(is_exports_blank)) {
+            self.take("export".len() + blanks(rest));
+        }
+        let Some(end) = name_end(self.rest)? else {
+            // At the file's end, a name alone becomes the value of a variable without a name.
+            self.take(self.rest.len());
+            return Ok(());
+        };
+        let name = self.take(end).trim_end();
+        if name.contains(' ') {
+            return Err("has a name with a blank in it".to_owned());
+        }
+        if self.take(1) == "\n" {
+            // It keeps the value that it has; another would come from the shell.
+            return Ok(());
+        }
+        self.take(blanks(self.rest));
+        let raw = self.raw_value().map_err(|reason| format!("{} {reason}", called(name)))?;
+        let value = self.value(raw);
+        if let Err(NoValue::Refused(reason)) = &value {
+            self.variables.problems.push((line, format!("{} {reason}", called(name))));
+        }
+        self.variables.last.insert(name.to_owned(), Assigned { value, line });
+        Ok(())
+    }
+
+    /// A value as it is written, free of its quotes.
+    ///
+    /// # Errors
+    ///
+    /// In words, when its quote does not end.
+    fn raw_value(&mut self) -> Result<Raw, String> {
+        let Some(quote @ (b'"' | b'\'')) = self.rest.bytes().next() else {
+            let line = self.take_line();
+            let value = line.split_once(" #").map_or(line, |(value, _)| value);
+            return Ok(Raw::Template(value.trim_end().to_owned()));
+        };
+        let scope = if self.may_span_lines { self.rest } else { self.rest.split('\n').next().unwrap_or_default() };
+        let mut value = String::new();
+        let (mut start, mut is_escaped) = (1, false);
+        for (index, byte) in scope.bytes().enumerate().skip(1) {
+            if byte == quote && !is_escaped {
+                value.push_str(&scope[start..index]);
+                self.take(index + 1);
+                return Ok(if quote == b'"' { Raw::Template(unescaped(&value)) } else { Raw::Literal(value) });
+            }
+            if byte == quote {
+                // The backslash before it is dropped, others stay.
+                value.push_str(&scope[start..index - 1]);
+                start = index;
+            }
+            is_escaped = byte == b'\\' && !is_escaped;
+        }
+        self.may_span_lines = false;
+        Err(OPEN_QUOTE.to_owned())
+    }
+
+    /// The value that is meant.
+    fn value(&mut self, raw: Raw) -> Result<String, NoValue> {
+        let (Raw::Literal(text) | Raw::Template(text)) = &raw;
+        if self.is_lossy && text.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(NoValue::Unknown("is not UTF-8 text".to_owned()));
+        }
+        match raw {
+            Raw::Template(text) if text.contains('$') => {
+                if self.expanded > EXPANDED_BYTES {
+                    return Err(NoValue::Unknown("comes after too many variables of variables".to_owned()));
+                }
+                let value = interpolate(&text, &|name| match self.environment.get(name) {
+                    Variable::NotSet => self.variables.get(name),
+                    found => found,
+                })?;
+                self.expanded += value.len();
+                Ok(value)
+            }
+            Raw::Literal(text) | Raw::Template(text) => Ok(text),
+        }
+    }
+
+    /// Notes what makes Compose refuse the file at a line; what the line seems to set is not known.
+    fn add_problem(&mut self, line: usize, text: &str, reason: &str) {
+        self.variables.problems.push((line, reason.to_owned()));
+        let word = text.split(|c: char| c.is_whitespace() || c == '=' || c == ':');
+        let name = word.filter(|word| !word.is_empty()).find(|word| *word != "export");
+        if let Some(name) = name {
+            self.variables
+                .last
+                .insert(name.to_owned(), Assigned { value: Err(NoValue::Refused(reason.to_owned())), line });
+        }
+    }
+
+    /// Takes so many bytes.
+    fn take(&mut self, bytes: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at(bytes);
+        self.line += taken.bytes().filter(|&byte| byte == b'\n').count();
+        self.rest = rest;
+        taken
+    }
+
+    /// Takes what is left of a line, with its ending; what was before the ending.
+    fn take_line(&mut self) -> &'a str {
+        let line = self.rest.split('\n').next().unwrap_or_default();
+        let length = (line.len() + 1).min(self.rest.len());
+        self.take(length);
+        line
+    }
 }
 
-/// A value as it is written, free of its quotes.
+/// A value free of its quotes.
 enum Raw {
     /// Taken as it is.
     Literal(String),
     /// May hold variables.
     Template(String),
-    /// In quotes, with something behind them.
-    Trailed,
-    /// With a quote that is not closed.
-    Open,
 }
 
-impl Raw {
-    /// The value itself; `expanded` counts the bytes that variables made so far.
-    fn value(self, variables: &Variables, expanded: &mut usize) -> Result<String, String> {
-        match self {
-            Self::Template(text) if text.contains('$') => {
-                if *expanded > MAX_EXPANDED {
-                    return Err("comes after too many variables of variables".to_owned());
-                }
-                let value = interpolate(&text, &|name| variables.get(name))?;
-                *expanded += value.len();
-                Ok(value)
-            }
-            Self::Literal(text) | Self::Template(text) => Ok(text),
-            Self::Trailed => Err("has text after its quotes".to_owned()),
-            Self::Open => Err(OPEN_QUOTE.to_owned()),
+/// Where the name ends that a text begins with: at the sign or the line's end that follows it, `None` where
+/// the text ends first.
+///
+/// # Errors
+///
+/// In words, when Compose takes a character for none of a name.
+fn name_end(text: &str) -> Result<Option<usize>, String> {
+    for (index, c) in text.char_indices() {
+        match c {
+            '=' | ':' | '\n' => return Ok(Some(index)),
+            '_' | '.' | '-' | '[' | ']' => {}
+            c if is_blank(c) || c.is_alphabetic() || c.is_numeric() => {}
+            _ => return Err("has a character that no name may have".to_owned()),
         }
     }
+    Ok(None)
 }
 
-/// The value that a text holds, with the rest of its last line.
-fn raw_value(text: &str, form: Form) -> Raw {
-    match form {
-        Form::Bare => Raw::Template(without_comment(text).trim_end().to_owned()),
-        Form::Open => Raw::Open,
-        Form::Quoted(length) if !without_comment(&text[length..]).trim().is_empty() => Raw::Trailed,
-        Form::Quoted(length) => {
-            let inside = &text[1..length - 1];
-            if text.starts_with('"') {
-                Raw::Template(unescaped(inside, '"'))
-            } else {
-                Raw::Literal(unescaped(inside, '\''))
-            }
-        }
-    }
+/// The bytes of the blanks that a text begins with.
+fn blanks(text: &str) -> usize {
+    text.len() - text.trim_start_matches(is_blank).len()
 }
 
-/// What was inside quotes, without what keeps characters from meaning something there.
-fn unescaped(inside: &str, quote: char) -> String {
+/// A blank that ends no line.
+fn is_blank(c: char) -> bool {
+    matches!(c, '\t' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{85}' | '\u{a0}')
+}
+
+/// What may follow `export`.
+fn is_exports_blank(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\u{c}' | '\r' | ' ')
+}
+
+/// What was inside double quotes, where a backslash and some characters mean another. A dollar sign that
+/// is kept from beginning a variable's name becomes two, which replacing variables makes one.
+fn unescaped(inside: &str) -> String {
     let mut value = String::new();
-    let mut chars = inside.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            value.push(c);
-            continue;
-        }
-        match (quote, chars.next()) {
-            ('"', Some('n')) => value.push('\n'),
-            ('"', Some('r')) => value.push('\r'),
-            ('"', Some('t')) => value.push('\t'),
-            // What keeps a dollar from beginning a variable's name.
-            ('"', Some('$')) => value.push_str("$$"),
-            ('"', Some(escaped)) => value.push(escaped),
-            (_, Some('\'')) => value.push('\''),
-            (_, other) => value.extend(['\\'].into_iter().chain(other)),
+    let mut rest = inside;
+    while let Some((before, after)) = rest.split_once('\\') {
+        value.push_str(before);
+        let escaped = after.chars().next();
+        let plain = match escaped {
+            Some('a') => '\u{7}',
+            Some('b') => '\u{8}',
+            Some('f') => '\u{c}',
+            Some('n') => '\n',
+            Some('r') => '\r',
+            Some('t') => '\t',
+            Some('v') => '\u{b}',
+            Some(c @ ('"' | '\\')) => c,
+            Some('$') => {
+                value.push_str("$$");
+                rest = &after[1..];
+                continue;
+            }
+            Some('0') => {
+                // What names no character loses its zero.
+                let digits = after[1..].bytes().take(3).take_while(u8::is_ascii_digit).count();
+                let (digits, after) = after[1..].split_at(digits);
+                match u8::from_str_radix(digits, 8) {
+                    Ok(code) if digits.len() == 3 => value.push(code.into()),
+                    _ => value.extend(["\\", digits]),
+                }
+                rest = after;
+                continue;
+            }
+            _ => '\0',
+        };
+        if plain == '\0' {
+            value.push('\\');
+            rest = after;
+        } else {
+            value.push(plain);
+            rest = &after[1..];
         }
     }
-    value
-}
-
-/// A text up to the `#` at its beginning or after a blank.
-fn without_comment(text: &str) -> &str {
-    let comment = text.match_indices('#').find(|&(index, _)| index == 0 || text[..index].ends_with([' ', '\t']));
-    comment.map_or(text, |(index, _)| &text[..index])
+    value + rest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parsed(bytes: impl AsRef<[u8]>) -> Variables {
+        parse(bytes.as_ref(), &Environment::default()).unwrap()
+    }
+
+    fn value(bytes: impl AsRef<[u8]>) -> Option<String> {
+        parsed(bytes).assigned("A").map(|found| found.value.clone().unwrap())
+    }
+
     #[test]
-    fn a_value_is_read_as_compose_reads_it() {
-        for (text, expected) in [
-            ("A=1", "1"),
-            ("A=1\n", "1"),
-            ("A=1\r\n", "1"),
-            ("B=2\r\nA=1\r\nC=3\r\n", "1"),
-            (" A = 1 ", "1"),
-            ("\tA\t=\t1\t", "1"),
-            ("export A=1", "1"),
-            ("export\tA = 1", "1"),
-            ("A: 1", "1"),
-            ("A=1 # one", "1"),
-            ("A=1\t#one", "1"),
-            ("A=1#one", "1#one"),
-            ("A= # one", ""),
-            ("A=#one", ""),
-            ("A=", ""),
-            ("A=\nB=1", ""),
-            ("#A=2\nA=1\n # A=3", "1"),
-            ("A=1\nA=2", "2"),
-            ("A=one two", "one two"),
-            ("A=it's", "it's"),
-            ("A=x=y:z", "x=y:z"),
-            ("A=\"1\"", "1"),
-            ("A='1'", "1"),
-            ("A=\"1\" # one", "1"),
-            ("A='1'# one\r\nB=2", "1"),
-            ("A=\" # 1 \"", " # 1 "),
-            (r#"A="a\"b\\c\n\$B\x""#, "a\"b\\c\n$Bx"),
-            (r"A='a\'b\n$B'", "a'b\\n$B"),
-            ("A=\"1\n2\"\nB=3", "1\n2"),
-            ("B=\"1\nA=2\nC\"\nA=3", "3"),
-            ("B=2\nA=$B${C:-4}", "24"),
-            ("B=2\nA=\"${B}\"", "2"),
-            ("A=${B}\nB=2", ""),
-            ("B=2\nA='$B'", "$B"),
-            ("A=1\nA=${A}2", "12"),
-            ("A=${HOME}${PATH}", ""),
-            ("B=\"open\nA=1\nC='x'", "1"),
-            ("=5\n==\n{}\nA=1\n%%%\u{0}", "1"),
-            ("x.y-z=\"\nA=2\"\nA=1", "1"),
+    fn a_line_that_is_wrong_is_named_without_its_value_and_hides_no_other() {
+        for (text, problems) in [
+            ("SECRET hunter2\nA=1", &["1: has a name with a blank in it"][..]),
+            ("\n!=hunter2\nA=1", &["2: has a character that no name may have"]),
+            ("S=\"hunter2\nA=1\nT='x", &["1: S has a quote that is not closed", "3: T has a quote that is not closed"]),
+            ("S=${\nA=1", &["1: S has a '${' without the name of a variable"]),
+            ("S=${T:?hunter2}\nA=1", &["1: S needs the variable T, which .env does not set"]),
+            ("S=a$-b\nQ=\"x\"y\nA=1", &[]),
         ] {
-            assert_eq!(parse(text).get("A"), Some(expected), "{text}");
+            assert_eq!(value(text).as_deref(), Some("1"), "{text}");
+            let told: Vec<_> = parsed(text).problems.iter().map(|(line, why)| format!("{line}: {why}")).collect();
+            assert_eq!(told, problems, "{text}");
         }
-        for text in ["", "\n\n", "A", "A 1", "AB=1", "a=1", "exportA=1", "A B=1", "é=1\nÀ=1", "A=\"1", "A=\"1\"2"] {
-            assert_eq!(parse(text).get("A"), None, "{text}");
+        assert!(matches!(parsed("A 1\n").get("A"), Variable::Unknown));
+        assert!(matches!(parsed("A=\"1\n").get("A"), Variable::Unknown));
+    }
+
+    #[test]
+    fn only_the_values_that_are_used_need_be_text() {
+        assert_eq!(value(b"# caf\xe9\nS=\xe9\nA=1\n").as_deref(), Some("1"));
+        let variables = parsed(b"S=\xe9\nA=$S\nB=1\n");
+        assert_eq!(
+            ["S", "A", "B", "C"].map(|name| variables.get(name)),
+            [Variable::Unknown, Variable::Unknown, Variable::Set("1"), Variable::NotSet]
+        );
+        assert_eq!(value("A=\u{fffd}").as_deref(), Some("\u{fffd}"));
+        for bytes in [&b"\xff\xfeA\0=\x001\0"[..], b"\xfe\xff\0A\0=\x001", b"\xff\xfe\0\0A\0\0\0"] {
+            assert!(parse(bytes, &Environment::default()).is_err());
         }
     }
 
     #[test]
-    fn what_is_wrong_is_named_without_a_value() {
-        let none: [&str; 0] = [];
-        for (text, problems) in [
-            ("", none.as_slice()),
-            ("BACKEND_PORT=\nFRONTEND_PORT=\"\"", &[]),
-            (
-                "SECRET=hunter2\nnonsense\nP=a$-b\nQ=\"x\"y\nBACKEND_PORT",
-                &["line 5: BACKEND_PORT is not followed by '='"],
-            ),
-            ("BACKEND_PORT=abc", &["line 1: BACKEND_PORT is not a port from 1 to 65535"]),
-            ("\nFRONTEND_PORT=0", &["line 2: FRONTEND_PORT is not a port from 1 to 65535"]),
-            ("BACKEND_PORT=65536", &["line 1: BACKEND_PORT is not a port from 1 to 65535"]),
-            ("BACKEND_PORT=+5001", &["line 1: BACKEND_PORT is not a port from 1 to 65535"]),
-            ("BACKEND_PORT=-1", &["line 1: BACKEND_PORT is not a port from 1 to 65535"]),
-            ("S=x\nBACKEND_PORT=$S", &["line 2: BACKEND_PORT is not a port from 1 to 65535"]),
-            (
-                "BACKEND_PORT=\"5\n\nS=x\"\nFRONTEND_PORT=x",
-                &[
-                    "line 1: BACKEND_PORT is not a port from 1 to 65535",
-                    "line 4: FRONTEND_PORT is not a port from 1 to 65535",
-                ],
-            ),
-            ("BACKEND_PORT=abc\nBACKEND_PORT=5001", &[]),
-            ("BACKEND_PORT 5001", &["line 1: BACKEND_PORT is not followed by '='"]),
-            ("BACKEND_PORT='1' 2", &["line 1: BACKEND_PORT has text after its quotes"]),
-            ("BACKEND_PORT=\"1", &["line 1: BACKEND_PORT has a quote that is not closed"]),
-            ("BACKEND_PORT=${", &["line 1: BACKEND_PORT has a '${' that is not closed"]),
-            ("S=\"x\nBACKEND_PORT=5001\nT=\"y", &[]),
-            ("S='x\nT='y\nU='z", &["line 3: U has a quote that is not closed"]),
-        ] {
-            assert_eq!(parse(text).ports().problems, problems, "{text}");
-        }
+    fn a_variable_of_the_environment_wins() {
+        let outer = Environment::default().with(Rc::new(parsed("A=1\n")));
+        let inner = outer.with(Rc::new(parse(b"A=2\nB=3\nC=$A$B\n", &outer).unwrap()));
+        assert_eq!(["A", "B", "C"].map(|name| inner.get(name)), ["1", "3", "13"].map(Variable::Set));
+        let unknown = outer.with(Rc::new(Variables::unknown()));
+        assert_eq!(["A", "B"].map(|name| unknown.get(name)), [Variable::Set("1"), Variable::Unknown]);
+    }
+
+    #[test]
+    fn lines_are_counted() {
+        let variables = parsed("\u{feff}# x\n\nB=\"1\n2\"\r\n  export A=1\n");
+        assert_eq!(variables.assigned("A").unwrap().line, 5);
     }
 
     #[test]
@@ -260,8 +421,8 @@ mod tests {
         for number in 0..100_000 {
             text.push_str(&format!("V{number}=$A$A\nA=$A$A\n"));
         }
-        let size: usize =
-            parse(&text).last.values().filter_map(|found| found.value.as_ref().ok()).map(String::len).sum();
-        assert!(size < 2 * MAX_EXPANDED, "{size}");
+        let variables = parsed(&text);
+        let size: usize = variables.last.values().filter_map(|found| found.value.as_ref().ok()).map(String::len).sum();
+        assert!(size < 2 * EXPANDED_BYTES, "{size}");
     }
 }

@@ -1,76 +1,154 @@
 //! Variables in text, as Compose replaces them in its own file and in `.env`.
+//!
+//! The rules are those of compose-go 2.9, which Compose 2.40 is built with:
+//! <https://github.com/compose-spec/compose-go/blob/v2.9.1/template/template.go>. A dollar sign that begins
+//! none of the known forms stays as it is; `${` always has to begin one.
 
-/// How deep a default may hold another.
-const MAX_DEPTH: usize = 16;
+use super::bounds::{TEXT_BYTES, VARIABLE_DEPTH};
+use super::problem::called;
 
-/// The longest text that replacing may make, in bytes: variables of variables grow fast.
-const MAX_LENGTH: usize = 4096;
+/// What is known of a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Variable<'a> {
+    /// It has this value.
+    Set(&'a str),
+    /// Nothing sets it.
+    NotSet,
+    /// A file that may set it, or its value there, could not be read.
+    Unknown,
+}
 
-/// Replaces `$NAME`, `${NAME}` with its forms `:-`, `-`, `:?`, `?`, `:+`, `+`, and `$$`; a variable
-/// that is not set is empty.
+/// Why a text has no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoValue {
+    /// Compose refuses it, for this reason in words that show no value.
+    Refused(String),
+    /// It needs something that could not be read, which the words name.
+    Unknown(String),
+}
+
+/// Looks variables up by their names.
+pub(super) type Lookup<'a, 'b> = &'b dyn Fn(&str) -> Variable<'a>;
+
+/// Replaces `$NAME`, `${NAME}` with its forms `:-`, `-`, `:?`, `?`, `:+`, `+`, and `$$`; a variable that is
+/// not set is empty.
 ///
 /// # Errors
 ///
-/// In words that show no value, when the text is none that Compose takes.
-pub(super) fn interpolate<'a>(text: &str, lookup: &dyn Fn(&str) -> Option<&'a str>) -> Result<String, String> {
+/// When Compose refuses the text, when it needs a variable that is not known, or when it gets too long.
+pub(super) fn interpolate(text: &str, lookup: Lookup<'_, '_>) -> Result<String, NoValue> {
     let mut expanded = String::new();
-    expand(text, lookup, MAX_DEPTH, &mut expanded)?;
+    expand(text, lookup, VARIABLE_DEPTH, &mut expanded)?;
     Ok(expanded)
 }
 
-fn expand<'a>(
-    mut text: &str,
-    lookup: &dyn Fn(&str) -> Option<&'a str>,
-    depth: usize,
-    expanded: &mut String,
-) -> Result<(), String> {
-    let push = |part: &str, expanded: &mut String| {
-        expanded.push_str(part);
-        if expanded.len() > MAX_LENGTH { Err("becomes too long".to_owned()) } else { Ok(()) }
-    };
+fn expand(mut text: &str, lookup: Lookup<'_, '_>, depth: usize, expanded: &mut String) -> Result<(), NoValue> {
     while let Some((before, rest)) = text.split_once('$') {
         push(before, expanded)?;
         if let Some(rest) = rest.strip_prefix('$') {
             push("$", expanded)?;
             text = rest;
         } else if let Some(rest) = rest.strip_prefix('{') {
-            let end = closing_brace(rest).ok_or("has a '${' that is not closed")?;
-            let (name, form) = split_name(&rest[..end]).ok_or("has a '${' without the name of a variable")?;
-            text = &rest[end + 1..];
-            let depth = depth.checked_sub(1).ok_or("nests too many variables")?;
-            // With a colon, a variable that is empty counts as not set.
-            let (form, value) = match form.strip_prefix(':') {
-                Some(form) if !form.is_empty() => (form, lookup(name).filter(|value| !value.is_empty())),
-                _ => (form, lookup(name)),
-            };
-            let argument = form.get(1..).unwrap_or_default();
-            match (form.chars().next(), value) {
-                (Some('+'), Some(_)) | (Some('-'), None) => expand(argument, lookup, depth, expanded)?,
-                (Some('+'), None) => {}
-                (Some('?'), None) => return Err(format!("needs the variable {name}, which .env does not set")),
-                (None | Some('-' | '?'), value) => push(value.unwrap_or_default(), expanded)?,
-                (Some(_), _) => return Err(format!("has '${{{name}' in a form that is not known")),
-            }
+            text = braced(rest, lookup, depth, expanded)?;
+        } else if let Some((name, rest)) = split_name(rest) {
+            push(value(name, lookup)?.unwrap_or_default(), expanded)?;
+            text = rest;
         } else {
-            let (name, rest) = split_name(rest).ok_or("has a '$' without the name of a variable")?;
-            push(lookup(name).unwrap_or_default(), expanded)?;
+            push("$", expanded)?;
             text = rest;
         }
     }
     push(text, expanded)
 }
 
-/// The place of the brace that ends what `${` began before the text.
-fn closing_brace(text: &str) -> Option<usize> {
-    let mut open = 1;
-    text.bytes().enumerate().find_map(|(index, byte)| {
+fn push(part: &str, expanded: &mut String) -> Result<(), NoValue> {
+    if expanded.len() + part.len() > TEXT_BYTES {
+        return Err(NoValue::Unknown("becomes longer than 64 KiB".to_owned()));
+    }
+    expanded.push_str(part);
+    Ok(())
+}
+
+/// The value of a variable that is set.
+fn value<'a>(name: &str, lookup: Lookup<'a, '_>) -> Result<Option<&'a str>, NoValue> {
+    match lookup(name) {
+        Variable::Set(value) => Ok(Some(value)),
+        Variable::NotSet => Ok(None),
+        Variable::Unknown => {
+            Err(NoValue::Unknown(format!("needs the variable {}, which could not be read", called(name))))
+        }
+    }
+}
+
+/// Replaces the variable that `${` began before the text; what follows it.
+fn braced<'t>(text: &'t str, lookup: Lookup<'_, '_>, depth: usize, expanded: &mut String) -> Result<&'t str, NoValue> {
+    let refused = |reason: &str| NoValue::Refused(reason.to_owned());
+    let (name, form) = split_name(text).ok_or_else(|| refused("has a '${' without the name of a variable"))?;
+    if let Some(rest) = form.strip_prefix('}') {
+        push(value(name, lookup)?.unwrap_or_default(), expanded)?;
+        return Ok(rest);
+    }
+    let (with_colon, sign) = match form.strip_prefix(':') {
+        Some(sign) => (true, sign),
+        None => (false, form),
+    };
+    let Some(sign @ ('-' | '+' | '?')) = sign.chars().next() else {
+        return Err(match form {
+            "" => refused("has a '${' that is not closed"),
+            _ => NoValue::Refused(format!("has '${{{}' in a form that is not known", called(name))),
+        });
+    };
+    let start = usize::from(with_colon) + 1;
+    let end = form_end(&form[start..]).ok_or_else(|| refused("has a '${' that is not closed"))?;
+    let (argument, rest) = (&form[start..start + end], &form[start + end + 1..]);
+    let depth = depth.checked_sub(1).ok_or_else(|| NoValue::Unknown("nests too many variables".to_owned()))?;
+    // Compose replaces what is in the argument even where it does not use it.
+    let mut replaced = String::new();
+    let argument = expand(argument, lookup, depth, &mut replaced).map(|()| replaced);
+    let argument = match argument {
+        // A default that is not needed need not be known.
+        Err(NoValue::Unknown(reason)) => Err(NoValue::Unknown(reason)),
+        argument => Ok(argument?),
+    };
+    let value = value(name, lookup)?;
+    // With a colon, a variable that is empty counts as not set.
+    let is_set = value.is_some_and(|value| !with_colon || !value.is_empty());
+    match (sign, is_set) {
+        ('+', true) | ('-', false) => push(&argument?, expanded)?,
+        ('?', false) => {
+            return Err(NoValue::Refused(format!("needs the variable {}, which .env does not set", called(name))));
+        }
+        (_, _) => push(value.unwrap_or_default(), expanded)?,
+    }
+    Ok(rest)
+}
+
+/// Where in the text, which follows a sign such as `:-`, its closing brace is.
+///
+/// Compose takes the brace that closes the first one. Where none does, as after `${A:-{}`, it takes the
+/// last brace of the line. A character right behind an opening brace closes nothing.
+fn form_end(text: &str) -> Option<usize> {
+    let line = text.split('\n').next().unwrap_or_default().as_bytes();
+    let (mut open, mut index, mut last) = (1, 0, None);
+    while let Some(byte) = line.get(index) {
         match byte {
-            b'{' if text[..index].ends_with('$') => open += 1,
-            b'}' => open -= 1,
+            b'}' => {
+                open -= 1;
+                last = Some(index);
+                if open == 0 {
+                    return last;
+                }
+            }
+            b'{' => {
+                open += 1;
+                index += 1;
+                last = if line.get(index) == Some(&b'}') { Some(index) } else { last };
+            }
             _ => {}
         }
-        (open == 0).then_some(index)
-    })
+        index += 1;
+    }
+    last
 }
 
 /// The name that a text begins with, and what follows it.
@@ -84,14 +162,18 @@ fn split_name(text: &str) -> Option<(&str, &str)> {
 mod tests {
     use super::*;
 
+    fn lookup(name: &str) -> Variable<'static> {
+        match name {
+            "A" => Variable::Set("1"),
+            "_b2" => Variable::Set("2"),
+            "EMPTY" => Variable::Set(""),
+            "LOST" => Variable::Unknown,
+            _ => Variable::NotSet,
+        }
+    }
+
     #[test]
     fn every_form_is_replaced_as_compose_does() {
-        let lookup = |name: &str| match name {
-            "A" => Some("1"),
-            "_b2" => Some("2"),
-            "EMPTY" => Some(""),
-            _ => None,
-        };
         for (text, expected) in [
             ("", Ok("")),
             ("5001:5000", Ok("5001:5000")),
@@ -106,36 +188,51 @@ mod tests {
             ("${A:+x}${A+y}${EMPTY:+x}${EMPTY+y}${NONE:+x}${NONE+y}", Ok("xyy")),
             ("${NONE:-${NONE:-${A}}}0", Ok("10")),
             ("${NONE:-$A}${NONE:-a:b-c{d}", Ok("1a:b-c{d")),
-            ("${A:-${NONE:?e}}", Ok("1")),
+            ("${NONE:-{}}", Ok("{}")),
+            ("${NONE:-{}", Ok("{")),
             ("${NONE:-}", Ok("")),
+            ("$|$5|$é|a$-b$", Ok("$|$5|$é|a$-b$")),
             ("${NONE:?secret}", Err("needs the variable NONE, which .env does not set")),
             ("${EMPTY:?}", Err("needs the variable EMPTY, which .env does not set")),
             ("${NONE?e}", Err("needs the variable NONE, which .env does not set")),
+            ("${A:-${NONE:?e}}", Err("needs the variable NONE, which .env does not set")),
             ("${A", Err("has a '${' that is not closed")),
-            ("${NONE:-${A}", Err("has a '${' that is not closed")),
+            ("${A:-", Err("has a '${' that is not closed")),
+            ("${A:-\n}", Err("has a '${' that is not closed")),
             ("${}", Err("has a '${' without the name of a variable")),
             ("${1}", Err("has a '${' without the name of a variable")),
-            ("$", Err("has a '$' without the name of a variable")),
-            ("$5", Err("has a '$' without the name of a variable")),
-            ("$é", Err("has a '$' without the name of a variable")),
             ("${A/x/y}", Err("has '${A' in a form that is not known")),
             ("${A:}", Err("has '${A' in a form that is not known")),
             ("${Aé}", Err("has '${A' in a form that is not known")),
         ] {
-            assert_eq!(interpolate(text, &lookup), expected.map(str::to_owned).map_err(str::to_owned), "{text}");
+            let expected = expected.map(str::to_owned).map_err(|why| NoValue::Refused(why.to_owned()));
+            assert_eq!(interpolate(text, &lookup), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_variable_that_is_not_known_is_not_known() {
+        let unknown = Err(NoValue::Unknown("needs the variable LOST, which could not be read".to_owned()));
+        for text in ["$LOST", "${LOST}", "${LOST:-1}", "${LOST+1}", "${LOST:?e}", "${NONE:-$LOST}", "${A:+$LOST}"] {
+            assert_eq!(interpolate(text, &lookup), unknown, "{text}");
+        }
+        for (text, expected) in [("$$LOST", "$LOST"), ("${A:-$LOST}", "1"), ("${NONE:+$LOST}", "")] {
+            assert_eq!(interpolate(text, &lookup), Ok(expected.to_owned()), "{text}");
         }
     }
 
     #[test]
     fn depth_and_length_have_ends() {
-        let long = "x".repeat(MAX_LENGTH);
-        let lookup = |_: &str| Some(long.as_str());
+        let long = "x".repeat(TEXT_BYTES);
+        let lookup = |_: &str| Variable::Set(long.as_str());
         assert!(interpolate("$A", &lookup).is_ok());
-        assert_eq!(interpolate("$A.", &lookup), Err("becomes too long".to_owned()));
+        assert_eq!(interpolate("$A.", &lookup), Err(NoValue::Unknown("becomes longer than 64 KiB".to_owned())));
         let nested = |depth| format!("{}{}", "${N:-".repeat(depth), "}".repeat(depth));
-        assert_eq!(interpolate(&nested(MAX_DEPTH), &|_| None), Ok(String::new()));
-        for depth in [MAX_DEPTH + 1, 100_000] {
-            assert_eq!(interpolate(&nested(depth), &|_| None), Err("nests too many variables".to_owned()), "{depth}");
+        let none = |_: &str| Variable::NotSet;
+        assert_eq!(interpolate(&nested(VARIABLE_DEPTH), &none), Ok(String::new()));
+        for depth in [VARIABLE_DEPTH + 1, 100_000] {
+            let deep = Err(NoValue::Unknown("nests too many variables".to_owned()));
+            assert_eq!(interpolate(&nested(depth), &none), deep, "{depth}");
         }
     }
 }

@@ -179,6 +179,7 @@ mod tests {
 
     use super::*;
     use crate::core::allocation::PortPair;
+    use crate::core::declared::Names;
     use crate::host::declared;
 
     fn both() -> [(&'static str, String); 2] {
@@ -325,7 +326,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(".env"), &set).unwrap();
         if str::from_utf8(&set).is_ok() {
-            let declared = declared::read(folder.path());
+            let declared = declared::read(folder.path(), &Names::default());
             prop_assert_eq!(declared.pair(), Ok(PortPair::new(5001, 8001)), "{}", String::from_utf8_lossy(&set));
         }
         Ok(())

@@ -1,0 +1,159 @@
+//! Opening files inside an app's directory, and no others.
+
+use std::cell::OnceCell;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::bounds::Budget;
+
+/// An app's directory.
+pub(super) struct Folder<'a> {
+    path: &'a Path,
+    canonical: OnceCell<Option<PathBuf>>,
+    budget: &'a Budget,
+}
+
+/// What stands at a path.
+pub(super) enum Content {
+    /// Nothing, or a link that leads nowhere.
+    Missing,
+    /// A regular file inside the app's directory, with these bytes.
+    Bytes(Vec<u8>),
+    /// A folder, pipe, socket or device.
+    NotAFile {
+        /// Whether it is a folder, which Compose takes for no `.env` at all.
+        is_folder: bool,
+    },
+    /// Something outside the app's directory, which is not opened.
+    Outside,
+    /// A file that was not read, for this reason in words.
+    Unreadable(String),
+}
+
+impl<'a> Folder<'a> {
+    /// The directory at this path.
+    pub(super) fn new(path: &'a Path, budget: &'a Budget) -> Self {
+        Self { path, canonical: OnceCell::new(), budget }
+    }
+
+    /// The bytes of the file at a path that [`joined`] made.
+    pub(super) fn read(&self, relative: &Path) -> Content {
+        self.content(relative)
+            .unwrap_or_else(|err| if is_nothing(&err) { Content::Missing } else { Content::Unreadable(shown(&err)) })
+    }
+
+    /// Whether something stands at this path, `None` where that cannot be seen; links are followed.
+    pub(super) fn exists(&self, relative: &Path) -> Option<bool> {
+        match fs::metadata(self.path.join(relative)) {
+            Ok(_) => Some(true),
+            Err(err) if is_nothing(&err) || is_circle(&err) => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    /// A path from this directory on, if an absolute one leads into it.
+    pub(super) fn relative(&self, absolute: &Path) -> Option<PathBuf> {
+        let below = |folder: &Path| absolute.strip_prefix(folder).ok().map(Path::to_owned);
+        let below = below(self.path).or_else(|| below(self.canonical()?))?;
+        joined(Path::new(""), &below)
+    }
+
+    fn canonical(&self) -> Option<&Path> {
+        self.canonical.get_or_init(|| fs::canonicalize(self.path).ok()).as_deref()
+    }
+
+    fn content(&self, relative: &Path) -> io::Result<Content> {
+        let mut path = self.path.join(relative);
+        // Opening a pipe or a device may wait or do harm, so it is looked at first.
+        let mut metadata = fs::symlink_metadata(&path)?;
+        // A name without folders before it, which is no link, needs no look at where it leads.
+        if metadata.is_symlink() || relative.components().count() > 1 {
+            path = fs::canonicalize(&path)?;
+            if !self.canonical().is_some_and(|folder| path.starts_with(folder)) {
+                return Ok(Content::Outside);
+            }
+            metadata = fs::symlink_metadata(&path)?;
+        }
+        if !metadata.is_file() {
+            return Ok(Content::NotAFile { is_folder: metadata.is_dir() });
+        }
+        let Some(most) = self.budget.file() else {
+            return Ok(Content::Unreadable("is not opened, as the app has too many files".to_owned()));
+        };
+        // What takes the file's place in between neither blocks nor leads elsewhere.
+        let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(most)).unwrap_or(0) + 1);
+        file.take(most + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > most {
+            let reason = match most {
+                super::bounds::FILE_BYTES => "is larger than 1 MiB",
+                _ => "is not read, as the app's files are larger than 2 MiB",
+            };
+            return Ok(Content::Unreadable(reason.to_owned()));
+        }
+        self.budget.read(bytes.len() as u64);
+        Ok(Content::Bytes(bytes))
+    }
+}
+
+/// Whether an error says that nothing stands at a path.
+fn is_nothing(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename)
+}
+
+/// An error in words.
+fn shown(err: &io::Error) -> String {
+    if is_circle(err) { "is a link in a circle".to_owned() } else { err.to_string() }
+}
+
+fn is_circle(err: &io::Error) -> bool {
+    err.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+}
+
+/// A path that starts at a folder inside the app's directory, without `.` and `..`; `None` where it leads
+/// out of the app's directory. Both are taken as text, as Go's `filepath.Join` takes them, which Compose
+/// uses.
+pub(super) fn joined(folder: &Path, path: &Path) -> Option<PathBuf> {
+    let mut joined = folder.to_owned();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::Normal(name) => joined.push(name),
+            Component::ParentDir => {
+                if !joined.pop() {
+                    return None;
+                }
+            }
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(joined)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_joined_as_text_and_does_not_leave_the_directory() {
+        for (folder, path, expected) in [
+            ("", "a.yml", Some("a.yml")),
+            ("sub", "./a.yml", Some("sub/a.yml")),
+            ("sub", "../a.yml", Some("a.yml")),
+            ("sub", "x/../../b/a.yml", Some("b/a.yml")),
+            ("", ".", Some("")),
+            ("", "../a.yml", None),
+            ("sub", "../../sub/a.yml", None),
+            ("", "/etc/passwd", None),
+        ] {
+            let joined = joined(Path::new(folder), Path::new(path));
+            assert_eq!(joined.as_deref(), expected.map(Path::new), "{folder} {path}");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! YAML as Go's `yaml.v3` reads it, which Compose uses, down to the types of scalars.
+//!
+//! Documents become trees in which an alias is the node that it names; a node knows its line. Nothing is
+//! copied: how much the aliases stand for is counted instead, and is bounded.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use granit_parser::{Event, Parser, ScalarStyle, Tag as YamlTag};
+
+use super::bounds::{ALIASED_NODES, YAML_DEPTH};
+
+/// A node of a document.
+pub(super) struct Node {
+    /// The line that it begins on, from 1.
+    pub(super) line: usize,
+    /// Its tag.
+    pub(super) tag: Tag,
+    /// What it holds.
+    pub(super) value: Value,
+    /// How many nodes it and those in it are, counted as often as aliases name them.
+    pub(super) size: usize,
+}
+
+/// What a node holds.
+pub(super) enum Value {
+    /// A scalar.
+    Scalar {
+        /// The text as it is written, without quotes.
+        text: String,
+        /// Whether it is written without quotes.
+        is_plain: bool,
+    },
+    /// A sequence.
+    List(Vec<Rc<Node>>),
+    /// A mapping; its entries are not yet merged with those that `<<` names.
+    Map(Vec<(Rc<Node>, Rc<Node>)>),
+    /// What stands under a key that stands twice in its mapping: Compose refuses both.
+    Broken,
+}
+
+/// The tags that make a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tag {
+    /// There is none.
+    None,
+    /// One of YAML's own types, such as `!!int`.
+    Typed,
+    /// `!!str`.
+    Text,
+    /// `!reset`, with which Compose removes what is there.
+    Reset,
+    /// `!override`, with which Compose replaces what is there.
+    Override,
+    /// Another; a scalar with one is text.
+    Other,
+}
+
+/// A scalar by its type.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Scalar<'a> {
+    /// Nothing.
+    Null,
+    /// A truth value.
+    Bool,
+    /// A whole number.
+    Int(i64),
+    /// Another number, or one too large.
+    Float(f64),
+    /// Text.
+    Text(&'a str),
+}
+
+/// What Compose refuses in a document, which can be read nevertheless: a line and the reason.
+pub(super) type Fault = (usize, String);
+
+/// The documents of a file, and what Compose refuses in them.
+pub(super) type Documents = (Vec<Rc<Node>>, Vec<Fault>);
+
+/// Why a text is no YAML that can be read: the line, where it is known, and the reason.
+pub(super) type NotYaml = (Option<usize>, String);
+
+/// The documents of a file, and what Compose refuses in them.
+///
+/// # Errors
+///
+/// In words, and with the line where it is known, when the text is not YAML or stands for too much.
+pub(super) fn parse(text: &str) -> Result<Documents, NotYaml> {
+    let mut options = granit_parser::options! {
+        flow_nesting_limit: YAML_DEPTH,
+        block_nesting_limit: YAML_DEPTH,
+    };
+    options.set_emit_comments(false);
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str_with_options(text, options) {
+        // The error's own words may show what the file holds.
+        let (event, span) =
+            event.map_err(|err| (Some(err.marker().line()), "is not YAML that can be read".to_owned()))?;
+        builder.add(event, span.start.line())?;
+    }
+    Ok((builder.documents, builder.faults))
+}
+
+/// A list or a mapping that is not yet complete.
+struct Open {
+    line: usize,
+    tag: Tag,
+    anchor: usize,
+    is_map: bool,
+    /// A mapping's keys and values by turns.
+    children: Vec<Rc<Node>>,
+}
+
+/// Makes trees of events.
+#[derive(Default)]
+struct Builder {
+    open: Vec<Open>,
+    anchors: HashMap<usize, Rc<Node>>,
+    aliased: usize,
+    documents: Vec<Rc<Node>>,
+    faults: Vec<Fault>,
+}
+
+impl Builder {
+    fn add(&mut self, event: Event<'_>, line: usize) -> Result<(), NotYaml> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let value = Value::Scalar { text: text.into_owned(), is_plain: style == ScalarStyle::Plain };
+                self.close(Node { line, tag: tag_of(tag.as_deref()), value, size: 1 }, anchor);
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                let tag = tag_of(tag.as_deref());
+                self.open.push(Open { line, tag, anchor, is_map: false, children: Vec::new() });
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                let tag = tag_of(tag.as_deref());
+                self.open.push(Open { line, tag, anchor, is_map: true, children: Vec::new() });
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(open) = self.open.pop() else { return Ok(()) };
+                let (node, anchor) = self.complete(open);
+                self.close(node, anchor);
+            }
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor).cloned() else {
+                    return Err((Some(line), "has an alias inside the node that it names".to_owned()));
+                };
+                self.aliased = self.aliased.saturating_add(node.size);
+                if self.aliased > ALIASED_NODES {
+                    return Err((Some(line), format!("has aliases that stand for more than {ALIASED_NODES} nodes")));
+                }
+                self.attach(node);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A list or mapping of which the end was read, and its anchor.
+    fn complete(&mut self, open: Open) -> (Node, usize) {
+        let Open { line, tag, anchor, is_map, children } = open;
+        let size = children.iter().fold(1, |size: usize, child| size.saturating_add(child.size));
+        let value = if is_map { Value::Map(self.entries(children)) } else { Value::List(children) };
+        (Node { line, tag, value, size }, anchor)
+    }
+
+    /// Keys and values in pairs. Compose refuses a file in which a key stands twice or is no text: the value
+    /// of the one is not known, and the other is left out.
+    fn entries(&mut self, children: Vec<Rc<Node>>) -> Vec<(Rc<Node>, Rc<Node>)> {
+        let mut entries = Vec::with_capacity(children.len() / 2);
+        let mut children = children.into_iter();
+        while let (Some(key), Some(value)) = (children.next(), children.next()) {
+            match key.scalar() {
+                Some(Scalar::Text(_)) => entries.push((key, value)),
+                _ => self.faults.push((key.line, "has a key that is no text".to_owned())),
+            }
+        }
+        let twice = repeated(&entries);
+        if !twice.is_empty() {
+            let is_twice = |(key, _): &(Rc<Node>, Rc<Node>)| key.text().is_some_and(|key| twice.contains(key));
+            let again = entries.iter().rev().find(|entry| is_twice(entry)).map_or(0, |(key, _)| key.line);
+            self.faults.push((again, "has a key that stands twice in one mapping".to_owned()));
+            for entry in entries.iter_mut().filter(|entry| is_twice(entry)) {
+                let (line, tag, value) = (entry.1.line, Tag::None, Value::Broken);
+                entry.1 = Rc::new(Node { line, tag, value, size: 1 });
+            }
+        }
+        entries
+    }
+
+    fn close(&mut self, node: Node, anchor: usize) {
+        let node = Rc::new(node);
+        if anchor != 0 {
+            self.anchors.insert(anchor, Rc::clone(&node));
+        }
+        self.attach(node);
+    }
+
+    fn attach(&mut self, node: Rc<Node>) {
+        match self.open.last_mut() {
+            Some(open) => open.children.push(node),
+            None => self.documents.push(node),
+        }
+    }
+}
+
+/// The keys that stand in a mapping more than once.
+fn repeated(entries: &[(Rc<Node>, Rc<Node>)]) -> HashSet<String> {
+    let keys = || entries.iter().filter_map(|(key, _)| key.text());
+    let mut twice = HashSet::new();
+    // Most mappings are small: comparing is then quicker than hashing.
+    if entries.len() <= 16 {
+        let before = |index: usize, key: &str| keys().take(index).any(|other| other == key);
+        twice.extend(keys().enumerate().filter(|&(index, key)| before(index, key)).map(|(_, key)| key.to_owned()));
+    } else {
+        let mut seen = HashSet::with_capacity(entries.len());
+        twice.extend(keys().filter(|&key| !seen.insert(key)).map(str::to_owned));
+    }
+    twice
+}
+
+fn tag_of(tag: Option<&YamlTag>) -> Tag {
+    let Some(tag) = tag else { return Tag::None };
+    match (tag.handle(), tag.suffix()) {
+        ("tag:yaml.org,2002:", "str" | "binary") => Tag::Text,
+        ("tag:yaml.org,2002:", _) => Tag::Typed,
+        ("!", "reset") => Tag::Reset,
+        ("!", "override") => Tag::Override,
+        _ => Tag::Other,
+    }
+}
+
+impl Node {
+    /// The scalar that it is, by the rules of Go's `yaml.v3`:
+    /// <https://github.com/yaml/go-yaml/blob/v3.0.4/resolve.go>.
+    pub(super) fn scalar(&self) -> Option<Scalar<'_>> {
+        let Value::Scalar { text, is_plain } = &self.value else { return None };
+        Some(match self.tag {
+            Tag::None if *is_plain => resolve(text),
+            Tag::Typed => resolve(text),
+            _ => Scalar::Text(text),
+        })
+    }
+
+    /// The text that it is.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self.scalar() {
+            Some(Scalar::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether it is nothing, as a key without a value has.
+    pub(super) fn is_null(&self) -> bool {
+        self.scalar() == Some(Scalar::Null)
+    }
+
+    /// The items of a list.
+    pub(super) fn items(&self) -> Option<&[Rc<Node>]> {
+        match &self.value {
+            Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The entries of a mapping by their keys, merged with those of the mappings that `<<` names; the first
+    /// of these that has a key counts, and an entry of its own always does.
+    ///
+    /// `None` where it is no mapping or `<<` names what is none.
+    pub(super) fn entries(&self) -> Option<Vec<(&str, &Rc<Node>)>> {
+        let Value::Map(own) = &self.value else { return None };
+        let mut entries: Vec<(&str, &Rc<Node>)> = Vec::with_capacity(own.len());
+        let mut merged = None;
+        for (key, value) in own {
+            match key.text() {
+                Some("<<") if key.is_merge() => merged = Some(value),
+                Some(key) => entries.push((key, value)),
+                None => {}
+            }
+        }
+        if let Some(merged) = merged {
+            let mut seen: HashSet<&str> = entries.iter().map(|(key, _)| *key).collect();
+            let from = merged.items().unwrap_or(std::slice::from_ref(merged));
+            for node in from {
+                for (key, value) in node.entries()? {
+                    if seen.insert(key) {
+                        entries.push((key, value));
+                    }
+                }
+            }
+        }
+        Some(entries)
+    }
+
+    fn is_merge(&self) -> bool {
+        self.tag == Tag::None && matches!(self.value, Value::Scalar { is_plain: true, .. })
+    }
+}
+
+/// The type of a scalar that is written without quotes and has no tag.
+fn resolve(text: &str) -> Scalar<'_> {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Scalar::Null,
+        "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Scalar::Bool,
+        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf"
+        | "-.INF" => Scalar::Float(f64::NAN),
+        _ if text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) => {
+            number(&text.replace('_', "")).unwrap_or(Scalar::Text(text))
+        }
+        _ => Scalar::Text(text),
+    }
+}
+
+/// A number as Go writes them: `0x`, `0o` and `0b` name the base, and a zero before other digits the base 8.
+fn number(text: &str) -> Option<Scalar<'static>> {
+    let (sign, digits) = match text.strip_prefix(['+', '-']) {
+        Some(digits) => (&text[..1], digits),
+        None => ("", text),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (base, digits) = match lower.split_at_checked(2) {
+        Some(("0x", digits)) => (16, digits),
+        Some(("0o", digits)) => (8, digits),
+        Some(("0b", digits)) => (2, digits),
+        _ if lower.len() > 1 && lower.starts_with('0') => (8, &lower[1..]),
+        _ => (10, lower.as_str()),
+    };
+    if !digits.is_empty() && digits.chars().all(|c| c.is_digit(base)) {
+        let sign = sign.replace('+', "");
+        return Some(
+            i64::from_str_radix(&format!("{sign}{digits}"), base).map_or(Scalar::Float(f64::NAN), Scalar::Int),
+        );
+    }
+    // Rust's own form of a number is wider by words such as `infinity`.
+    let is_float = lower.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'+' | b'-'));
+    text.parse().ok().filter(|_| is_float).map(Scalar::Float)
+}
