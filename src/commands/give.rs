@@ -16,8 +16,8 @@ use crate::core::refusal::{Reason, Refusal, Shortage, Tally};
 use crate::core::text::Shown;
 use crate::error::{Error, Kind, Result};
 use crate::host::containers::PATIENCE;
-use crate::host::port_use::Probe;
-use crate::host::{port_config, port_use};
+use crate::host::port_config::{self, Reservations};
+use crate::host::port_use::{self, Probe};
 use crate::output::look::Format;
 use crate::output::{csv, human, json};
 use crate::store::api::{IfMissing, Store, Taken};
@@ -193,8 +193,9 @@ pub(super) fn print(out: &mut dyn Write, format: Format, outcomes: &[Outcome]) -
 /// The pairs that the platform planned for apps; none where no file of them is configured.
 fn read_plans(config: &Config) -> Result<Plans> {
     let Some(path) = &config.preconfigured else { return Ok(Plans::default()) };
-    let entries = port_config::read(path).map_err(|err| Error::new(Kind::Config, err.context("preconfigured")))?;
-    Ok(entries.into_iter().map(|entry| (entry.app, entry.pair)).collect())
+    let entries = port_config::read(path, Reservations::PassedOver);
+    let entries = entries.map_err(|err| Error::new(Kind::Config, err.context("preconfigured")))?;
+    Ok(entries.iter().map(|entry| (entry.app, entry.pair)).collect())
 }
 
 /// Tells a refusal in words, for which it looks up who has the ports asked for.

@@ -7,24 +7,27 @@ use std::path::PathBuf;
 use super::{Answer, on_database, open_store_as, watch};
 use crate::config::Config;
 use crate::core::allocation::Allocation;
+use crate::core::app::APPS_MAX;
 use crate::core::app_folder::AppFolder;
 use crate::core::declared::{Declared, Role, Unpublished};
-use crate::core::import::{Entry, Import, Report, Skipped, plan};
+use crate::core::import::{Entries, Entry, Import, Report, Skipped, plan};
 use crate::core::ports::is_browser_blocked;
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
-use crate::host::port_config;
+use crate::host::port_config::{self, Reservations};
 use crate::output::look::Format;
 use crate::output::{human, json};
 use crate::store::api::IfMissing;
 
 const AFTER_HELP: &str = "\
 FILE is an array of objects with `model` or `model_name`, `app_number` or `app_num`, `backend_port`
-and `frontend_port`: the platform's port_config.json, or what `manage-ports list --json` prints.
+and `frontend_port`, and `reserved_until` where a pair is held: the platform's port_config.json, or
+what `manage-ports list --json` or `cleanup --json` prints.
 
 With --from-apps, the ports of apps that have no allocation are those that the app's own files
 declare: BACKEND_PORT and FRONTEND_PORT in its .env, or the ports that the services `backend` and
-`frontend` of its Compose file publish. An app whose files do not tell is skipped with a warning.
+`frontend` of its Compose files publish; [declared] in the configuration gives them other names. An
+app whose files do not tell is skipped with a warning.
 
 All are imported or none. Ports are taken over as they are, also excluded ones.
 
@@ -52,47 +55,93 @@ pub(crate) struct Args {
     /// Import what can be imported, and only warn of the rest
     #[arg(long)]
     skip_conflicts: bool,
+
+    /// Say what would be imported, and change nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&[Format::Human, Format::Json])?;
     let entries = match &args.file {
-        Some(file) => Some(port_config::read(file).map_err(|err| Error::new(Kind::Usage, err))?),
+        Some(file) => {
+            let entries = port_config::read(file, Reservations::Needed);
+            Some(entries.map_err(|err| Error::new(Kind::Usage, err))?)
+        }
         None => None,
     };
     let mut store = open_store_as(config, IfMissing::ReadAsEmpty)?;
-    let (entries, mut skipped) = match entries {
+    let (entries, unknown) = match entries {
         Some(entries) => (entries, Vec::new()),
         None => declared_entries(&store.snapshot().map_err(|err| on_database(err, config))?, config)?,
     };
 
     let mut import = Import::default();
-    let added = store.add(&mut |rows| {
+    let mut choose = |rows: &[Allocation]| {
         import = plan(&entries, rows);
         if import.conflicts.is_empty() || args.skip_conflicts { import.new.clone() } else { Vec::new() }
-    });
-    let added = added.map_err(|err| on_database(err, config))?;
+    };
+    let imported = if args.dry_run {
+        store.snapshot().map(|rows| choose(&rows).len())
+    } else {
+        store.add(&mut choose).map(|added| added.len())
+    };
+    let imported = imported.map_err(|err| on_database(err, config))?;
     if !import.conflicts.is_empty() && !args.skip_conflicts {
-        let lines: Vec<_> = import.conflicts.iter().map(|(entry, why)| format!("\n  - {}: {why}", entry.app)).collect();
-        let message = format!("{} conflict(s), nothing was imported:{}", lines.len(), lines.concat());
-        return Err(Error::msg(Kind::Conflict, message).hint("--skip-conflicts imports the others"));
+        return Err(refused(&entries, &import));
     }
-    skipped.extend(import.conflicts.into_iter().map(|(entry, why)| (entry.app, why)));
-
-    for (app, why) in &skipped {
-        log::warn!("{app} is skipped: {why}");
-    }
-    for row in &added {
-        for port in row.valid_ports().filter(|&port| is_browser_blocked(port)) {
-            log::warn!("the port {port} of {} is one that browsers refuse to open", row.app);
-        }
-    }
-    let report = Report { imported: added.len(), existing: import.existing, skipped };
+    warn_of_blocked_ports(&import.new);
+    let report = report(&entries, &import, unknown, imported, args.dry_run);
     match format {
         Format::Json => json::import(out, &report),
         _ => human::import(out, config.look, &report),
     }?;
     Ok(Answer::Yes)
+}
+
+/// So many conflicts are listed at most.
+const LISTED: usize = 100;
+
+/// So many apps that were passed over are named in JSON at most.
+const LISTED_IN_JSON: usize = APPS_MAX;
+
+/// The error that nothing was imported, with the first conflicts.
+fn refused(entries: &Entries, import: &Import) -> Error {
+    let mut message = format!("{} conflict(s), nothing was imported:", import.conflicts.len());
+    for (app, why) in conflicts(entries, import).take(LISTED) {
+        message += &format!("\n  - {app}: {why}");
+    }
+    let more = import.conflicts.len().saturating_sub(LISTED);
+    if more > 0 {
+        message += &format!("\n  and {more} more");
+    }
+    Error::msg(Kind::Conflict, message).hint("--skip-conflicts imports the others")
+}
+
+/// The apps that cannot be added, each with the reason in words.
+fn conflicts(entries: &Entries, import: &Import) -> impl Iterator<Item = Skipped> {
+    import.conflicts.iter().filter_map(|&(index, why)| Some((entries.get(index)?.app, import.told(why).to_string())))
+}
+
+/// What was done, with warnings of the apps that were passed over.
+fn report(entries: &Entries, import: &Import, unknown: Vec<Skipped>, imported: usize, is_dry_run: bool) -> Report {
+    let skipped = unknown.len() + import.conflicts.len();
+    let skipped_apps: Vec<_> = unknown.into_iter().chain(conflicts(entries, import)).take(LISTED_IN_JSON).collect();
+    for (app, why) in skipped_apps.iter().take(LISTED) {
+        log::warn!("{app} is skipped: {why}");
+    }
+    if skipped > LISTED {
+        log::warn!("{} more apps are skipped", skipped - LISTED);
+    }
+    Report { is_dry_run, imported, existing: import.existing, skipped, skipped_apps }
+}
+
+fn warn_of_blocked_ports(new: &[Entry]) {
+    for Entry { app, pair, .. } in new {
+        for port in pair.ports().into_iter().filter(|&port| is_browser_blocked(port)) {
+            log::warn!("the port {port} of {app} is one that browsers refuse to open");
+        }
+    }
 }
 
 /// Why the files of an app tell no pair.
@@ -109,7 +158,7 @@ fn no_pair(found: &Declared) -> String {
 ///
 /// An app that has an allocation is named as the allocation names it: its directory may be that of
 /// several names.
-fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Vec<Entry>, Vec<Skipped>)> {
+fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Entries, Vec<Skipped>)> {
     let apps_dir = AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref())
         .map_err(|err| Error::new(Kind::AppsDir, err).hint("nothing was imported; check --apps-dir"))?;
     let view = apps_dir.view_with_declared(&[], &config.declared, watch("apps looked for"), watch("apps read"))?;
@@ -117,24 +166,24 @@ fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Vec<Entry>,
         log::warn!("{path} could not be read: {why}");
     }
     let allocated: HashMap<_, _> = rows.iter().map(|row| (AppFolder::of(&row.app), row)).collect();
-    let mut entries = Vec::new();
+    let mut entries = Entries::default();
     let mut skipped = Vec::new();
     for (folder, found) in view.apps() {
         let row = allocated.get(folder);
         let pair = found.pair().and_then(|pair| pair.ok_or_else(|| no_pair(&found)));
-        match (row, pair) {
-            (Some(row), Ok(pair)) if row.ports() == pair.ports().map(i64::from) => {
-                entries.push(Entry { app: row.app.clone(), pair, until: None });
-            }
+        let (app, pair) = match (row, pair) {
+            (Some(row), Ok(pair)) if row.ports() == pair.ports().map(i64::from) => (row.app.clone(), Ok(pair)),
             // It has its ports; what its files say is for `check` to judge.
-            (Some(_), _) => {}
+            (Some(_), _) => continue,
             (None, pair) => {
-                let app = folder.app();
-                match folder.check().map_err(|why| format!("its directory is no app's: {why}")).and(pair) {
-                    Ok(pair) => entries.push(Entry { app, pair, until: None }),
-                    Err(why) => skipped.push((app, why)),
-                }
+                let checked = folder.check().map_err(|why| format!("its directory is no app's: {why}"));
+                (folder.app(), checked.and(pair))
             }
+        };
+        let app_num = u32::try_from(app.app_num).map_err(|err| err.to_string());
+        match pair.and_then(|pair| Ok((pair, app_num?))) {
+            Ok((pair, app_num)) => entries.push(&app.model, app_num, pair, None),
+            Err(why) => skipped.push((app, why)),
         }
     }
     Ok((entries, skipped))

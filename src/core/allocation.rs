@@ -117,6 +117,19 @@ impl Allocation {
         }
     }
 
+    /// What stands where the moment of a reservation should, if it is none: a text as it is, anything else as
+    /// JSON, and all of the metadata where that cannot be read.
+    pub(crate) fn unreadable_reservation(&self) -> Option<String> {
+        let text = self.metadata.as_deref().filter(|_| self.reservation() == Reservation::Unreadable)?;
+        Some(
+            match serde_json::from_str::<Value>(text).ok().and_then(|metadata| metadata.get(RESERVED_UNTIL).cloned()) {
+                Some(Value::String(until)) => until,
+                Some(until) => until.to_string(),
+                None => text.to_owned(),
+            },
+        )
+    }
+
     /// Holds the row until a moment, unless it is held for longer; keys of others in the metadata
     /// stay as they are. Returns whether that changed it.
     ///
@@ -358,6 +371,13 @@ pub(super) mod tests {
             let mut other = row(1, "m", 1, 5001, 8001);
             other.metadata = Some(metadata.into());
             assert_eq!(other.reservation(), expected, "{metadata}");
+            let unreadable = match metadata {
+                _ if expected != Reservation::Unreadable => None,
+                r#"{"reserved_until":5}"# => Some("5"),
+                r#"{"reserved_until":"soon"}"# => Some("soon"),
+                broken => Some(broken),
+            };
+            assert_eq!(other.unreadable_reservation().as_deref(), unreadable);
             let is_reserved = expected == Reservation::Unreadable || expected == Reservation::Until(Timestamp::MAX);
             assert_eq!(other.is_reserved("2026-06-01T00:00:00Z".parse().unwrap()), is_reserved, "{metadata}");
         }

@@ -1,11 +1,16 @@
 //! Which allocations an import adds: the rows there are and the entries in, what is new out.
+//!
+//! A file may hold a million entries, of which most cannot be added, as there are not so many ports. Entries
+//! and reasons are therefore kept small, and put into words one at a time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::fmt::{self, Display, Formatter};
 
 use jiff::Timestamp;
 
 use super::allocation::{Allocation, PortPair};
 use super::app::AppId;
+use super::app_folder::AppFolder;
 
 /// An app and the pair that it is said to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,80 +23,197 @@ pub(crate) struct Entry {
     pub(crate) until: Option<Timestamp>,
 }
 
+/// Entries in their order, kept small.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Entries {
+    /// The names of all models, one behind the other.
+    models: String,
+    entries: Vec<Small>,
+}
+
+/// An entry whose model is a part of [`Entries::models`].
+#[derive(Debug, Clone)]
+struct Small {
+    model_start: usize,
+    model_length: u32,
+    app_num: u32,
+    pair: PortPair,
+    until: Option<Timestamp>,
+}
+
+impl Entries {
+    /// Adds an entry.
+    pub(crate) fn push(&mut self, model: &str, app_num: u32, pair: PortPair, until: Option<Timestamp>) {
+        let last = self.entries.last().map(|last| (last.model_start, last.model_length));
+        let (model_start, model_length) = match last {
+            Some(place) if self.model(place) == model => place,
+            _ => {
+                let start = self.models.len();
+                self.models.push_str(model);
+                // A model has 200 characters at most.
+                (start, u32::try_from(model.len()).unwrap_or(u32::MAX))
+            }
+        };
+        self.entries.push(Small { model_start, model_length, app_num, pair, until });
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// An entry by its place in the order.
+    pub(crate) fn get(&self, index: usize) -> Option<Entry> {
+        let small = self.entries.get(index)?;
+        let app = AppId::new(self.model((small.model_start, small.model_length)), small.app_num);
+        Some(Entry { app, pair: small.pair, until: small.until })
+    }
+
+    /// All entries.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Entry> {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    fn model(&self, (start, length): (usize, u32)) -> &str {
+        let end = start.saturating_add(usize::try_from(length).unwrap_or(usize::MAX));
+        self.models.get(start..end).unwrap_or_default()
+    }
+}
+
 /// What becomes of the entries of an import.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Import {
     /// The entries to add, in their order.
     pub(crate) new: Vec<Entry>,
     /// How many are there already, with the same ports.
     pub(crate) existing: usize,
-    /// The entries that cannot be added, each with the reason in words.
-    pub(crate) conflicts: Vec<(Entry, String)>,
+    /// The entries that cannot be added, by their place in the order, each with the reason.
+    pub(crate) conflicts: Vec<(usize, Obstacle)>,
+    /// The apps that have ports, which the reasons name.
+    users: Vec<AppId>,
+}
+
+/// Why an entry cannot be added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// The app has these ports.
+    OtherPorts([i64; 2]),
+    /// A port is another app's.
+    Taken {
+        /// The port.
+        port: i64,
+        /// Whether it is that app's backend; its frontend otherwise.
+        is_backend: bool,
+        /// The app, by its place among the users.
+        user: usize,
+    },
+}
+
+impl Import {
+    /// An obstacle in words.
+    pub(crate) fn told(&self, obstacle: Obstacle) -> impl Display {
+        Told { import: self, obstacle }
+    }
+}
+
+/// An obstacle that can be shown.
+struct Told<'a> {
+    import: &'a Import,
+    obstacle: Obstacle,
+}
+
+impl Display for Told<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.obstacle {
+            Obstacle::OtherPorts([backend, frontend]) => {
+                write!(f, "it has other ports, backend {backend} and frontend {frontend}")
+            }
+            Obstacle::Taken { port, is_backend, user } => {
+                let role = if is_backend { "backend" } else { "frontend" };
+                write!(f, "port {port} is the {role} of ")?;
+                self.import.users.get(user).map_or(Ok(()), |user| user.fmt(f))
+            }
+        }
+    }
 }
 
 /// An app that is passed over, and the reason in words.
 pub(crate) type Skipped = (AppId, String);
 
-/// What an import did.
+/// What an import did, or would do.
 pub(crate) struct Report {
+    /// Whether nothing was changed.
+    pub(crate) is_dry_run: bool,
     /// How many allocations it made.
     pub(crate) imported: usize,
     /// How many were there already, with the same ports.
     pub(crate) existing: usize,
-    /// The apps that it passed over.
-    pub(crate) skipped: Vec<Skipped>,
+    /// How many apps it passed over.
+    pub(crate) skipped: usize,
+    /// The first of these apps.
+    pub(crate) skipped_apps: Vec<Skipped>,
 }
 
 /// Sorts out entries: an app keeps the pair that it has, and a port its first user.
 ///
-/// Ports are taken as they are said to be, excluded ones and those that browsers refuse among them:
-/// the apps use them already.
-pub(crate) fn plan(entries: &[Entry], rows: &[Allocation]) -> Import {
+/// An entry whose ports the app has already is there. So is one of an app with the same folder: the platform
+/// names a model in either way. Ports are taken as they are said to be, excluded ones and those that browsers
+/// refuse among them: the apps use them already.
+pub(crate) fn plan(entries: &Entries, rows: &[Allocation]) -> Import {
     let mut import = Import::default();
     let mut known = Known::default();
     for row in rows {
-        known.insert(&row.app, row.ports());
+        known.insert(&row.app, row.ports(), &mut import.users);
     }
-    for entry in entries {
-        let Entry { app, pair, .. } = entry;
-        let ports = pair.ports().map(i64::from);
-        match known.obstacle(app, ports) {
-            Some(_) if known.pairs.contains(&(app.clone(), ports)) => import.existing += 1,
-            Some(why) => import.conflicts.push((entry.clone(), why)),
+    for (index, entry) in entries.iter().enumerate() {
+        let ports = entry.pair.ports().map(i64::from);
+        match known.obstacle(&entry.app, ports) {
+            Some(_) if known.is_there(&entry.app, ports, &import.users) => import.existing += 1,
+            Some(why) => import.conflicts.push((index, why)),
             None => {
-                known.insert(app, ports);
-                import.new.push(entry.clone());
+                known.insert(&entry.app, ports, &mut import.users);
+                import.new.push(entry);
             }
         }
     }
     import
 }
 
-/// Who has which ports, so far.
+/// Who has which ports, so far. Apps are known by their place in a list.
 #[derive(Default)]
 struct Known {
-    pairs: HashSet<(AppId, [i64; 2])>,
     apps: HashMap<AppId, [i64; 2]>,
-    users: HashMap<i64, (&'static str, AppId)>,
+    /// The users of each port, in the order of their coming, and the column.
+    users: HashMap<i64, Vec<(usize, bool)>>,
 }
 
 impl Known {
-    fn insert(&mut self, app: &AppId, ports: [i64; 2]) {
-        self.pairs.insert((app.clone(), ports));
+    fn insert(&mut self, app: &AppId, ports: [i64; 2], users: &mut Vec<AppId>) {
         self.apps.entry(app.clone()).or_insert(ports);
-        for (role, port) in ["backend", "frontend"].into_iter().zip(ports) {
-            self.users.entry(port).or_insert_with(|| (role, app.clone()));
+        for (port, is_backend) in ports.into_iter().zip([true, false]) {
+            self.users.entry(port).or_default().push((users.len(), is_backend));
         }
+        users.push(app.clone());
     }
 
     /// Why the app cannot have these ports, if it cannot.
-    fn obstacle(&self, app: &AppId, ports: [i64; 2]) -> Option<String> {
-        if let Some([backend, frontend]) = self.apps.get(app) {
-            return Some(format!("it has other ports, backend {backend} and frontend {frontend}"));
+    fn obstacle(&self, app: &AppId, ports: [i64; 2]) -> Option<Obstacle> {
+        if let Some(ports) = self.apps.get(app) {
+            return Some(Obstacle::OtherPorts(*ports));
         }
         ports.into_iter().find_map(|port| {
-            let (role, user) = self.users.get(&port)?;
-            Some(format!("port {port} is the {role} of {user}"))
+            let (user, is_backend) = *self.users.get(&port)?.first()?;
+            Some(Obstacle::Taken { port, is_backend, user })
+        })
+    }
+
+    /// Whether an app with the same folder has these ports.
+    fn is_there(&self, app: &AppId, [backend, frontend]: [i64; 2], users: &[AppId]) -> bool {
+        let of = |port| self.users.get(&port).map_or(&[][..], Vec::as_slice);
+        let backends = of(backend).iter().filter(|(_, is_backend)| *is_backend);
+        let folder = AppFolder::of(app);
+        backends.into_iter().any(|&(user, _)| {
+            of(frontend).contains(&(user, false)) && users.get(user).is_some_and(|user| AppFolder::of(user) == folder)
         })
     }
 }
@@ -101,31 +223,40 @@ mod tests {
     use super::super::allocation::tests::row;
     use super::*;
 
-    fn entry(model: &str, app_num: i64, backend: u16, frontend: u16) -> Entry {
-        let pair = PortPair::new(backend, frontend).unwrap();
-        Entry { app: AppId::new(model, app_num), pair, until: None }
+    fn entries(all: &[(&str, u32, u16, u16)]) -> Entries {
+        let mut entries = Entries::default();
+        for &(model, app_num, backend, frontend) in all {
+            entries.push(model, app_num, PortPair::new(backend, frontend).unwrap(), None);
+        }
+        entries
+    }
+
+    fn told(entries: &Entries, import: &Import) -> Vec<String> {
+        let told =
+            |&(index, why): &(usize, Obstacle)| format!("{}: {}", entries.get(index).unwrap().app, import.told(why));
+        import.conflicts.iter().map(told).collect()
     }
 
     #[test]
     fn an_app_keeps_its_pair_and_a_port_its_first_user() {
         let rows = [row(1, "a", 1, 5001, 8001), row(2, "a", 2, 5003, 8003)];
-        let entries = [
-            entry("a", 1, 5001, 8001),
-            entry("a", 2, 5003, 8005),
-            entry("b", 1, 5005, 5001),
-            entry("b", 2, 8003, 5007),
-            entry("c", 1, 5005, 8005),
-            entry("c", 1, 5005, 8005),
-            entry("c", 1, 5009, 8009),
-            entry("d", 1, 8005, 5009),
-            entry("e", 1, 5061, 6000),
-        ];
+        let entries = entries(&[
+            ("a", 1, 5001, 8001),
+            ("a", 2, 5003, 8005),
+            ("b", 1, 5005, 5001),
+            ("b", 2, 8003, 5007),
+            ("c", 1, 5005, 8005),
+            ("c", 1, 5005, 8005),
+            ("c", 1, 5009, 8009),
+            ("d", 1, 8005, 5009),
+            ("e", 1, 5061, 6000),
+        ]);
         let import = plan(&entries, &rows);
-        assert_eq!(import.new, [entry("c", 1, 5005, 8005), entry("e", 1, 5061, 6000)]);
+        let new: Vec<_> = [4, 8].into_iter().filter_map(|index| entries.get(index)).collect();
+        assert_eq!(import.new, new);
         assert_eq!(import.existing, 2);
-        let conflicts: Vec<_> = import.conflicts.iter().map(|(entry, why)| format!("{}: {why}", entry.app)).collect();
         assert_eq!(
-            conflicts,
+            told(&entries, &import),
             [
                 "a/app2: it has other ports, backend 5003 and frontend 8003",
                 "b/app1: port 5001 is the backend of a/app1",
@@ -134,5 +265,39 @@ mod tests {
                 "d/app1: port 8005 is the frontend of c/app1",
             ]
         );
+    }
+
+    #[test]
+    fn an_app_with_the_same_folder_and_ports_is_there() {
+        let rows = [row(1, "openai_gpt-4", 1, 5001, 8001), row(2, "b", 1, 5003, 8003)];
+        let entries = entries(&[
+            ("openai/gpt-4", 1, 5001, 8001),
+            ("openai:gpt-4", 1, 5001, 8001),
+            ("openai/gpt-4", 2, 5001, 8001),
+            ("openai/gpt-4", 1, 8001, 5001),
+            ("openai/gpt-4", 1, 5001, 8003),
+            ("a/b", 7, 5005, 8005),
+            ("a_b", 7, 5005, 8005),
+        ]);
+        let import = plan(&entries, &rows);
+        assert_eq!((import.existing, import.new.len()), (3, 1));
+        assert_eq!(
+            told(&entries, &import),
+            [
+                "openai/gpt-4/app2: port 5001 is the backend of openai_gpt-4/app1",
+                "openai/gpt-4/app1: port 8001 is the frontend of openai_gpt-4/app1",
+                "openai/gpt-4/app1: port 5001 is the backend of openai_gpt-4/app1",
+            ]
+        );
+    }
+
+    #[test]
+    fn entries_are_small_and_come_out_as_they_went_in() {
+        assert!(size_of::<Small>() <= 48, "{}", size_of::<Small>());
+        assert!(size_of::<(usize, Obstacle)>() <= 32);
+        let all = [("é", 1, 1, 2), ("é", 2, 3, 4), ("b", 1, 5, 6), ("é", 3, 7, 8)];
+        let entries = entries(&all);
+        let found: Vec<_> = entries.iter().map(|entry| (entry.app.model, entry.app.app_num)).collect();
+        assert_eq!(found, [("é".to_owned(), 1), ("é".to_owned(), 2), ("b".to_owned(), 1), ("é".to_owned(), 3)]);
     }
 }

@@ -1,17 +1,38 @@
 //! The platform's `port_config.json`: ports that were planned for apps before they were made. What
-//! `list --json` prints is of the same form, and tells of reservations, too.
+//! `list --json` and `cleanup --json` print is of the same form, and tells of reservations, too.
+//!
+//! A file may hold a million entries: they are read one at a time, and only what counts of one is kept.
 
-use std::fs;
-use std::io;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::json_words::WithoutWords;
 use crate::core::allocation::{PortPair, parse_until};
 use crate::core::app::{AppId, check_model, parse_app_nums};
-use crate::core::import::Entry;
+use crate::core::import::{Entries, Entry};
 use crate::core::ports::as_port;
+
+/// The keys that count.
+const KEYS: [&str; 7] =
+    ["model", "model_name", "app_number", "app_num", "backend_port", "frontend_port", "reserved_until"];
+
+/// What a file has to be, as messages name it.
+const FORM: &str = "expected a JSON array of objects, as `list --json` prints";
+
+/// What becomes of a `reserved_until` that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reservations {
+    /// It is an error, as the hold would be lost.
+    Needed,
+    /// Nothing, as only the ports count.
+    PassedOver,
+}
 
 /// Reads every entry of the file, in its order; `-` is standard input.
 ///
@@ -19,28 +40,182 @@ use crate::core::ports::as_port;
 ///
 /// When the file cannot be read, is not an array of such objects, or an entry names what is no
 /// model, no app number or no pair of ports.
-pub(crate) fn read(path: &Path) -> Result<Vec<Entry>> {
+pub(crate) fn read(path: &Path, reservations: Reservations) -> Result<Entries> {
     let is_stdin = path.as_os_str() == "-";
     let name = || if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-    let text = match is_stdin {
-        true => io::read_to_string(io::stdin()).map(String::into_bytes),
-        false => fs::read(path),
-    };
-    let text = text.with_context(name)?;
-    // Windows programs begin a text with a mark.
-    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
-    let entries: Vec<Value> =
-        serde_json::from_slice(text).with_context(|| format!("{} is not a port configuration", name()))?;
-    entries
-        .iter()
-        .enumerate()
-        .map(|(index, entry)| checked(entry).with_context(|| format!("{}: entry {}", name(), index + 1)))
-        .collect()
+    let mut reading = Reading { entries: Entries::default(), reservations, failed: None };
+    let read =
+        if is_stdin { reading.read(io::stdin().lock()) } else { reading.read(File::open(path).with_context(name)?) };
+    if let Some(err) = reading.failed {
+        return Err(err.context(format!("{}: entry {}", name(), reading.entries.len() + 1)));
+    }
+    match read {
+        Ok(()) => Ok(reading.entries),
+        Err(err) if err.is_io() => Err(io::Error::from(err)).with_context(name),
+        Err(err) => Err(err).with_context(|| format!("{} is not a port configuration", name())),
+    }
 }
 
-/// An entry in either of the platform's spellings; its other keys are ignored.
-fn checked(entry: &Value) -> Result<Entry> {
-    let Value::Object(entry) = entry else { bail!("is {}: expected an object", shortened(entry)) };
+/// What is read so far.
+struct Reading {
+    entries: Entries,
+    reservations: Reservations,
+    /// What is wrong with the entry behind those that were read.
+    failed: Option<anyhow::Error>,
+}
+
+impl Reading {
+    fn read(&mut self, text: impl Read) -> serde_json::Result<()> {
+        let mut deserializer = serde_json::Deserializer::from_reader(BufReader::new(WithoutWords::of(text)));
+        deserializer.deserialize_any(Document(self))?;
+        deserializer.end()
+    }
+
+    fn add(&mut self, entry: &Raw) -> Result<()> {
+        let entry = match entry {
+            Raw::Object(entry) => entry,
+            Raw::Other(other) => bail!("is {}: expected an object", shortened(other)),
+        };
+        let Entry { app, pair, until } = checked(entry, self.reservations)?;
+        let app_num = u32::try_from(app.app_num)?;
+        self.entries.push(&app.model, app_num, pair, until);
+        Ok(())
+    }
+}
+
+/// The whole file: an array, or what `cleanup --json` prints, an object whose `removed` is one.
+struct Document<'a>(&'a mut Reading);
+
+impl<'de> Visitor<'de> for Document<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON array of objects, as `list --json` prints")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<(), A::Error> {
+        Array(self.0).visit_seq(list)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut is_cleanups = false;
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "removed" {
+                is_cleanups = true;
+                map.next_value_seed(Array(self.0))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        if is_cleanups { Ok(()) } else { Err(A::Error::custom(format_args!("it is a JSON object: {FORM}"))) }
+    }
+}
+
+/// The array of entries.
+struct Array<'a>(&'a mut Reading);
+
+impl<'de> DeserializeSeed<'de> for Array<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Array<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON array of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(entry) = list.next_element::<Raw>()? {
+            if let Err(err) = self.0.add(&entry) {
+                self.0.failed = Some(err);
+                return Err(A::Error::custom("an entry is wrong"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One entry as it stands in the file.
+enum Raw {
+    /// An object, of which only the keys that count are kept.
+    Object(Map<String, Value>),
+    /// Anything else.
+    Other(Value),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+/// Makes a [`Raw`].
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+        Ok(Raw::Other(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
+        Ok(Raw::Other(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
+        Ok(Raw::Other(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+        Ok(Raw::Other(value.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Other(Value::Null))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
+        Ok(Raw::Other(text.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Raw, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Raw::Other(Value::Array(items)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+        // This is how serde_json hands over a number of which it keeps the digits.
+        const NUMBER: &str = "$serde_json::private::Number";
+        let mut entry = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == NUMBER {
+                let digits: String = map.next_value()?;
+                return Ok(Raw::Other(digits.parse().unwrap_or(Value::Null)));
+            } else if KEYS.contains(&key.as_str()) {
+                entry.insert(key, map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Raw::Object(entry))
+    }
+}
+
+/// An entry in either of the platform's spellings.
+fn checked(entry: &Map<String, Value>, reservations: Reservations) -> Result<Entry> {
     let Some((key, model)) = first_of(entry, ["model", "model_name"]) else { bail!("has no model or model_name") };
     let Some(model) = model.as_str() else { bail!("{key} is {}: expected a text", shortened(model)) };
     check_model(model).map_err(anyhow::Error::msg)?;
@@ -49,6 +224,7 @@ fn checked(entry: &Value) -> Result<Entry> {
     };
     let app_num = whole_number(key, app_num)?;
     parse_app_nums(&[app_num.to_string()]).map_err(anyhow::Error::msg)?;
+    let app = AppId::new(model, app_num);
     let port = |key| {
         let Some((key, port)) = first_of(entry, [key]) else { bail!("has no {key}") };
         whole_number(key, port)
@@ -56,8 +232,17 @@ fn checked(entry: &Value) -> Result<Entry> {
     let (backend, frontend) = (port("backend_port")?, port("frontend_port")?);
     let pair = as_port(backend).zip(as_port(frontend)).and_then(|(backend, frontend)| PortPair::new(backend, frontend));
     let Some(pair) = pair else { bail!("ports {backend} and {frontend} are not two ports from 1 to 65535") };
-    let until = entry.get("reserved_until").and_then(|until| parse_until(until.as_str()?));
-    Ok(Entry { app: AppId::new(model, app_num), pair, until })
+    let until = match first_of(entry, ["reserved_until"]) {
+        None => None,
+        Some((_, until)) => match until.as_str().and_then(parse_until) {
+            None if reservations == Reservations::Needed => {
+                let until = shortened(until);
+                bail!("{app} is reserved until {until}: expected a moment such as \"2026-01-31T10:00:00Z\", or null")
+            }
+            until => until,
+        },
+    };
+    Ok(Entry { app, pair, until })
 }
 
 /// The first of these keys that has a value.
@@ -84,19 +269,21 @@ fn shortened(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read_text(text: impl AsRef<[u8]>) -> Result<Vec<Entry>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
-        read(file.path())
+        Ok(read(file.path(), Reservations::Needed)?.iter().collect())
     }
 
     #[test]
     fn both_spellings_are_read_and_other_keys_ignored() {
         let entries = read_text(
             "\u{feff}".to_owned()
-                + r#"[{"model_name":"a","app_number":1,"backend_port":5001,"frontend_port":8001,"reserved_until":"soon"},
+                + r#"[{"model_name":"a","app_number":1,"backend_port":5001,"frontend_port":8001,"score":NaN},
                 {"model":"b","app_num":2,"backend_port":5003,"frontend_port":8003,
                  "reserved_until":"2026-01-01T10:00:00Z","note":[1]}]"#,
         );
@@ -110,7 +297,24 @@ mod tests {
     #[test]
     fn a_wrong_entry_is_named() {
         for (text, expected) in [
-            ("{}", "is not a port configuration"),
+            ("{}", "is not a port configuration: it is a JSON object: expected a JSON array of objects"),
+            (r#"{"model":"a","app_num":1}"#, "it is a JSON object: expected a JSON array"),
+            ("5", "expected a JSON array of objects"),
+            ("[", "is not a port configuration: EOF"),
+            ("[] []", "is not a port configuration: trailing"),
+            ("[5]", "entry 1: is 5: expected an object"),
+            ("[1.5]", "entry 1: is 1.5: expected an object"),
+            ("[99999999999999999999]", "entry 1: is 99999999999999999999: expected an object"),
+            ("[null]", "entry 1: is null: expected an object"),
+            (
+                r#"[{"model":"a/b","app_num":1,"backend_port":1,"frontend_port":2,"reserved_until":"soon"}]"#,
+                "entry 1: a/b/app1 is reserved until \"soon\": expected a moment",
+            ),
+            (
+                r#"[{"model":"a","app_num":1,"backend_port":1,"frontend_port":2,"reserved_until":5}]"#,
+                "a/app1 is reserved until 5",
+            ),
+            (r#"[{"model":"a","app_num":1,"backend_port":NaN,"frontend_port":2}]"#, "entry 1: has no backend_port"),
             (r#"[{"app_num":1,"backend_port":1,"frontend_port":2}]"#, "entry 1: has no model"),
             (r#"[{"model":"a","backend_port":1,"frontend_port":2}]"#, "entry 1: has no app_number"),
             (r#"[["m",null,1,null,5001,8001]]"#, "entry 1: is [\"m\",null,1,null,5001,8001]: expected an object"),

@@ -148,9 +148,12 @@ pub(crate) fn released(
 
 /// Writes how many allocations were imported.
 pub(crate) fn import(out: &mut dyn Write, look: Look, report: &import::Report) -> io::Result<()> {
-    let import::Report { imported, existing, skipped } = report;
+    let import::Report { is_dry_run, imported, existing, skipped, .. } = report;
+    if *is_dry_run {
+        return writeln!(out, "Would import {imported} allocation(s), {existing} existing, {skipped} skipped");
+    }
     let tick = look.paint(GREEN, "✓");
-    writeln!(out, "{tick} Imported {imported} allocation(s), {existing} existing, {} skipped", skipped.len())
+    writeln!(out, "{tick} Imported {imported} allocation(s), {existing} existing, {skipped} skipped")
 }
 
 /// Writes what a self-test found: a line for each promise, then what was measured.

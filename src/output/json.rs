@@ -139,14 +139,16 @@ pub(crate) fn import(out: &mut dyn Write, report: &import::Report) -> io::Result
     }
     #[derive(Serialize)]
     struct Report<'a> {
+        dry_run: bool,
         imported: usize,
         existing: usize,
         skipped: usize,
         skipped_apps: Vec<Skipped<'a>>,
     }
-    let import::Report { imported, existing, skipped } = report;
-    let apps = skipped.iter().map(|(skipped, reason)| Skipped { app: app(skipped), reason }).collect();
-    line(out, &Report { imported: *imported, existing: *existing, skipped: skipped.len(), skipped_apps: apps })
+    let import::Report { is_dry_run, imported, existing, skipped, skipped_apps } = report;
+    let apps = skipped_apps.iter().map(|(skipped, reason)| Skipped { app: app(skipped), reason }).collect();
+    let (dry_run, imported, existing, skipped) = (*is_dry_run, *imported, *existing, *skipped);
+    line(out, &Report { dry_run, imported, existing, skipped, skipped_apps: apps })
 }
 
 /// Writes what a self-test found.
@@ -205,7 +207,7 @@ fn allocation(row: &Allocation) -> AllocationObject<'_> {
         is_available: row.is_available,
         created_at: row.created_at.map(moment),
         updated_at: row.updated_at.map(moment),
-        reserved_until: row.reserved_until().map(until_text),
+        reserved_until: row.reserved_until().map(until_text).or_else(|| row.unreadable_reservation()),
         created: None,
         place: None,
         listeners: None,

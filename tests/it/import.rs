@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::fixture::{Row, SCHEMA, World, platform_rows, row, shared};
+use super::fixture::{Ran, Row, SCHEMA, World, platform_rows, row, shared};
 
 /// A file of these rows in one of the platform's spellings.
 fn port_config(rows: &[Row], [model_key, app_key]: [&str; 2]) -> String {
@@ -341,4 +341,130 @@ fn every_form_is_adopted_or_named_in_a_warning() {
     let mut rows = world.rows();
     rows.sort();
     assert_eq!(rows, expected);
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_imported_and_changes_nothing() {
+    let world = World::new();
+    world.write("ports.json", port_config(&[row("a", 1, 5001, 8001), row("b", 1, 5061, 8003)], SPELLINGS[0]));
+    let ran = world.line("import --dry-run ports.json");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "Would import 2 allocation(s), 0 existing, 0 skipped\n"));
+    assert!(ran.stderr.contains("the port 5061 of b/app1 is one that browsers refuse"), "{ran:?}");
+    assert!(!world.default_database().exists());
+    world.database(SCHEMA, &[row("a", 1, 5001, 8001), row("c", 1, 5005, 8003)]);
+    world
+        .line("import --dry-run ports.json")
+        .fails(6, &["1 conflict(s)", "b/app1: port 8003 is the frontend of c/app1"]);
+    let report = json!({"dry_run": true, "imported": 0, "existing": 1, "skipped": 1, "skipped_apps":
+        [{"model": "b", "app_num": 1, "reason": "port 8003 is the frontend of c/app1"}]});
+    let ran = world.line("import --dry-run --skip-conflicts --json ports.json");
+    assert_eq!((ran.code, serde_json::from_str::<Value>(&ran.stdout).unwrap()), (Some(0), report));
+    assert_eq!(world.rows().len(), 2);
+    world.write("generated/apps/d/app1/.env", "BACKEND_PORT=5007\nFRONTEND_PORT=8007\n");
+    world.line("import --from-apps --dry-run").is(0, "Would import 1 allocation(s), 0 existing, 0 skipped\n", "");
+    assert_eq!(world.rows().len(), 2);
+}
+
+#[test]
+fn a_model_in_either_name_of_its_folder_is_the_same() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("openai_gpt-4", 1, 5001, 8001)]);
+    world.write("ports.json", port_config(&[row("openai/gpt-4", 1, 5001, 8001)], SPELLINGS[0]));
+    world.line("import ports.json").is(0, "✓ Imported 0 allocation(s), 1 existing, 0 skipped\n", "");
+    world.write("ports.json", port_config(&[row("openai/gpt-4", 1, 5001, 8003)], SPELLINGS[0]));
+    world.line("import ports.json").fails(6, &["openai/gpt-4/app1: port 5001 is the backend of openai_gpt-4/app1"]);
+}
+
+#[test]
+fn the_form_of_the_file_is_named_where_it_has_another() {
+    let world = World::new();
+    for (text, said) in [
+        (
+            r#"{"model":"m","app_num":1,"backend_port":1,"frontend_port":2}"#,
+            "it is a JSON object: expected a JSON array",
+        ),
+        (r#"{"allocations":[]}"#, "it is a JSON object: expected a JSON array"),
+        ("\"ports\"", "expected a JSON array"),
+    ] {
+        world.write("ports.json", text);
+        let ran = world.line("import ports.json");
+        ran.fails(2, &["ports.json is not a port configuration", said]);
+    }
+    assert!(!world.default_database().exists());
+}
+
+#[test]
+fn what_cleanup_removed_is_imported_again() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001), row("m", 2, 5003, 8003)]);
+    world.apps(["m/app2"]);
+    let rows = world.rows();
+    let removed = world.line("cleanup --json --min-age 0s");
+    assert_eq!(world.rows().len(), 1, "{removed:?}");
+    world.write("removed.json", &removed.stdout);
+    world.line("import removed.json").is(0, "✓ Imported 1 allocation(s), 0 existing, 0 skipped\n", "");
+    let mut again = world.rows();
+    again.sort();
+    assert_eq!(again, rows);
+}
+
+#[test]
+fn a_reservation_that_cannot_be_read_is_not_dropped() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001)]);
+    for metadata in [r#"{"reserved_until":"next week"}"#, r#"{"reserved_until":5}"#, r#"{"reserved_until":{"a":1}}"#] {
+        world.set_metadata(metadata, "app_num = 1");
+        let list = world.line("list --json");
+        world.write("list.json", &list.stdout);
+        let ran = world.line("--database new.db import list.json");
+        ran.fails(2, &["entry 1: m/app1 is reserved until", "expected a moment such as"]);
+        assert!(!world.path("new.db").exists());
+    }
+    world.set_metadata(r#"{"reserved_until":"2099-01-01T00:00:00Z"}"#, "app_num = 1");
+    world.write("list.json", &world.line("list --json").stdout);
+    assert_eq!(world.line("--database new.db import list.json").code, Some(0));
+    assert!(world.line("--database new.db list --json").stdout.contains("2099-01-01T00:00:00Z"));
+}
+
+#[test]
+fn pythons_numbers_that_are_none_may_stand_in_keys_that_are_ignored() {
+    let world = World::new();
+    let entry = r#"{"model":"m","app_num":1,"backend_port":5001,"frontend_port":8001,"a":NaN,"b":[Infinity,{"c":-Infinity}],"d":"NaN"}"#;
+    world.write("ports.json", format!("[{entry}]"));
+    let ran = world.line("import ports.json");
+    assert_eq!((ran.code, world.rows()), (Some(0), vec![row("m", 1, 5001, 8001)]), "{ran:?}");
+    world.write("ports.json", entry.replace("5001", "NaN"));
+    assert_eq!(world.line("import ports.json").code, Some(2));
+}
+
+#[test]
+fn a_file_of_very_many_entries_takes_little_memory_and_its_conflicts_are_folded() {
+    const ENTRIES: i64 = 200_000;
+    let world = World::new();
+    let mut file = String::from("[");
+    for number in 0..ENTRIES {
+        let port = 1 + number % 30_000;
+        let comma = if number == 0 { "" } else { ",\n" };
+        write!(
+            file,
+            r#"{comma}{{"model_name":"maker_model-{number}","app_number":{},"backend_port":{port},"frontend_port":{},"note":"{number}"}}"#,
+            1 + number % 40,
+            port + 30_000,
+        )
+        .unwrap();
+    }
+    file.push(']');
+    world.write("ports.json", file);
+    let run = |args: &str| {
+        let mut shell = std::process::Command::new("sh");
+        // The whole data of the process, in KiB.
+        let line = format!("ulimit -d 61440 && exec {} {args}", env!("CARGO_BIN_EXE_manage-ports"));
+        Ran::of(shell.args(["-c", &line]).current_dir(world.path("")).env_clear())
+    };
+    let ran = run("import ports.json");
+    ran.fails(6, &["170000 conflict(s), nothing was imported:", "\n  and 169900 more\n"]);
+    assert_eq!(ran.stderr.matches("is the backend of").count(), 100, "{ran:?}");
+    let ran = run("import ports.json --skip-conflicts --dry-run");
+    assert_eq!(ran.stdout, "Would import 30000 allocation(s), 0 existing, 170000 skipped\n");
+    assert!(ran.stderr.contains("169900 more apps are skipped"), "{}", ran.stderr.len());
 }

@@ -6,6 +6,7 @@ mod at_rest;
 mod check;
 mod cleanup;
 mod database;
+mod declared;
 mod env_file;
 mod env_file_rights;
 mod env_file_writers;
