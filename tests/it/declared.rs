@@ -183,33 +183,6 @@ fn one_odd_service_hides_no_other_and_a_refused_entry_is_no_port() {
 }
 
 #[test]
-fn a_file_and_a_line_are_told() {
-    let world = world(&[
-        (".env", b"# x\n\nBACKEND_PORT=5003\n"),
-        ("compose.yaml", b"services:\n  frontend:\n    ports:\n      - 8001:1\n      - x\n      - 8003:1\n"),
-    ]);
-    let report: Value = serde_json::from_str(&world.line("check --json").stdout).unwrap();
-    let place = |found: &Value| {
-        (found["kind"].as_str().unwrap().to_owned(), found["file"].as_str().unwrap().to_owned(), found["line"].as_u64())
-    };
-    let mut places: Vec<_> = ["conflicts", "warnings"]
-        .into_iter()
-        .flat_map(|list| report[list].as_array().unwrap())
-        .filter(|found| found["kind"] != "ephemeral_port")
-        .map(place)
-        .collect();
-    places.sort();
-    let expected = [
-        ("declared_clash", "m/app1/.env", 3),
-        ("declared_clash", "m/app1/compose.yaml", 6),
-        ("declared_ports_differ", "m/app1/.env", 3),
-        ("refused_port", "m/app1/compose.yaml", 5),
-    ];
-    let expected = expected.map(|(kind, file, line)| (kind.to_owned(), file.to_owned(), Some(line)));
-    assert_eq!(places, expected, "{report}");
-}
-
-#[test]
 fn aliases_that_stand_for_millions_take_no_time() {
     let mut compose = String::from("x0: &a0 {p: 1}\n");
     for level in 1..14 {

@@ -321,6 +321,7 @@ mod tests {
         let found: Vec<_> = find(&Snapshot { apps_dir: Some(&view), ..snapshot(&rows) })
             .into_iter()
             .filter(|found| found.kind != Kind::UnallocatedApp)
+            .inspect(|found| assert_eq!(found.line, (found.kind != Kind::Unreadable).then_some(3), "{found:?}"))
             .map(|found| format!("{}: {} {:?} {}", found.kind.name(), found.message, found.ports, found.file.unwrap()))
             .collect();
         assert_eq!(
@@ -332,6 +333,38 @@ mod tests {
                 "declared_clash: .env of d/app1 names backend port 8005, which is allocated to c/app2 [8005] d/app1/.env",
                 "declared_clash: compose.yml of d/app1 names backend port 8005, which is allocated to c/app2 [8005] d/app1/compose.yml",
                 "unreadable: .env of d/app2 could not be read: is a folder [] d/app2/.env",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_compose_files_of_an_app_are_one() {
+        let rows = [row(1, "a", 1, 5001, 8001), row(2, "a", 2, 5003, 8003)];
+        let compose = |unknown: &[Role], ports: &[(Role, u16, &'static str)]| Declared {
+            unknown_in_compose: unknown.to_vec(),
+            ..declared(ports.iter().map(|&(role, port, file)| (role, port..=port, file)))
+        };
+        let messages = |declared: Declared| {
+            let view = AppsDirView { found: vec![found("a", 1)], declared: vec![declared], ..AppsDirView::default() };
+            let mut findings = Vec::new();
+            declarations(&rows, &view, &mut findings);
+            findings.into_iter().map(|finding| finding.message).collect::<Vec<_>>()
+        };
+        let both = [(Backend, 9229, "a.yml"), (Backend, 5001, "b.yml")];
+        assert_eq!(messages(compose(&[], &both)), [""; 0]);
+        let neither = [(Backend, 9229, "a.yml"), (Backend, 9230, "b.yml")];
+        let differs = "a.yml, b.yml of a/app1 name backend port 9229, 9230, its allocation 5001";
+        assert_eq!(messages(compose(&[], &neither)), [differs]);
+        // What is not known may be the allocated port. A port of another app is known to be wrong.
+        assert_eq!(messages(compose(&[Backend], &neither)), [""; 0]);
+        let clash = [(Backend, 5003, "a.yml"), (Backend, 5003, ".env")];
+        let clashes = |file: &str| format!("{file} of a/app1 names backend port 5003, which is allocated to a/app2");
+        assert_eq!(
+            messages(compose(&[Backend], &clash)),
+            [
+                ".env of a/app1 names backend port 5003, its allocation 5001".to_owned(),
+                clashes(".env"),
+                clashes("a.yml"),
             ]
         );
     }
