@@ -1,28 +1,31 @@
 //! `check`: finds what is wrong with the allocations and changes nothing.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::{Component, Path, PathBuf, absolute};
 
 use super::port_users::listeners;
 use super::{Answer, on_database, open_store, unless_interrupted, watch};
-use crate::config::Config;
+use crate::config::{Config, Github};
 use crate::core::allocation::Allocation;
 use crate::core::apps_dir::AppsDirView;
-use crate::core::conflict::{self, Snapshot};
-use crate::error::Result;
+use crate::core::conflict::{self, Examined, Report, Snapshot};
+use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
-use crate::host::{clock, ephemeral};
+use crate::host::{clock, ephemeral, job_summary};
 use crate::output::look::Format;
-use crate::output::{github, human, json};
+use crate::output::{check, github, json};
 
 const AFTER_HELP: &str = "\
-Formats: human, json, github (workflow annotations)
+Formats: human, json, github (workflow annotations, and the job's summary)
 
 Conflicts: duplicate_backend_port, duplicate_frontend_port, cross_role_port, duplicate_app,
   invalid_port, directory_clash, declared_ports_differ, declared_clash
 Warnings: orphaned, orphan_listening, unallocated_app, browser_blocked_port, ephemeral_port,
-  expired_reservation, weak_schema, weak_storage, unreadable
+  expired_reservation, weak_schema, weak_storage, no_apps_dir, not_published, refused_port,
+  unreadable
 
-What apps declare is read from their .env and Compose files, in the apps directory.
+What apps declare is read from their .env and Compose files, in the apps directory. For people, what
+concerns several apps of a model is told in one line; -v gives each finding a line.
 
 Examples:
   manage-ports check
@@ -49,17 +52,15 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     store.verify().map_err(|err| on_database(err, config))?;
     let storage = store.storage();
     let missing_indexes = store.missing_indexes().map_err(|err| on_database(err, config))?;
-    // The directory checks run where there is an apps directory.
-    let apps_dir = match config.apps_dir.try_exists() {
-        Ok(false) => None,
-        _ => Some(look(config, &rows)?),
-    };
+    let has_apps_dir = !matches!(config.apps_dir.try_exists(), Ok(false));
+    let apps_dir = if has_apps_dir || !config.apps_dir_is_default { Some(look(config, &rows)?) } else { None };
     let listeners = args.probe.then(|| listeners(&rows, config));
     unless_interrupted()?;
     let findings = conflict::find(&Snapshot {
         rows: &rows,
         missing_indexes: &missing_indexes,
         shared_storage: storage.shared_type(),
+        missing_apps_dir: apps_dir.is_none().then(|| config.apps_dir.display().to_string()),
         apps_dir: apps_dir.as_ref(),
         listeners: listeners.as_ref(),
         ephemeral_ports: ephemeral::range(),
@@ -67,24 +68,54 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         allow_browser_blocked: config.limits.allow_browser_blocked,
         now: clock::now(),
     });
-    let is_ok = if args.strict { findings.is_empty() } else { !findings.iter().any(|found| found.kind.is_conflict()) };
+    let examined = Examined::new(&rows, apps_dir.as_ref());
+    let report = Report { findings: &findings, rows: &rows, listeners: listeners.as_ref(), examined };
+    let is_ok = if args.strict { findings.is_empty() } else { report.of(true).is_empty() };
     match format {
-        Format::Json => json::findings(out, is_ok, &findings, &rows, listeners.as_ref()),
-        Format::Github => github::findings(out, &config.apps_dir, &findings),
-        _ => human::findings(out, config.look, &findings, &rows, listeners.as_ref()),
+        Format::Json => json::check(out, is_ok, &report),
+        Format::Github => annotate(out, config, &report),
+        _ => check::report(out, config.look, &report, log::log_enabled!(log::Level::Debug)),
     }?;
     Ok(if is_ok { Answer::Yes } else { Answer::No })
 }
 
-/// What the apps directory holds; one that cannot be used is a finding as well.
+/// What the apps directory holds; one that is there and cannot be used is a finding.
 fn look(config: &Config, rows: &[Allocation]) -> Result<AppsDirView> {
     match AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()) {
         Ok(apps_dir) => {
             apps_dir.view_with_declared(rows, &config.declared, watch("apps looked for"), watch("apps read"))
+        }
+        Err(err) if matches!(config.apps_dir.try_exists(), Ok(false)) => {
+            Err(Error::new(Kind::AppsDir, err).hint("check --apps-dir, and that its volume is mounted"))
         }
         Err(err) => Ok(AppsDirView {
             unreadable: vec![(config.apps_dir.display().to_string(), format!("{err:#}"))],
             ..AppsDirView::default()
         }),
     }
+}
+
+/// Writes annotations for a job of a GitHub workflow, and its summary where the job has a place for it.
+fn annotate(out: &mut dyn Write, config: &Config, report: &Report<'_>) -> io::Result<()> {
+    let Github { workspace, step_summary } = Github::of_job();
+    let apps_dir = workspace.and_then(|workspace| inside(&config.apps_dir, &workspace));
+    let apps_dir = apps_dir.as_deref().unwrap_or(&config.apps_dir);
+    github::annotations(out, apps_dir, report)?;
+    if let Some(path) = step_summary
+        && let Err(err) =
+            job_summary::append(&path, github::SUMMARY_MAX, |room| github::summary(apps_dir, report, room))
+    {
+        log::warn!("the job's summary {} cannot be written: {err}", path.display());
+    }
+    Ok(())
+}
+
+/// A folder's path from another one on, if it is inside; links in the paths may be what hides that.
+fn inside(folder: &Path, outer: &Path) -> Option<PathBuf> {
+    let strip = |folder: PathBuf, outer: PathBuf| {
+        let inner = folder.strip_prefix(outer).ok()?.to_owned();
+        inner.components().all(|part| matches!(part, Component::Normal(_))).then_some(inner)
+    };
+    strip(absolute(folder).ok()?, absolute(outer).ok()?)
+        .or_else(|| strip(folder.canonicalize().ok()?, outer.canonicalize().ok()?))
 }

@@ -7,10 +7,12 @@ mod containers;
 mod database;
 mod declared;
 mod duration;
+mod github;
 mod ports;
 
 pub(crate) use self::colour::{is_dumb, wants_colour};
 pub(crate) use self::duration::parse_duration;
+pub(crate) use self::github::Github;
 
 use std::env;
 use std::ffi::OsString;

@@ -3,6 +3,7 @@
 //! Models come from a database that others write and from command lines. A terminal would obey a
 //! control character in one, and a bidirectional override would make a line read as another.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write};
 
 /// Shows a text with everything that a terminal would obey escaped as `\n`, `\t` or `\u{1b}`.
@@ -59,6 +60,19 @@ pub(crate) fn escape_json(json: &str) -> String {
     escaped
 }
 
+/// Tells numbers as ranges, such as `1-30,32`.
+pub(crate) fn ranges(nums: &BTreeSet<i64>) -> String {
+    let mut ranges: Vec<(i64, i64)> = Vec::new();
+    for &num in nums {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(num) => *last = num,
+            _ => ranges.push((num, num)),
+        }
+    }
+    let text = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
+    ranges.into_iter().map(text).collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +82,15 @@ mod tests {
         assert_eq!(listed([1; 0], 0), "");
         assert_eq!(listed(1..=5, 5), "1, 2, 3, 4, 5");
         assert_eq!(listed(1..=7, 7), "1, 2, 3, 4, 5 and 2 more");
+    }
+
+    #[test]
+    fn numbers_in_a_row_are_a_range() {
+        let extremes = [i64::MIN, i64::MAX - 1, i64::MAX];
+        let told = "-9223372036854775808,9223372036854775806-9223372036854775807";
+        for (nums, expected) in [(&[][..], ""), (&[7], "7"), (&[1, 2, 3, 5, 7, 8], "1-3,5,7-8"), (&extremes, told)] {
+            assert_eq!(ranges(&nums.iter().copied().collect()), expected);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(crate) mod declared;
 mod dotenv;
 pub(crate) mod env_file;
 pub(crate) mod ephemeral;
+pub(crate) mod job_summary;
 mod json_words;
 mod listeners;
 pub(crate) mod port_config;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::look::{GREEN, Look, RED, YELLOW};
 use crate::core::allocation::{Allocation, Outcome, until_text};
 use crate::core::app::AppId;
-use crate::core::conflict::Finding;
 use crate::core::import;
 use crate::core::listener::Listeners;
 use crate::core::orphan::{Kept, Sweep};
@@ -63,36 +62,6 @@ pub(crate) fn env_outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Res
         writeln!(out, "{name}={port}")?;
     }
     Ok(())
-}
-
-/// Writes what a check found: the conflicts, then the warnings, then who listens if that was asked.
-pub(crate) fn findings(
-    out: &mut dyn Write,
-    look: Look,
-    findings: &[Finding],
-    rows: &[Allocation],
-    listeners: Option<&Listeners>,
-) -> io::Result<()> {
-    let (conflicts, warnings): (Vec<_>, Vec<_>) = findings.iter().partition(|found| found.kind.is_conflict());
-    if conflicts.is_empty() {
-        writeln!(out, "{} No port conflicts found.", look.paint(GREEN, "✓"))?;
-    } else {
-        writeln!(out, "{} Found {} conflict(s):", look.paint(RED, "✗"), conflicts.len())?;
-        lines(out, &conflicts)?;
-    }
-    if !warnings.is_empty() {
-        writeln!(out, "{} {} warning(s):", look.paint(YELLOW, "!"), warnings.len())?;
-        lines(out, &warnings)?;
-    }
-    let Some(listeners) = listeners else { return Ok(()) };
-    let used = rows.iter().flat_map(|row| listeners.of(row).map(move |(port, listener)| (row, port, listener)));
-    let used: Vec<_> = used.collect();
-    writeln!(out, "{} listener(s) on allocated ports{}", used.len(), if used.is_empty() { "." } else { ":" })?;
-    used.iter().try_for_each(|(row, port, listener)| writeln!(out, "  - {port} of {}: {listener}", row.app))
-}
-
-fn lines(out: &mut dyn Write, findings: &[&Finding]) -> io::Result<()> {
-    findings.iter().try_for_each(|found| writeln!(out, "  - {}", found.told()))
 }
 
 /// Writes what a cleanup removes, and what it keeps and why.

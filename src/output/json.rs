@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::core::allocation::{Allocation, Outcome, until_text};
 use crate::core::app::AppId;
-use crate::core::conflict::Finding;
+use crate::core::conflict::{self, Examined, Finding};
 use crate::core::listener::{Listener, Listeners};
 use crate::core::orphan::Sweep;
 use crate::core::place::{Listed, Place};
@@ -57,9 +57,12 @@ struct AppObject<'a> {
 #[derive(Serialize)]
 struct FindingObject<'a> {
     kind: &'static str,
-    message: String,
+    message: &'a str,
+    hint: &'static str,
     ports: &'a [i64],
     apps: Vec<AppObject<'a>>,
+    file: Option<&'a str>,
+    line: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -83,26 +86,29 @@ pub(crate) fn rows(out: &mut dyn Write, rows: &[Listed<'_>], listeners: Option<&
     line(out, &rows.iter().map(|listed| listed_object(listed, listeners)).collect::<Vec<_>>())
 }
 
-/// Writes what a check found, and who listens if that was asked.
-pub(crate) fn findings(
-    out: &mut dyn Write,
-    is_ok: bool,
-    findings: &[Finding],
-    rows: &[Allocation],
-    listeners: Option<&Listeners>,
-) -> io::Result<()> {
+/// Writes what a check found and how much it looked at, and who uses the ports if that was asked.
+pub(crate) fn check(out: &mut dyn Write, is_ok: bool, report: &conflict::Report<'_>) -> io::Result<()> {
     #[derive(Serialize)]
     struct Report<'a> {
         ok: bool,
         conflicts: Vec<FindingObject<'a>>,
         warnings: Vec<FindingObject<'a>>,
+        examined: ExaminedObject,
         #[serde(skip_serializing_if = "Option::is_none")]
         listeners: Option<Vec<ListenerObject<'a>>>,
     }
-    let listeners = listeners.map(|listeners| rows.iter().flat_map(|row| listeners.of(row).map(listener)).collect());
-    let objects =
-        |is_conflict| findings.iter().filter(|found| found.kind.is_conflict() == is_conflict).map(finding).collect();
-    line(out, &Report { ok: is_ok, conflicts: objects(true), warnings: objects(false), listeners })
+    #[derive(Serialize)]
+    struct ExaminedObject {
+        allocations: usize,
+        directories: usize,
+        files: usize,
+    }
+    let Examined { allocations, directories, files } = report.examined;
+    let examined = ExaminedObject { allocations, directories, files };
+    let listeners = report.listeners;
+    let listeners = listeners.map(|used| report.rows.iter().flat_map(|row| used.of(row).map(listener)).collect());
+    let objects = |is_conflict| report.of(is_conflict).into_iter().map(finding).collect();
+    line(out, &Report { ok: is_ok, conflicts: objects(true), warnings: objects(false), examined, listeners })
 }
 
 /// Writes what a cleanup removes and keeps.
@@ -238,9 +244,12 @@ fn listener((port, listener): (u16, &Listener)) -> ListenerObject<'_> {
 fn finding(found: &Finding) -> FindingObject<'_> {
     FindingObject {
         kind: found.kind.name(),
-        message: found.told(),
+        message: &found.message,
+        hint: found.kind.advice(),
         ports: &found.ports,
         apps: found.apps.iter().map(app).collect(),
+        file: found.file.as_deref(),
+        line: found.line,
     }
 }
 

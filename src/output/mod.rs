@@ -1,5 +1,6 @@
 //! Values to bytes: one module a format, none of which decides anything.
 
+pub(crate) mod check;
 pub(crate) mod csv;
 pub(crate) mod github;
 pub(crate) mod human;
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
     use crate::core::allocation::{Allocation, Outcome, State};
     use crate::core::app::AppId;
-    use crate::core::conflict::{Finding, Kind};
+    use crate::core::conflict::{Examined, Finding, Kind, Report};
     use crate::core::listener::{Listener, Listeners};
     use crate::core::orphan::{Kept, KeptReason, Sweep};
     use crate::core::place::{Listed, Place};
@@ -114,7 +115,7 @@ mod tests {
             ports: vec![5001],
             apps: vec![AppId::new("a", 1), AppId::new("b\u{9b}", 2)],
             file: (kind == Kind::DeclaredClash).then(|| "a,b:/app1/.env".to_owned()),
-            line: None,
+            line: (kind == Kind::DeclaredClash).then_some(7),
         };
         vec![
             finding(Kind::DuplicateBackendPort, "Backend port 5001 used by multiple apps: a/app1, b%/app2"),
@@ -182,16 +183,16 @@ mod tests {
 
     #[test]
     fn check() {
-        assert_snapshot!("check_human", written(|out| human::findings(out, PLAIN, &findings(), &rows(), None)));
-        assert_snapshot!(
-            "check_terminal",
-            written(|out| human::findings(out, COLOURED, &findings(), &rows(), None)).escape_debug()
-        );
-        assert_snapshot!("check_json", written(|out| json::findings(out, false, &findings(), &rows(), None)));
-        assert_snapshot!(
-            "check_github",
-            written(|out| github::findings(out, Path::new("./generated/apps"), &findings()))
-        );
+        let (findings, rows) = (findings(), rows());
+        let examined = Examined { allocations: 3, directories: 1, files: 2 };
+        let report = Report { findings: &findings, rows: &rows, listeners: None, examined };
+        assert_snapshot!("check_human", written(|out| check::report(out, PLAIN, &report, false)));
+        let terminal = written(|out| check::report(out, COLOURED, &report, false));
+        assert_snapshot!("check_terminal", terminal.escape_debug());
+        assert_snapshot!("check_json", written(|out| json::check(out, false, &report)));
+        let apps_dir = Path::new("./generated/apps");
+        assert_snapshot!("check_github", written(|out| github::annotations(out, apps_dir, &report)));
+        assert_snapshot!("check_github_summary", github::summary(apps_dir, &report, github::SUMMARY_MAX));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::fixture::{Ran, SCHEMA, WEAK_SCHEMA, World, free_ports, not_run, row, send};
+use super::fixture::{Ran, Row, SCHEMA, WEAK_SCHEMA, World, free_ports, not_run, platform_rows, row, send, shared};
 
 /// One of every kind of conflict, on a table that stops none of them.
 fn conflicts() -> World {
@@ -47,6 +47,7 @@ const LINES: [&str; 7] = [
 #[test]
 fn every_kind_of_conflict_is_found_on_a_table_without_constraints() {
     let world = conflicts();
+    world.apps(["a/app1", "b/app1", "c/app1", "d/app1", "e/app1", "f/app1", "g_h/app1"]);
     let check = world.line("check");
     assert_eq!((check.code, check.stderr.as_str()), (Some(1), ""));
     let mut lines = check.stdout.lines();
@@ -56,6 +57,10 @@ fn every_kind_of_conflict_is_found_on_a_table_without_constraints() {
     }
     assert_eq!(lines.next(), Some("! 3 warning(s):"));
     assert_eq!(lines.next(), Some(format!("  - {}", LINES[6]).as_str()));
+    assert_eq!(
+        lines.last(),
+        Some("9 allocations, 7 app directories and 0 files checked: 6 conflicts in 8 apps, 3 warnings")
+    );
 
     let check = world.line("check --json");
     assert_eq!(check.code, Some(1));
@@ -76,18 +81,20 @@ fn every_kind_of_conflict_is_found_on_a_table_without_constraints() {
     assert_eq!(
         report["conflicts"][0],
         json!({
-            "kind": "duplicate_backend_port", "message": LINES[0], "ports": [5001],
-            "apps": [{"model": "a", "app_num": 1}, {"model": "b", "app_num": 1}],
+            "kind": "duplicate_backend_port", "message": LINES[0],
+            "hint": "release all apps but one and allocate anew", "ports": [5001],
+            "apps": [{"model": "a", "app_num": 1}, {"model": "b", "app_num": 1}], "file": null, "line": null,
         })
     );
     assert_eq!(report["warnings"][0]["kind"], "weak_schema");
+    assert_eq!(report["examined"], json!({"allocations": 9, "directories": 7, "files": 0}));
 
     let check = world.line("check --format github");
     assert_eq!(check.code, Some(1));
     let annotation = |line: &str| line.replace("; ", "%0ATo do: ");
     let first = format!("::error title=duplicate_backend_port::{}%0ATo do: release all", LINES[0]);
-    assert!(check.stdout.starts_with(&first), "{check:?}");
-    assert_eq!(check.stdout.lines().nth(6).unwrap(), format!("::warning title=weak_schema::{}", annotation(LINES[6])));
+    assert!(check.stdout.lines().nth(1).unwrap().starts_with(&first), "{check:?}");
+    assert_eq!(check.stdout.lines().nth(7).unwrap(), format!("::warning title=weak_schema::{}", annotation(LINES[6])));
 }
 
 #[test]
@@ -98,14 +105,13 @@ fn warnings_fail_only_when_strict() {
     world.write("generated/apps/z/app8", "a file is no app");
     world.set_metadata(r#"{"reserved_until":"2001-01-01T00:00:00Z"}"#, "model = 'b'");
     let expected = "✓ No port conflicts found.\n\
-                    ! 4 warning(s):\n  \
+                    ! 3 warning(s):\n  \
                     - c/app1 has no directory c/app1; `cleanup` removes the allocation\n  \
                     - Directory z/app7 has no allocation; \
                     `allocate` gives it one, `import --from-apps` the ports in its files\n  \
                     - Backend port 5061 of a/app1 is one that browsers refuse to open; \
-                    release the app and allocate anew, or set allow_browser_blocked\n  \
-                    - The reservation of b/app1 is over; \
-                    reserve it again, or let `cleanup` remove it if its app is gone\n";
+                    release the app and allocate anew, or set allow_browser_blocked\n\
+                    3 allocations, 3 app directories and 0 files checked: 0 conflicts, 3 warnings\n";
     world.line("check").is(0, expected, "");
     world.line("check --strict").is(1, expected, "");
     let lax: Value = serde_json::from_str(&world.line("check --json").stdout).unwrap();
@@ -113,16 +119,47 @@ fn warnings_fail_only_when_strict() {
     assert_eq!((&lax["ok"], &strict["ok"]), (&json!(true), &json!(false)));
     assert_eq!(lax["warnings"], strict["warnings"]);
     assert_eq!(lax["conflicts"], json!([]));
+    // Its app is not there yet.
+    world.set_metadata(r#"{"reserved_until":"2001-01-01T00:00:00Z"}"#, "model = 'c'");
+    let over = "  - The reservation of c/app1 is over; reserve it again, or let `cleanup` remove it\n";
+    assert!(world.line("check").stdout.contains(over));
+}
+
+/// What is said of one app, all of which is right.
+const ONE_RIGHT_APP: &str = "✓ No port conflicts found.\n\
+    1 allocation, 1 app directory and 0 files checked: 0 conflicts, 0 warnings\n";
+
+#[test]
+fn a_named_apps_directory_that_is_missing_is_an_error_and_the_default_one_a_warning() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("a", 1, 5001, 8001)]);
+    let expected = "✓ No port conflicts found.\n! 1 warning(s):\n  - There is no apps directory generated/apps; \
+                    name it with --apps-dir, as no directory and no file was checked\n\
+                    1 allocation, 0 app directories and 0 files checked: 0 conflicts, 1 warning\n";
+    world.line("check").is(0, expected, "");
+    world.line("check --strict").is(1, expected, "");
+    let report: Value = serde_json::from_str(world.line("check --json").ok()).unwrap();
+    assert_eq!(report["warnings"][0]["kind"], "no_apps_dir");
+
+    let is_missing = |ran: Ran| ran.fails(5, &["apps directory", "nope", "--apps-dir"]);
+    for format in ["human", "json", "github"] {
+        is_missing(world.line(&format!("check --apps-dir nope --format {format}")));
+    }
+    is_missing(Ran::of(world.command().arg("check").env("MANAGE_PORTS_APPS_DIR", "/nope")));
+    world.write("manage-ports.toml", "apps_dir = 'nope'\n");
+    is_missing(world.line("check"));
+    symlink("nowhere", world.path("nope")).unwrap();
+    is_missing(world.line("check"));
+    fs::create_dir_all(world.path("nowhere/a/app1")).unwrap();
+    world.line("check --strict").is(0, ONE_RIGHT_APP, "");
 }
 
 #[test]
-fn the_directories_are_looked_at_only_where_there_are_any() {
+fn an_apps_directory_that_is_not_the_right_one_is_a_warning() {
     let world = World::new();
     world.database(SCHEMA, &[row("a", 1, 5001, 8001)]);
-    world.line("check --strict").is(0, "✓ No port conflicts found.\n", "");
-    world.line("check --strict --format github").is(0, "", "");
     world.apps(["a/app1"]);
-    world.line("check --strict").is(0, "✓ No port conflicts found.\n", "");
+    world.line("check --strict").is(0, ONE_RIGHT_APP, "");
     // A directory that is not the right one is no ground for a judgement.
     world.write("manage-ports.toml", "apps_dir_marker = \".apps-root\"\n");
     let check = world.line("check --strict");
@@ -139,8 +176,9 @@ fn the_directories_are_looked_at_only_where_there_are_any() {
 fn ports_that_browsers_refuse_are_fine_where_they_are_allowed() {
     let world = World::new();
     world.database(SCHEMA, &[row("a", 1, 5061, 8001)]);
+    world.apps(["a/app1"]);
     world.write("manage-ports.toml", "[ports]\nallow_browser_blocked = true\n");
-    world.line("check --strict").is(0, "✓ No port conflicts found.\n", "");
+    world.line("check --strict").is(0, ONE_RIGHT_APP, "");
 }
 
 #[test]
@@ -165,9 +203,9 @@ fn a_hostile_name_cannot_forge_an_annotation() {
     let world = World::new();
     world.database(WEAK_SCHEMA, &[row("a\n::error::forged", 1, 5001, 8001), row("%0A::b", 1, 5001, 8003)]);
     let check = world.line("check --format github");
-    assert!(
-        check.stdout.lines().all(|line| line.starts_with("::error title=") || line.starts_with("::warning title="))
-    );
+    let mut lines = check.stdout.lines();
+    assert!(lines.next().unwrap().starts_with("::notice title=manage-ports check::2 allocations, "));
+    assert!(lines.all(|line| line.starts_with("::error title=") || line.starts_with("::warning title=")));
     assert!(check.stdout.contains("%250A::b"), "{check:?}");
 }
 
@@ -192,7 +230,8 @@ fn the_readmes_job_fails_on_a_real_clash_and_annotates_it() {
     assert_eq!(world.line(steps[0]).code, Some(0));
     world.line(steps[1]).is(1, annotations, "");
     world.write("generated/apps/qwen/app1/compose.yml", "services: {backend: {ports: ['5003:5000']}}\n");
-    world.line(steps[1]).is(0, "", "");
+    let notice = annotations.lines().next().unwrap().replace("2 conflicts in 1 app", "0 conflicts") + "\n";
+    world.line(steps[1]).is(0, &notice, "");
 }
 
 #[test]
@@ -204,7 +243,8 @@ fn a_port_of_any_service_clashes_and_is_not_the_apps() {
     world.line("check").is(
         1,
         "✗ Found 1 conflict(s):\n  - compose.yml of m/app1 names port 5003, which is allocated to m/app2; \
-         set the app's own ports in the file, as `allocate` prints them\n",
+         set the app's own ports in the file, as `allocate` prints them\n\
+         2 allocations, 2 app directories and 1 file checked: 1 conflict in 1 app, 0 warnings\n",
         "",
     );
 }
@@ -246,13 +286,12 @@ fn a_directory_that_no_app_could_have_is_named_and_no_other_is_read_for_it() {
     let check = world.line("check");
     let lines: Vec<_> = check.stdout.lines().collect();
     let advice = "give it the name of an app's directory, or move it elsewhere";
-    let set = "as `allocate";
     assert_eq!((check.code, lines.len()), (Some(1), 9), "{check:?}");
-    assert!(lines[1].starts_with("  - .env of a b/app1 names backend port 5003, its allocation 5001; "), "{check:?}");
-    assert!(lines[2].starts_with("  - .env of a b/app1 names backend port 5003, which is allocated to c/app1; "));
-    assert!(lines[1].contains(set) && lines[2].contains(set));
+    let differs =
+        "  - .env of a b/app1 names backend port 5003, its allocation 5001, and 5003 is allocated to c/app1; ";
+    assert!(lines[1].starts_with(differs) && lines[1].contains("as `allocate"), "{check:?}");
     assert_eq!(
-        lines[3..],
+        lines[2..],
         [
             "! 5 warning(s):".to_owned(),
             format!("  - Directory a b/app1 is no app's: a model of this name has the folder a_b; {advice}"),
@@ -260,6 +299,7 @@ fn a_directory_that_no_app_could_have_is_named_and_no_other_is_read_for_it() {
             format!("  - Directory a\u{fffd}b/app1 is no app's: a model of this name has the folder a_b; {advice}"),
             format!("  - Directory c/app2147483648 is no app's: app numbers go from 1 to 2147483647; {advice}"),
             format!("  - Directory my model/app3 is no app's: a model of this name has the folder my_model; {advice}"),
+            "2 allocations, 7 app directories and 3 files checked: 2 conflicts in 1 app, 5 warnings".to_owned(),
         ]
     );
 }
@@ -346,7 +386,7 @@ fn a_file_that_names_every_port_makes_a_short_report() {
         let compose = format!("services: {{backend: {{ports: {ports}}}, frontend: {{ports: {ports}}}}}");
         world.write(&format!("generated/apps/m/app{n}/compose.yml"), compose);
     }
-    let check = world.line("check");
+    let check = world.line("check -v");
     let lines = |part: &str| check.stdout.lines().filter(|line| line.contains(part)).count();
     assert_eq!(check.code, Some(1));
     assert_eq!((lines("which is allocated to"), lines("names 593 more"), lines("and 3 more")), (3000, 600, 300));
@@ -355,6 +395,106 @@ fn a_file_that_names_every_port_makes_a_short_report() {
         "{:?}",
         check.stdout.lines().max_by_key(|line| line.len())
     );
+    let short = world.line("check");
+    assert!(short.stdout.lines().count() < 10, "{short:?}");
+    assert!(short.stdout.lines().all(|line| line.len() < 250), "{short:?}");
+    let [of_long, of_short] = [&check, &short].map(|ran| ran.stdout.lines().last().unwrap().to_owned());
+    assert_eq!(of_long, of_short);
+}
+
+/// Makes folders of the apps of three models, of which two apps name wrong ports in both of their files.
+fn three_models_with_two_wrong_apps(world: &World, rows: &[Row]) {
+    let mut models: Vec<_> = rows.iter().map(|(model, ..)| model.as_str()).collect();
+    models.sort_unstable();
+    models.dedup();
+    for (model, app_num, backend, frontend) in rows.iter().filter(|(model, ..)| models[..3].contains(&model.as_str())) {
+        let is_wrong = *model == models[1] && [4, 9].contains(app_num);
+        let [backend, frontend] = [backend, frontend].map(|port| if is_wrong { port + 2 } else { *port });
+        let folder = format!("generated/apps/{model}/app{app_num}");
+        world.write(&format!("{folder}/.env"), format!("BACKEND_PORT={backend}\nFRONTEND_PORT={frontend}\n"));
+        if app_num % 3 == 0 {
+            let compose =
+                "services: {backend: {ports: ['${BACKEND_PORT}:5000']}, frontend: {ports: ['$FRONTEND_PORT:80']}}";
+            world.write(&format!("{folder}/compose.yaml"), compose);
+        }
+    }
+}
+
+#[test]
+fn the_report_on_a_large_table_fits_a_screen_with_the_totals_last() {
+    let world = World::with_platform();
+    three_models_with_two_wrong_apps(&world, &platform_rows());
+    let check = world.line("check");
+    assert_eq!((check.code, check.stderr.as_str()), (Some(1), ""));
+    assert!(check.stdout.lines().count() <= 50, "{}", check.stdout);
+    insta::assert_snapshot!("check_large_table", check.stdout);
+    let total = check.stdout.lines().last().unwrap();
+    let report: Value = serde_json::from_str(&world.line("check --json").stdout).unwrap();
+    let [conflicts, warnings] = ["conflicts", "warnings"].map(|list| report[list].as_array().unwrap().len());
+    assert!(total.ends_with(&format!("{conflicts} conflicts in 2 apps, {warnings} warnings")), "{total}");
+    assert_eq!(report["examined"], json!({"allocations": 750, "directories": 90, "files": 120}));
+    let long = world.line("check -v");
+    assert_eq!(long.stdout.lines().filter(|line| line.starts_with("  - ")).count(), conflicts + warnings);
+}
+
+#[test]
+fn the_report_on_the_platforms_own_database_fits_a_screen() {
+    let Some(shared) = shared("the_report_on_the_platforms_own_database_fits_a_screen") else { return };
+    let world = World::new();
+    world.write("data/ports.db", fs::read(shared.join("data/thesis_app.db")).unwrap());
+    three_models_with_two_wrong_apps(&world, &world.rows());
+    let check = world.line("check");
+    assert!(check.stdout.lines().count() <= 50, "{}", check.stdout);
+    insta::assert_snapshot!("check_platforms_own_database", check.stdout);
+}
+
+#[test]
+fn a_job_in_a_folder_of_its_repository_gets_paths_lines_and_a_summary() {
+    let world = World::new();
+    let rows: Vec<_> = (1..=29).map(|n| row("m", n, 5000 + n, 8000 + n)).collect();
+    world.database(SCHEMA, &rows);
+    for n in 1..=29 {
+        world.write(&format!("repo/app/generated/apps/m/app{n}/.env"), format!("# a|b\nBACKEND_PORT={}\n", 6000 + n));
+    }
+    world.write("summary.md", "of a step before, in the middle of a line");
+    let workspaces = [world.path("repo"), world.path("linked")];
+    symlink("repo", world.path("linked")).unwrap();
+    for (round, (workspace, folder, apps_dir)) in [
+        (&workspaces[0], "repo/app", "generated/apps".to_owned()),
+        (&workspaces[1], "repo/app", "../app/generated/apps".to_owned()),
+        (&workspaces[0], "linked", world.path("repo/app/generated/apps").display().to_string()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut job = world.command();
+        job.current_dir(world.path(folder)).env("GITHUB_WORKSPACE", workspace);
+        job.env("GITHUB_STEP_SUMMARY", world.path("summary.md"));
+        job.args(["check", "--format", "github", "--apps-dir", &apps_dir, "--database"]).arg(world.default_database());
+        let ran = Ran::of(&mut job);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""), "{ran:?}");
+        let mut lines = ran.stdout.lines();
+        let totals = "29 allocations, 29 app directories and 29 files checked: 29 conflicts in 29 apps, 0 warnings";
+        assert_eq!(lines.next().unwrap(), format!("::notice title=manage-ports check::{totals}"));
+        let first = "::error file=app/generated/apps/m/app1/.env,line=2,title=declared_ports_differ::\
+                     .env of m/app1 names backend port 6001, its allocation 5001%0ATo do: ";
+        assert!(lines.next().unwrap().starts_with(first), "{ran:?}");
+        assert_eq!(lines.count(), 28);
+        let summary = fs::read_to_string(world.path("summary.md")).unwrap();
+        assert!(summary.starts_with("of a step before, in the middle of a line\n\n### manage-ports check\n\n"));
+        assert_eq!(summary.matches(totals).count(), round + 1);
+        let table =
+            "\n\n| Kind | What was found | Where | What to do |\n| --- | --- | --- | --- |\n| declared_ports_differ | ";
+        assert_eq!(summary.matches(table).count(), round + 1, "{summary}");
+        assert!(summary.contains("| app/generated/apps/m/app1/.env:2 |"), "{summary}");
+    }
+    // A summary that cannot be written is no reason to fail, and an empty variable names none.
+    let mut job = world.command();
+    job.args(["check", "--format", "github", "--apps-dir", "repo/app/generated/apps"]);
+    job.env("GITHUB_WORKSPACE", "").env("GITHUB_STEP_SUMMARY", "/nope/summary.md");
+    let ran = Ran::of(&mut job);
+    assert!(ran.stderr.starts_with("warning: the job's summary /nope/summary.md cannot be written: "), "{ran:?}");
+    assert!(ran.stdout.contains("::error file=repo/app/generated/apps/m/app1/.env,line=2,"), "{ran:?}");
 }
 
 #[test]
@@ -399,7 +539,8 @@ fn an_apps_directory_that_is_a_file_is_a_warning_and_an_empty_one_makes_orphans(
     fs::remove_file(world.path("generated/apps")).unwrap();
     world.apps([""; 0]);
     let expected = "✓ No port conflicts found.\n! 1 warning(s):\n  \
-                    - m/app1 has no directory m/app1; `cleanup` removes the allocation\n";
+                    - m/app1 has no directory m/app1; `cleanup` removes the allocation\n\
+                    1 allocation, 0 app directories and 0 files checked: 0 conflicts, 1 warning\n";
     world.line("check").is(0, expected, "");
 }
 

@@ -20,18 +20,10 @@ pub(super) fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings:
             let message = format!("{} has no directory {}", row.app, Shown(&AppFolder::of(&row.app).path()));
             findings.push(about(Kind::Orphaned, message, row));
             for (port, listener) in snapshot.listeners.iter().flat_map(|listeners| listeners.of(row)) {
-                findings.push(Finding {
-                    kind: Kind::OrphanListening,
-                    message: format!(
-                        "Port {port} of {}, whose directory is gone, is {}",
-                        row.app,
-                        listener.use_of_port()
-                    ),
-                    ports: vec![port.into()],
-                    apps: vec![row.app.clone()],
-                    file: None,
-                    line: None,
-                });
+                let message =
+                    format!("Port {port} of {}, whose directory is gone, is {}", row.app, listener.use_of_port());
+                let ports = vec![port.into()];
+                findings.push(Finding { ports, ..about(Kind::OrphanListening, message, row) });
             }
         }
     }
@@ -42,17 +34,10 @@ pub(super) fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings:
             Ok(()) => (Kind::UnallocatedApp, format!("Directory {path} has no allocation"), vec![folder.app()]),
             Err(why) => (Kind::MisnamedDirectory, format!("Directory {path} is no app's: {}", Shown(&why)), Vec::new()),
         };
-        findings.push(Finding { kind, message, ports: Vec::new(), apps, file: None, line: None });
+        findings.push(Finding { apps, ..Finding::new(kind, message) });
     }
     for (path, why) in &view.unreadable {
         let message = format!("{} could not be read: {}", Shown(path), Shown(why));
-        findings.push(Finding {
-            kind: Kind::Unreadable,
-            message,
-            ports: Vec::new(),
-            apps: Vec::new(),
-            file: None,
-            line: None,
-        });
+        findings.push(Finding::new(Kind::Unreadable, message));
     }
 }

@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     WeakSchema,
     /// The database is on a file system that other machines may share.
     WeakStorage,
+    /// There is no apps directory, and nobody named one.
+    NoAppsDir,
     /// Ports in a Compose file that nothing publishes.
     NotPublished,
     /// An entry of a service's ports that Compose refuses.
@@ -68,6 +70,7 @@ impl Kind {
             Self::ExpiredReservation => "expired_reservation",
             Self::WeakSchema => "weak_schema",
             Self::WeakStorage => "weak_storage",
+            Self::NoAppsDir => "no_apps_dir",
             Self::NotPublished => "not_published",
             Self::RefusedPort => "refused_port",
             Self::Unreadable => "unreadable",
@@ -94,10 +97,11 @@ impl Kind {
             Self::UnallocatedApp => "`allocate` gives it one, `import --from-apps` the ports in its files",
             Self::MisnamedDirectory => "give it the name of an app's directory, or move it elsewhere",
             Self::BrowserBlockedPort => "release the app and allocate anew, or set allow_browser_blocked",
-            Self::EphemeralPort => "release the app and allocate anew below the range",
-            Self::ExpiredReservation => "reserve it again, or let `cleanup` remove it if its app is gone",
+            Self::EphemeralPort => "allocate below the range, or list the ports in net.ipv4.ip_local_reserved_ports",
+            Self::ExpiredReservation => "reserve it again, or let `cleanup` remove it",
             Self::WeakSchema => "add the index, as the table does not stop what others write",
             Self::WeakStorage => "let one machine alone use it, or keep the allocations in PostgreSQL for several",
+            Self::NoAppsDir => "name it with --apps-dir, as no directory and no file was checked",
             Self::NotPublished => "publish the app's own ports, or remove them from the service",
             Self::RefusedPort => "write it as Compose reads it, as in \"5001:80\"",
             Self::Unreadable => "make it readable, as what it holds was not checked",
@@ -123,6 +127,11 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
+    /// A finding that concerns no port, no app and no file.
+    pub(super) fn new(kind: Kind, message: String) -> Self {
+        Self { kind, message, ports: Vec::new(), apps: Vec::new(), file: None, line: None }
+    }
+
     /// What was found and what to do about it, in one line.
     ///
     /// The wording for two apps with one port is the old script's, which others read.
@@ -135,7 +144,7 @@ impl Finding {
 }
 
 pub(super) fn about(kind: Kind, message: String, row: &Allocation) -> Finding {
-    Finding { kind, message, ports: row.ports().to_vec(), apps: vec![row.app.clone()], file: None, line: None }
+    Finding { ports: row.ports().to_vec(), apps: vec![row.app.clone()], ..Finding::new(kind, message) }
 }
 
 pub(super) fn apps_of(rows: &[&Allocation]) -> Vec<AppId> {

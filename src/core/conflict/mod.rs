@@ -6,46 +6,44 @@
 mod directories;
 mod files;
 mod finding;
+mod grouped;
+mod report;
 mod snapshot;
 mod table;
+mod totals;
 
 pub(crate) use self::finding::{Finding, Kind};
+pub(crate) use self::grouped::grouped;
+pub(crate) use self::report::Report;
 pub(crate) use self::snapshot::Snapshot;
+pub(crate) use self::totals::Examined;
 
 use std::collections::HashSet;
+
+use super::text::Shown;
 
 /// Finds everything that is wrong, conflicts before warnings.
 pub(crate) fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     table::shared_ports(snapshot.rows, &mut findings);
     table::shared_names(snapshot.rows, &mut findings);
-    for row in snapshot.rows {
-        table::odd_ports(snapshot, row, &mut findings);
-        table::reservation(snapshot, row, &mut findings);
-    }
+    table::odd_ports(snapshot, &mut findings);
+    table::reservations(snapshot, &mut findings);
     if let Some(view) = snapshot.apps_dir {
         directories::directories(snapshot, view, &mut findings);
         files::declarations(snapshot.rows, view, &mut findings);
     }
     for index in snapshot.missing_indexes {
-        findings.push(Finding {
-            kind: Kind::WeakSchema,
-            message: format!("The table has no unique index on ({})", index.columns().join(", ")),
-            ports: Vec::new(),
-            apps: Vec::new(),
-            file: None,
-            line: None,
-        });
+        let message = format!("The table has no unique index on ({})", index.columns().join(", "));
+        findings.push(Finding::new(Kind::WeakSchema, message));
     }
     if let Some(file_system) = snapshot.shared_storage {
-        findings.push(Finding {
-            kind: Kind::WeakStorage,
-            message: format!("The database is on a file system that other machines may share ({file_system})"),
-            ports: Vec::new(),
-            apps: Vec::new(),
-            file: None,
-            line: None,
-        });
+        let message = format!("The database is on a file system that other machines may share ({file_system})");
+        findings.push(Finding::new(Kind::WeakStorage, message));
+    }
+    if let Some(path) = &snapshot.missing_apps_dir {
+        let message = format!("There is no apps directory {}", Shown(path));
+        findings.push(Finding::new(Kind::NoAppsDir, message));
     }
     // A row that stands twice is the same finding twice.
     let mut seen = HashSet::new();

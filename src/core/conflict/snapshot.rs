@@ -18,6 +18,8 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) missing_indexes: &'a [UniqueIndex],
     /// The type of the database's file system, where other machines may share it.
     pub(crate) shared_storage: Option<&'a str>,
+    /// The apps directory that nobody named, if it is not there.
+    pub(crate) missing_apps_dir: Option<String>,
     /// What the apps directory holds; `None` where there is none.
     pub(crate) apps_dir: Option<&'a AppsDirView>,
     /// Who listens on the rows' ports; `None` if that was not looked at.
@@ -42,6 +44,7 @@ pub(super) mod tests {
             rows,
             missing_indexes: &[],
             shared_storage: None,
+            missing_apps_dir: None,
             apps_dir: None,
             listeners: None,
             ephemeral_ports: Some(32768..=60999),

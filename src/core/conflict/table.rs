@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::finding::{Finding, Kind, about, apps_of, list};
 use super::snapshot::Snapshot;
 use crate::core::allocation::{Allocation, Reservation};
-use crate::core::app::AppId;
+use crate::core::app::{AppId, Presence};
 use crate::core::app_folder::AppFolder;
 use crate::core::ports::{as_port, is_browser_blocked};
 
@@ -31,7 +31,7 @@ pub(super) fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
                 [app] => format!("{role} port {port} used by {} rows of {app}", rows.len()),
                 _ => format!("{role} port {port} used by multiple apps: {}", list(&apps)),
             };
-            findings.push(Finding { kind, message, ports: vec![port], apps, file: None, line: None });
+            findings.push(Finding { ports: vec![port], apps, ..Finding::new(kind, message) });
         }
     }
     for (&port, behind) in &backends {
@@ -39,7 +39,7 @@ pub(super) fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
         let (behind, before) = (apps_of(behind), apps_of(before));
         let message = format!("Port {port} used as backend by {} and as frontend by {}", list(&behind), list(&before));
         let apps = behind.into_iter().chain(before).collect::<BTreeSet<_>>().into_iter().collect();
-        findings.push(Finding { kind: Kind::CrossRolePort, message, ports: vec![port], apps, file: None, line: None });
+        findings.push(Finding { ports: vec![port], apps, ..Finding::new(Kind::CrossRolePort, message) });
     }
 }
 
@@ -54,14 +54,9 @@ pub(super) fn shared_names(rows: &[Allocation], findings: &mut Vec<Finding>) {
         by_directory.entry(AppFolder::of(app)).or_default().push(app.clone());
         if rows.len() > 1 {
             let pairs: Vec<_> = rows.iter().map(|row| format!("{}/{}", row.backend_port, row.frontend_port)).collect();
-            findings.push(Finding {
-                kind: Kind::DuplicateApp,
-                message: format!("App {app} has {} allocations: {}", rows.len(), pairs.join(", ")),
-                ports: rows.iter().flat_map(|row| row.ports()).collect::<BTreeSet<_>>().into_iter().collect(),
-                apps: vec![app.clone()],
-                file: None,
-                line: None,
-            });
+            let message = format!("App {app} has {} allocations: {}", rows.len(), pairs.join(", "));
+            let ports = rows.iter().flat_map(|row| row.ports()).collect::<BTreeSet<_>>().into_iter().collect();
+            findings.push(Finding { ports, apps: vec![app.clone()], ..Finding::new(Kind::DuplicateApp, message) });
         }
     }
     for (folder, apps) in by_directory.into_iter().filter(|(_, apps)| apps.len() > 1) {
@@ -69,55 +64,75 @@ pub(super) fn shared_names(rows: &[Allocation], findings: &mut Vec<Finding>) {
         ports.sort_unstable();
         ports.dedup();
         let message = format!("Directory {} belongs to multiple apps: {}", folder.path(), list(&apps));
-        findings.push(Finding { kind: Kind::DirectoryClash, message, ports, apps, file: None, line: None });
+        findings.push(Finding { ports, apps, ..Finding::new(Kind::DirectoryClash, message) });
     }
 }
 
-/// Ports of one row that are no ports, or poor ones.
-pub(super) fn odd_ports(snapshot: &Snapshot<'_>, row: &Allocation, findings: &mut Vec<Finding>) {
-    for (role, port) in [("Backend", row.backend_port), ("Frontend", row.frontend_port)] {
-        let mut push = |kind, what: String| {
-            let message = format!("{role} port {port} of {} {what}", row.app);
+/// Ports that are no ports, or poor ones.
+pub(super) fn odd_ports(snapshot: &Snapshot<'_>, findings: &mut Vec<Finding>) {
+    let ports = || {
+        snapshot.rows.iter().flat_map(|row| [(row, "Backend", row.backend_port), (row, "Frontend", row.frontend_port)])
+    };
+    for (row, role, port) in ports() {
+        let mut push = |kind, what: &str| findings.push(about_port(kind, row, role, port, what));
+        match as_port(port) {
+            None => push(Kind::InvalidPort, "is not a port from 1 to 65535"),
+            Some(valid) if !snapshot.allow_browser_blocked && is_browser_blocked(valid) => {
+                push(Kind::BrowserBlockedPort, "is one that browsers refuse to open");
+            }
+            Some(_) => {}
+        }
+    }
+
+    let Some(range) = &snapshot.ephemeral_ports else { return };
+    let range_holds = |port| as_port(port).is_some_and(|port| range.contains(&port));
+    let is_ephemeral =
+        |port| as_port(port).is_some_and(|port| range.contains(&port) && !snapshot.reserved_ports.contains(port));
+    let what =
+        format!("this machine's ephemeral range {}-{}: an outgoing connection may take", range.start(), range.end());
+    if ports().all(|(.., port)| range_holds(port)) {
+        // To say it of each would say no more.
+        let used: BTreeSet<_> = ports().map(|(.., port)| port).filter(|&port| is_ephemeral(port)).collect();
+        if !used.is_empty() {
+            let message = format!("Every allocated port is inside {what} any of them");
+            let apps = apps_of(&snapshot.rows.iter().collect::<Vec<_>>());
             findings.push(Finding {
-                kind,
-                message,
-                ports: vec![port],
-                apps: vec![row.app.clone()],
-                file: None,
-                line: None,
+                ports: used.into_iter().collect(),
+                apps,
+                ..Finding::new(Kind::EphemeralPort, message)
             });
-        };
-        let Some(valid) = as_port(port) else {
-            push(Kind::InvalidPort, "is not a port from 1 to 65535".to_owned());
-            continue;
-        };
-        if !snapshot.allow_browser_blocked && is_browser_blocked(valid) {
-            push(Kind::BrowserBlockedPort, "is one that browsers refuse to open".to_owned());
         }
-        if let Some(range) = snapshot.ephemeral_ports.as_ref().filter(|range| range.contains(&valid))
-            && !snapshot.reserved_ports.contains(valid)
-        {
-            let what = format!(
-                "is inside this machine's ephemeral range {}-{}: an outgoing connection may take it",
-                range.start(),
-                range.end()
-            );
-            push(Kind::EphemeralPort, what);
-        }
+    } else {
+        let what = format!("is inside {what} it");
+        findings.extend(
+            ports()
+                .filter(|&(.., port)| is_ephemeral(port))
+                .map(|(row, role, port)| about_port(Kind::EphemeralPort, row, role, port, &what)),
+        );
     }
 }
 
-/// A reservation of one row that is over, or that could not be read.
-pub(super) fn reservation(snapshot: &Snapshot<'_>, row: &Allocation, findings: &mut Vec<Finding>) {
-    match row.reservation() {
-        Reservation::Until(until) if until <= snapshot.now => {
-            let message = format!("The reservation of {} is over", row.app);
-            findings.push(about(Kind::ExpiredReservation, message, row));
+fn about_port(kind: Kind, row: &Allocation, role: &str, port: i64, what: &str) -> Finding {
+    let message = format!("{role} port {port} of {} {what}", row.app);
+    Finding { ports: vec![port], apps: vec![row.app.clone()], ..Finding::new(kind, message) }
+}
+
+/// Reservations that are over, of apps that have no directory, and those that could not be read.
+pub(super) fn reservations(snapshot: &Snapshot<'_>, findings: &mut Vec<Finding>) {
+    for (index, row) in snapshot.rows.iter().enumerate() {
+        let presence = snapshot.apps_dir.and_then(|view| view.presence.get(index));
+        match row.reservation() {
+            Reservation::Until(until)
+                if until <= snapshot.now && presence.is_none_or(|presence| *presence == Presence::Absent) =>
+            {
+                let message = format!("The reservation of {} is over", row.app);
+                findings.push(about(Kind::ExpiredReservation, message, row));
+            }
+            Reservation::Unreadable => {
+                let message = format!("The reservation of {} could not be read in its metadata_json", row.app);
+                findings.push(about(Kind::Unreadable, message, row));
+            }
+            Reservation::None | Reservation::Until(_) => {}
         }
-        Reservation::Unreadable => {
-            let message = format!("The reservation of {} could not be read in its metadata_json", row.app);
-            findings.push(about(Kind::Unreadable, message, row));
-        }
-        Reservation::None | Reservation::Until(_) => {}
     }
 }
