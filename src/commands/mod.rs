@@ -72,16 +72,6 @@ fn on_database(err: StoreError, config: &Config) -> Error {
     Error::store(err, &config.database)
 }
 
-/// Lets a name that breaks the rules for names pass if it names rows, as somebody else may have
-/// written them. Otherwise the name is what is wrong, whatever became of the look.
-fn unless_misnamed<T>(named: Result<()>, looked: Result<T>, names_rows: impl FnOnce(&T) -> bool) -> Result<T> {
-    match (named, looked) {
-        (Err(misnamed), Err(_)) => Err(misnamed),
-        (Err(misnamed), Ok(found)) if !names_rows(&found) => Err(misnamed),
-        (_, looked) => looked,
-    }
-}
-
 /// Says of a model, or of an app of it, that no row has it, and what there is instead.
 fn hint_at_missing<'a>(model: &str, known: impl IntoIterator<Item = &'a AppId>, config: &Config) {
     log::info!("{}", hint::about_missing(model, known, &config.database.to_string()));

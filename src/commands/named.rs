@@ -75,6 +75,17 @@ impl AppsArgs {
         Ok(Named { apps, rules: rules.map_err(Error::usage) })
     }
 
+    /// The model alone, for a command that works on all of its apps.
+    pub(super) fn whole_model(&self, usage: &str) -> Result<&str> {
+        let names_apps = !self.apps.is_empty() || !self.app_flags.is_empty();
+        match (&self.model_flag, &self.model) {
+            (None, None) => Err(Error::usage("no MODEL given").hint(usage)),
+            (Some(model), None) if !names_apps => Ok(model),
+            (None, Some(model)) if !names_apps && split_app(model).is_none() => Ok(model),
+            _ => Err(Error::usage("--all is for every app of a model: name no apps beside it").hint(usage)),
+        }
+    }
+
     /// The model, and the lists of app numbers as they were written.
     fn words(&self, usage: &str) -> Result<(&str, Vec<&str>)> {
         let arguments: Vec<&str> = self.model.iter().chain(&self.apps).map(String::as_str).collect();

@@ -1,5 +1,6 @@
 //! Lines for people, and the bare ones for shells.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -103,16 +104,22 @@ pub(super) fn shown_directory(place: &Place) -> String {
 pub(crate) fn released(
     out: &mut dyn Write,
     look: Look,
+    dry_run: bool,
     released: &[Allocation],
-    not_found: &[AppId],
+    not_found: &[&AppId],
 ) -> io::Result<()> {
-    for row in released {
-        writeln!(out, "{} Released ports for {}", look.paint(GREEN, "✓"), row.app)?;
+    for rows in released.chunk_by(|one, other| one.app == other.app) {
+        let Some(row) = rows.first() else { continue };
+        let count = if rows.len() > 1 { format!(" ({} allocations)", rows.len()) } else { String::new() };
+        let what = if dry_run { look.paint(YELLOW, "Would release") } else { look.paint(GREEN, "✓") + " Released" };
+        writeln!(out, "{what} ports for {}{count}", row.app)?;
     }
-    for app in not_found {
-        writeln!(out, "{} No allocation found for {app}", look.paint(RED, "✗"))?;
-    }
-    Ok(())
+    not_found.iter().try_for_each(|app| self::not_found(out, look, app))
+}
+
+/// Writes that an app, or a model, has no allocation.
+pub(crate) fn not_found(out: &mut dyn Write, look: Look, name: impl Display) -> io::Result<()> {
+    writeln!(out, "{} No allocation found for {name}", look.paint(RED, "✗"))
 }
 
 /// Writes how many allocations were imported.

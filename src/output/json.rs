@@ -125,14 +125,21 @@ pub(crate) fn cleanup(out: &mut dyn Write, dry_run: bool, sweep: &Sweep) -> io::
 }
 
 /// Writes what was released and what was not there.
-pub(crate) fn released(out: &mut dyn Write, released: &[Allocation], not_found: &[AppId]) -> io::Result<()> {
+pub(crate) fn released(
+    out: &mut dyn Write,
+    dry_run: bool,
+    released: &[Allocation],
+    not_found: &[&AppId],
+) -> io::Result<()> {
     #[derive(Serialize)]
     struct Report<'a> {
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
         released: Vec<AllocationObject<'a>>,
         not_found: Vec<AppObject<'a>>,
     }
     let released = released.iter().map(allocation).collect();
-    line(out, &Report { released, not_found: not_found.iter().map(app).collect() })
+    line(out, &Report { dry_run, released, not_found: not_found.iter().map(|not_found| app(not_found)).collect() })
 }
 
 /// Writes how many allocations were imported, and which were not and why.

@@ -204,9 +204,9 @@ mod tests {
 
     #[test]
     fn release() {
-        let missing = [AppId::new("m", 9)];
-        assert_snapshot!("release_human", written(|out| human::released(out, PLAIN, &rows(), &missing)));
-        assert_snapshot!("release_json", written(|out| json::released(out, &rows(), &missing)));
+        let missing = AppId::new("m", 9);
+        assert_snapshot!("release_human", written(|out| human::released(out, PLAIN, false, &rows(), &[&missing])));
+        assert_snapshot!("release_json", written(|out| json::released(out, false, &rows(), &[&missing])));
     }
 
     #[test]

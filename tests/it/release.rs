@@ -47,7 +47,8 @@ fn json_tells_what_was_released_and_what_was_not_there() {
 fn every_row_of_a_doubled_app_is_released() {
     let world = World::new();
     world.database(WEAK_SCHEMA, &[row("m", 1, 5001, 8001), row("m", 1, 5003, 8003)]);
-    assert_eq!(world.line("release m 1").code, Some(0));
+    world.line("release m 1 --dry-run").is(0, "Would release ports for m/app1 (2 allocations)\n", "");
+    world.line("release m 1").is(0, "✓ Released ports for m/app1 (2 allocations)\n", "");
     assert_eq!(world.rows(), []);
 }
 
@@ -89,4 +90,43 @@ fn rows_that_break_the_rules_can_be_released_and_other_bad_names_are_mistakes() 
     world.line("release m x").fails(2, &["'x' is not an app number"]);
     world.line("release m").fails(2, &["no APPS given", "release MODEL APPS"]);
     world.line("release").fails(2, &["no MODEL given", "release MODEL APPS"]);
+}
+
+#[test]
+fn a_dry_run_tells_what_would_be_released_and_releases_nothing() {
+    let world = world();
+    world.line("release m 1-3 --dry-run").is(
+        1,
+        "Would release ports for m/app1\nWould release ports for m/app2\n✗ No allocation found for m/app3\n",
+        "",
+    );
+    let ran = world.line("release m 2 --dry-run --json");
+    let report: Value = serde_json::from_str(ran.ok()).unwrap();
+    assert_eq!((&report["dry_run"], &report["released"][0]["app_num"]), (&json!(true), &json!(2)));
+    assert_eq!(world.rows().len(), 3);
+}
+
+#[test]
+fn every_app_of_a_model_is_released_with_all() {
+    for line in ["release m --all", "release --model m --all", "release --all m"] {
+        let world = world();
+        world.line(&format!("{line} --dry-run")).is(
+            0,
+            "Would release ports for m/app1\nWould release ports for m/app2\n",
+            "",
+        );
+        world.line(line).is(0, "✓ Released ports for m/app1\n✓ Released ports for m/app2\n", "");
+        assert_eq!(world.rows(), [row("n", 1, 5005, 8005)], "{line}");
+        let again = world.line(line);
+        assert_eq!((again.code, again.stdout.as_str()), (Some(1), "✗ No allocation found for m\n"));
+        let again: Value = serde_json::from_str(&world.line(&format!("{line} --json")).stdout).unwrap();
+        assert_eq!(again, json!({"released": [], "not_found": []}));
+    }
+    let world = world();
+    for line in ["release m 1 --all", "release m/app1 --all", "release m --app 1 --all", "release --model m 1 --all"] {
+        world.line(line).fails(2, &["--all is for every app of a model", "name no apps"]);
+    }
+    world.line("release --all").fails(2, &["no MODEL given"]);
+    world.run(["release", "a\tb", "--all"]).fails(2, &["control characters"]);
+    assert_eq!(world.rows().len(), 3);
 }
