@@ -28,6 +28,7 @@ pub(crate) fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     table::shared_ports(snapshot.rows, &mut findings);
     table::shared_names(snapshot.rows, &mut findings);
     table::odd_ports(snapshot, &mut findings);
+    table::ephemeral_ports(snapshot, &mut findings);
     table::reservations(snapshot, &mut findings);
     if let Some(view) = snapshot.apps_dir {
         directories::directories(snapshot, view, &mut findings);
@@ -176,6 +177,38 @@ mod tests {
                 "unreadable: apps/y could not be read: no".into(),
             ]
         );
+    }
+
+    #[test]
+    fn a_range_that_holds_every_port_is_one_finding_and_reserved_ports_are_none() {
+        let rows = [row(1, "a", 1, 5001, 8001), row(2, "b", 1, 5003, 8003)];
+        let found = |ephemeral_ports, reserved: &[u16]| {
+            let reserved_ports = reserved.iter().copied().collect();
+            let snapshot = Snapshot { ephemeral_ports: Some(ephemeral_ports), reserved_ports, ..snapshot(&rows) };
+            let found = find(&snapshot).into_iter().filter(|found| found.kind == Kind::EphemeralPort);
+            found.map(|found| (found.message, found.ports, found.apps.len())).collect::<Vec<_>>()
+        };
+        let all = "Every allocated port is inside this machine's ephemeral range 1024-65535: \
+                   an outgoing connection may take one";
+        assert_eq!(found(1024..=65535, &[]), [(all.to_owned(), vec![5001, 5003, 8001, 8003], 2)]);
+        assert_eq!(found(1024..=65535, &[5001, 5003]), [(all.to_owned(), vec![8001, 8003], 2)]);
+        assert_eq!(found(1024..=65535, &[5001, 5003, 8001, 8003]), []);
+        assert_eq!(found(5003..=65535, &[8001]).len(), 2);
+        assert_eq!(found(9000..=65535, &[]), []);
+    }
+
+    #[test]
+    fn a_reservation_that_is_over_is_told_of_apps_that_are_not_there_yet() {
+        let mut held = row(1, "a", 1, 5001, 8001);
+        held.metadata = Some(r#"{"reserved_until":"2026-01-01T10:00:00Z"}"#.into());
+        for (presence, is_told) in
+            [(Presence::Absent, true), (Presence::Present, false), (Presence::Unreadable("no".into()), false)]
+        {
+            let view = AppsDirView { presence: vec![presence.clone()], ..AppsDirView::default() };
+            let rows = [held.clone()];
+            let found = find(&Snapshot { apps_dir: Some(&view), ..snapshot(&rows) });
+            assert_eq!(found.iter().any(|found| found.kind == Kind::ExpiredReservation), is_told, "{presence:?}");
+        }
     }
 
     proptest! {

@@ -68,12 +68,14 @@ pub(super) fn shared_names(rows: &[Allocation], findings: &mut Vec<Finding>) {
     }
 }
 
-/// Ports that are no ports, or poor ones.
+/// Each port of the rows, with its row and its role.
+fn ports(rows: &[Allocation]) -> impl Iterator<Item = (&Allocation, &'static str, i64)> {
+    rows.iter().flat_map(|row| [(row, "Backend", row.backend_port), (row, "Frontend", row.frontend_port)])
+}
+
+/// Numbers that are no ports, and ports that browsers refuse.
 pub(super) fn odd_ports(snapshot: &Snapshot<'_>, findings: &mut Vec<Finding>) {
-    let ports = || {
-        snapshot.rows.iter().flat_map(|row| [(row, "Backend", row.backend_port), (row, "Frontend", row.frontend_port)])
-    };
-    for (row, role, port) in ports() {
+    for (row, role, port) in ports(snapshot.rows) {
         let mut push = |kind, what: &str| findings.push(about_port(kind, row, role, port, what));
         match as_port(port) {
             None => push(Kind::InvalidPort, "is not a port from 1 to 65535"),
@@ -83,33 +85,26 @@ pub(super) fn odd_ports(snapshot: &Snapshot<'_>, findings: &mut Vec<Finding>) {
             Some(_) => {}
         }
     }
+}
 
+/// Ports that the system may give to outgoing connections: one finding for all where its range holds every
+/// allocated port, as to say it of each would say no more.
+pub(super) fn ephemeral_ports(snapshot: &Snapshot<'_>, findings: &mut Vec<Finding>) {
     let Some(range) = &snapshot.ephemeral_ports else { return };
-    let range_holds = |port| as_port(port).is_some_and(|port| range.contains(&port));
-    let is_ephemeral =
-        |port| as_port(port).is_some_and(|port| range.contains(&port) && !snapshot.reserved_ports.contains(port));
-    let what =
-        format!("this machine's ephemeral range {}-{}: an outgoing connection may take", range.start(), range.end());
-    if ports().all(|(.., port)| range_holds(port)) {
-        // To say it of each would say no more.
-        let used: BTreeSet<_> = ports().map(|(.., port)| port).filter(|&port| is_ephemeral(port)).collect();
-        if !used.is_empty() {
-            let message = format!("Every allocated port is inside {what} any of them");
-            let apps = apps_of(&snapshot.rows.iter().collect::<Vec<_>>());
-            findings.push(Finding {
-                ports: used.into_iter().collect(),
-                apps,
-                ..Finding::new(Kind::EphemeralPort, message)
-            });
-        }
-    } else {
-        let what = format!("is inside {what} it");
-        findings.extend(
-            ports()
-                .filter(|&(.., port)| is_ephemeral(port))
-                .map(|(row, role, port)| about_port(Kind::EphemeralPort, row, role, port, &what)),
-        );
+    let name = format!("this machine's ephemeral range {}-{}", range.start(), range.end());
+    let valid = || ports(snapshot.rows).filter_map(|(row, role, port)| Some((row, role, as_port(port)?)));
+    let mut ephemeral =
+        valid().filter(|(.., port)| range.contains(port) && !snapshot.reserved_ports.contains(*port)).peekable();
+    if valid().all(|(.., port)| range.contains(&port)) && ephemeral.peek().is_some() {
+        let message = format!("Every allocated port is inside {name}: an outgoing connection may take one");
+        let ports: BTreeSet<_> = ephemeral.map(|(.., port)| i64::from(port)).collect();
+        let apps = apps_of(&snapshot.rows.iter().collect::<Vec<_>>());
+        let ports = ports.into_iter().collect();
+        findings.push(Finding { ports, apps, ..Finding::new(Kind::EphemeralPort, message) });
+        return;
     }
+    let what = format!("is inside {name}: an outgoing connection may take it");
+    findings.extend(ephemeral.map(|(row, role, port)| about_port(Kind::EphemeralPort, row, role, port.into(), &what)));
 }
 
 fn about_port(kind: Kind, row: &Allocation, role: &str, port: i64, what: &str) -> Finding {
