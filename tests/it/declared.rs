@@ -222,7 +222,7 @@ fn only_files_inside_the_apps_directory_are_read() {
     world.write("generated/apps/m/app2/compose.yaml", "services: {frontend: {ports: ['8003:1']}}");
     let found = findings(&world);
     let expected =
-        "unreadable: compose.yaml of m/app1 could not be read: line 1 includes what is outside the app's directory;";
+        "unreadable: compose.yaml of m/app1 could not be read: line 1 includes what is outside the app's directory";
     assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
     fs::remove_file(world.path("generated/apps/m/app1/compose.yaml")).unwrap();
     std::os::unix::fs::symlink("../app2/compose.yaml", world.path("generated/apps/m/app1/compose.yaml")).unwrap();
