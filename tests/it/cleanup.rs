@@ -7,6 +7,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -420,6 +421,72 @@ fn an_orphan_on_whose_port_a_server_starts_meanwhile_is_kept() {
     });
     assert_eq!(report["kept"], json!([{"model": "m", "app_num": 1, "reason": "listening"}]));
     assert_eq!(world.rows(), [row("m", 1, first, second)]);
+}
+
+#[test]
+fn the_lock_is_free_while_directories_are_looked_at() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "strace is missing");
+        not_run("the_lock_is_free_while_directories_are_looked_at: no strace");
+        return;
+    }
+    let world = world();
+    let folder = world.path("generated/apps/b");
+    fs::create_dir_all(&folder).unwrap();
+    let mut traced = Command::new("strace");
+    traced.current_dir(world.path("")).env_clear().args(["-f", "-qq", "-o", "trace", "-P"]).arg(&folder);
+    // The look at one folder takes longer than anybody waits for the lock.
+    traced.args(["-e", "inject=openat:delay_exit=1500000", env!("CARGO_BIN_EXE_manage-ports")]);
+    traced.args(["--apps-dir"]).arg(world.path("generated/apps"));
+    traced.args(["cleanup", "--timeout", "500ms", "--include-listening", "--json", "-q"]);
+    let traced = traced.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut others = 0;
+    while !fs::read_to_string(world.path("trace")).unwrap_or_default().contains("openat(") {
+        assert_eq!(world.line("allocate other 1 --no-probe --timeout 400ms").code, Some(0));
+        others += 1;
+    }
+    assert_eq!(world.line("allocate other 2 --no-probe --timeout 400ms").code, Some(0));
+    let ran = Ran::from(traced.wait_with_output().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["removed"].as_array().unwrap().len(), 2, "{ran:?}");
+    assert_eq!(world.rows().len(), 1 + 1 + usize::from(others > 0));
+}
+
+#[test]
+fn where_listeners_may_be_hidden_a_note_says_so_once() {
+    let world = world();
+    let [dry, again] = ["--dry-run", "--include-listening"].map(|flag| {
+        let mut command = Command::new("unshare");
+        command.current_dir(world.path("")).env_clear().args(["-n", env!("CARGO_BIN_EXE_manage-ports"), "cleanup"]);
+        command.arg(flag).output()
+    });
+    let is_possible = |output: &Output| !String::from_utf8_lossy(&output.stderr).contains("unshare failed");
+    let Some(dry) = dry.ok().filter(is_possible).map(Ran::from) else {
+        not_run("where_listeners_may_be_hidden_a_note_says_so_once: no namespace can be made");
+        return;
+    };
+    if Path::new("/var/run/docker.sock").exists() || Path::new("/run/podman/podman.sock").exists() {
+        not_run("where_listeners_may_be_hidden_a_note_says_so_once: a container API may answer here");
+        return;
+    }
+    assert_eq!(dry.code, Some(0), "{dry:?}");
+    let notes: Vec<_> = dry.stderr.lines().filter(|line| line.starts_with("note: this is a")).collect();
+    assert_eq!(notes.len(), 1, "{dry:?}");
+    assert!(notes[0].contains("run cleanup where the apps' ports are published"), "{dry:?}");
+    // Who does not ask is told nothing.
+    assert!(!Ran::from(again.unwrap()).stderr.contains("note: "));
+}
+
+#[test]
+fn what_was_removed_can_be_imported_again() {
+    let world = world();
+    world.set_metadata(r#"{"reserved_until":"2001-01-01T00:00:00Z"}"#, "model = 'b'");
+    let removed = world.line("cleanup --json -q --include-listening");
+    assert_eq!(world.rows().len(), 1);
+    world.write("removed.json", removed.ok());
+    world.line("import removed.json").is(0, "✓ Imported 2 allocation(s), 0 existing, 0 skipped\n", "");
+    assert_eq!(world.rows(), [row("a/x", 1, 5001, 8001), row("a/x", 2, 5003, 8003), row("b", 1, 5005, 8005)]);
 }
 
 #[test]
