@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::give::{FORMATS, Request, check_format, give, print};
 use super::named::{AppsArgs, Named};
-use super::{Answer, hint_at_missing, on_database, open_store, unless_misnamed};
+use super::{Answer, hint_at_missing, on_database, open_store};
 use crate::config::{Config, parse_duration};
 use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::AppId;
@@ -93,7 +93,11 @@ fn cancel(apps: &[AppId], rules: Result<()>, format: Format, config: &Config, ou
         store.update(&mut change).map_err(|err| on_database(err, config))
     });
     let is_asked = |row: &&Allocation| asked.contains(&row.app);
-    let cancelled = unless_misnamed(rules, cancelled, |_| rows.iter().any(|row| is_asked(&row)))?;
+    let cancelled = match cancelled {
+        Ok(cancelled) if rows.iter().any(|row| is_asked(&row)) => cancelled,
+        // A name that breaks the rules is right where a row of somebody else's has it.
+        none => rules.and(none)?,
+    };
     let changed: HashMap<_, _> = cancelled.into_iter().map(|row| (row.id, row)).collect();
     let outcomes: Vec<_> = rows
         .iter()
