@@ -19,7 +19,7 @@ Examples:
   manage-ports allocate openai_gpt-4.1 1-50 --json
   manage-ports allocate openai_gpt-4.1 3 --backend-port 5101 --frontend-port 8101
   manage-ports allocate openai_gpt-4.1 1-50 --env-file '{dir}/.env'
-  eval \"$(manage-ports allocate openai_gpt-4.1 3 --format env)\"";
+  ports=$(manage-ports allocate openai_gpt-4.1 3 --format env) || exit; eval \"$ports\"";
 
 const USAGE: &str = "manage-ports allocate [OPTIONS] <MODEL> <APPS>...
        manage-ports allocate [OPTIONS] <MODEL/appN>...";

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::fixture::{SCHEMA, World};
+use super::fixture::{Ran, SCHEMA, World};
 
 fn world() -> World {
     let world = World::new();
@@ -261,4 +261,22 @@ fn which_files_were_written_and_which_were_not_is_told() {
     world.line("allocate m 1-4 --env-file {dir}/.env -q").ok();
     let written = fs::read_to_string(world.path("generated/apps/m/app2/.env")).unwrap();
     assert_eq!(written, "BACKEND_PORT=5003\nFRONTEND_PORT=8003\n");
+}
+
+/// The recipe of the README: `eval "$(…)"` alone would go on with the last app's ports.
+#[test]
+fn a_shell_that_takes_ports_from_a_call_stops_when_the_call_fails() {
+    let world = world();
+    world.line("allocate m 1-2 -q").ok();
+    for (options, recipe) in [
+        ("-eu", r#"ports=$($MP allocate m "$app" --format env); eval "$ports""#),
+        ("-eu", r#"ports=$($MP allocate m "$app" --format env) || exit; eval "$ports""#),
+        ("-u", r#"ports=$($MP allocate m "$app" --format env) || exit; eval "$ports""#),
+        ("-eu", r#"$MP exec m "$app" -- sh -c 'echo "$1 $BACKEND_PORT"' sh "$app"; continue"#),
+    ] {
+        let script = format!("set {options}; for app in 1 0 2; do {recipe}; echo \"$app $BACKEND_PORT\"; done");
+        let mut shell = world.shell(&script);
+        let ran = Ran::of(shell.env("MP", env!("CARGO_BIN_EXE_manage-ports")).env("PATH", "/usr/bin:/bin"));
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), "1 5001\n"), "{recipe}: {ran:?}");
+    }
 }

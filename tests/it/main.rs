@@ -8,6 +8,7 @@ mod cleanup;
 mod database;
 mod declared;
 mod env_file;
+mod env_file_readers;
 mod env_file_rights;
 mod env_file_writers;
 mod exec;

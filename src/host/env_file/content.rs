@@ -96,6 +96,10 @@ fn replace_value(edited: &mut Vec<u8>, text: &[u8], found: &Assignment<'_>, valu
         Form::Open => (found.start, text.trim_ascii_end().len()),
     };
     let (before, after) = (&text[..start], &text[end..]);
+    let replaced = &text[start..end];
+    if found.form == Form::Bare && replaced.contains(&b'\r') || after.trim_ascii_end().contains(&b'\r') {
+        return Err("has a carriage return inside its line, which only some readers take for the line's end");
+    }
     let comment = after.trim_ascii_start();
     if !comment.is_empty() && !comment.starts_with(b"#") {
         return Err("has text after its quotes, which readers take differently");
@@ -261,6 +265,8 @@ mod tests {
             ("BACKEND_PORT=5001\nexport BACKEND_PORT\n", 2, "BACKEND_PORT stands there without '='"),
             ("BACKEND_PORT=5001\nBACKEND_PORT # x", 2, "BACKEND_PORT stands there without '='"),
             ("\nFRONTEND_PORT='1' A=2\n", 2, "FRONTEND_PORT has text after its quotes"),
+            ("\nFRONTEND_PORT=1\rA=2\n", 2, "FRONTEND_PORT has a carriage return"),
+            ("\nFRONTEND_PORT=1 # x\rA=2\n", 2, "FRONTEND_PORT has a carriage return"),
             ("A=1\nB=\0\n", 2, "NUL byte"),
         ] {
             let why = edit(content.as_bytes(), &both()).unwrap_err();
