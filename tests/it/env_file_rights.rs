@@ -358,3 +358,28 @@ fn a_folder_without_room_for_names_is_no_obstacle_to_a_file_that_is_there() {
     assert_eq!(fs::read_to_string(world.path(format!("app/{long}"))).unwrap(), &NEW[9..]);
     assert_eq!(fs::read_dir(world.path("app")).unwrap().collect::<io::Result<Vec<_>>>().unwrap().len(), 2);
 }
+
+#[test]
+fn what_others_put_beside_the_file_under_the_new_files_name_stays() {
+    let world = world();
+    let beside = world.path("app/.env.manage-ports-new");
+    let set = || {
+        fs::write(world.path("app/.env"), "SECRET=x\nBACKEND_PORT=1\n").unwrap();
+        world.line("allocate m 1 --env-file app/.env -q").ok();
+        assert_eq!(fs::read_to_string(world.path("app/.env")).unwrap(), NEW);
+    };
+    symlink("../manage-ports.toml", &beside).unwrap();
+    set();
+    assert!(beside.is_symlink());
+    fs::remove_file(&beside).unwrap();
+    fs::create_dir(&beside).unwrap();
+    set();
+    fs::remove_dir(&beside).unwrap();
+    fs::write(&beside, "another user's").unwrap();
+    if let Err(err) = chown(&beside, Some(MEMBER), None) {
+        not_run(&format!("what another user put beside the file: {err}"));
+        return;
+    }
+    set();
+    assert_eq!(fs::read_to_string(beside).unwrap(), "another user's");
+}

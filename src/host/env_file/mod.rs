@@ -156,7 +156,7 @@ fn write(path: &Path, variables: &[(&str, String)], patience: Duration) -> Resul
         if !place.holds(&file) {
             continue;
         }
-        replace::remove_leftover(&place);
+        replace::remove_leftover(&place, &file);
         let edit = |content: &[u8]| match &overtaken {
             Some((written, theirs)) if written == content => set(theirs),
             _ => set(content),

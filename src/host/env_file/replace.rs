@@ -184,13 +184,16 @@ pub(super) fn create(place: &Place, content: &[u8]) -> Result<bool> {
 }
 
 /// Removes the file that a call left beside this one when it was killed.
-pub(super) fn remove_leftover(place: &Place) {
+pub(super) fn remove_leftover(place: &Place, file: &File) {
     let Some(path) = beside(place) else { return };
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(&path) else { return };
-    let (Ok(opened), Ok(found)) = (file.metadata(), fs::symlink_metadata(&path)) else { return };
-    // One that is at work has its files locked.
-    if opened.is_file() && is_same(&opened, &found) && ask(&file) == Lock::Had {
+    let Ok(left) = OpenOptions::new().read(true).custom_flags(flags).open(&path) else { return };
+    let (Ok(opened), Ok(found), Ok(original)) = (left.metadata(), fs::symlink_metadata(&path), file.metadata()) else {
+        return;
+    };
+    // What another user put there is not ours, and a call that is at work has its files locked.
+    let is_ours = opened.is_file() && opened.uid() == original.uid() && is_same(&opened, &found);
+    if is_ours && ask(&left) == Lock::Had {
         let _ = fs::remove_file(&path);
     }
 }
