@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -96,6 +96,70 @@ fn a_file_that_another_program_replaces_is_not_overwritten() {
     let theirs: Vec<_> = content.lines().filter(|line| line.starts_with("LINE_")).collect();
     let expected: Vec<_> = (0..lines).map(|line| format!("LINE_{line}=x")).collect();
     assert_eq!(theirs, expected);
+}
+
+/// Holds the program where the new file is about to take the old one's place, and calls `meanwhile`; returns
+/// whether it ran.
+fn in_the_moment_of_the_replacement(world: &World, test: &str, meanwhile: impl Fn(&Path)) -> bool {
+    if Command::new("strace").arg("-V").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "strace is missing");
+        not_run(&format!("{test}: no strace"));
+        return false;
+    }
+    let mut traced = Command::new("strace");
+    traced.current_dir(world.path("")).env_clear().args(["-f", "-o", "/dev/null", "-e", "trace=renameat2"]);
+    traced.args(["-e", "inject=renameat2:delay_enter=1000000"]).arg(env!("CARGO_BIN_EXE_manage-ports"));
+    let mut child = traced.args("allocate m 1 --env-file .env -q".split(' ')).stdout(Stdio::null()).spawn().unwrap();
+    while !world.path(NEW_FILE).exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended without a replacement");
+        thread::yield_now();
+    }
+    meanwhile(&world.path(".env"));
+    assert!(child.wait().unwrap().success());
+    assert_eq!(names(&world.path("")).iter().filter(|name| name.starts_with(".env")).count(), 1);
+    true
+}
+
+#[test]
+fn what_is_added_in_the_moment_of_the_replacement_is_kept() {
+    let world = world();
+    world.line("allocate m 1 -q").ok();
+    let ports = "BACKEND_PORT=5001\nFRONTEND_PORT=8001\n";
+    for (added, expected) in [
+        ("LINE=1\n", format!("A=1\n{ports}LINE=1\n")),
+        // What is added may set other ports.
+        ("BACKEND_PORT=9\n", format!("A=1\n{ports}BACKEND_PORT=5001\n")),
+    ] {
+        let path = world.write(".env", "A=1\n");
+        let add =
+            |path: &Path| OpenOptions::new().append(true).open(path).unwrap().write_all(added.as_bytes()).unwrap();
+        if !in_the_moment_of_the_replacement(&world, "what_is_added_in_the_moment_of_the_replacement_is_kept", add) {
+            return;
+        }
+        assert_eq!(fs::read_to_string(path).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_file_that_is_rewritten_or_replaced_in_the_moment_of_the_replacement_is_kept() {
+    let world = world();
+    world.line("allocate m 1 -q").ok();
+    let path = world.write(".env", "A=1\n");
+    let rewrite = |path: &Path| fs::write(path, "B=2\n").unwrap();
+    let replace = |path: &Path| {
+        fs::write(world.path("edited"), "C=3\n").unwrap();
+        fs::rename(world.path("edited"), path).unwrap();
+    };
+    let test = "a_file_that_is_rewritten_or_replaced_in_the_moment_of_the_replacement_is_kept";
+    let check = |other: &dyn Fn(&Path), line: &str| {
+        fs::write(&path, "A=1\n").unwrap();
+        if in_the_moment_of_the_replacement(&world, test, other) {
+            let expected = format!("{line}\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        }
+    };
+    check(&rewrite, "B=2");
+    check(&replace, "C=3");
 }
 
 #[test]
