@@ -8,7 +8,7 @@ use clap::{ValueEnum, ValueHint};
 use crate::output::look::{ColorWhen, Format};
 
 /// The flags of every command, as given.
-#[derive(Default, clap::Args)]
+#[derive(Clone, Default, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
     /// The database: a path, or a URL such as postgresql://user@host/ports; data/ports.db beside the

@@ -9,6 +9,7 @@ pub(crate) mod exec;
 mod give;
 pub(crate) mod help;
 pub(crate) mod import;
+pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod man;
 mod named;

@@ -9,6 +9,7 @@ mod declared;
 mod duration;
 mod github;
 mod ports;
+pub(crate) mod template;
 
 pub(crate) use self::colour::{is_dumb, wants_colour};
 pub(crate) use self::duration::parse_duration;

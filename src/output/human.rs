@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use super::look::{GREEN, Look, RED, YELLOW};
@@ -120,6 +121,13 @@ pub(crate) fn released(
 /// Writes that an app, or a model, has no allocation.
 pub(crate) fn not_found(out: &mut dyn Write, look: Look, name: impl Display) -> io::Result<()> {
     writeln!(out, "{} No allocation found for {name}", look.paint(RED, "✗"))
+}
+
+/// Writes which configuration file was written and what it chooses.
+pub(crate) fn init(out: &mut dyn Write, look: Look, file: &Path, database: &str, apps_dir: &Path) -> io::Result<()> {
+    writeln!(out, "{} Wrote {}", look.paint(GREEN, "✓"), Shown(&file.to_string_lossy()))?;
+    writeln!(out, "  database        {}", Shown(database))?;
+    writeln!(out, "  apps directory  {}", Shown(&apps_dir.to_string_lossy()))
 }
 
 /// Writes how many allocations were imported.

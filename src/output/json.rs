@@ -1,6 +1,7 @@
 //! JSON: one shape for an allocation, wherever it stands.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -140,6 +141,12 @@ pub(crate) fn released(
     }
     let released = released.iter().map(allocation).collect();
     line(out, &Report { dry_run, released, not_found: not_found.iter().map(|not_found| app(not_found)).collect() })
+}
+
+/// Writes which configuration file was written and what it chooses.
+pub(crate) fn init(out: &mut dyn Write, file: &Path, database: &str, apps_dir: &Path) -> io::Result<()> {
+    let [file, apps_dir] = [file, apps_dir].map(Path::to_string_lossy);
+    line(out, &serde_json::json!({"config": file, "database": database, "apps_dir": apps_dir}))
 }
 
 /// Writes how many allocations were imported, and which were not and why.

@@ -17,6 +17,7 @@ mod fixture;
 mod fleet;
 mod generated;
 mod import;
+mod init;
 mod list;
 mod named;
 mod platform;

@@ -1,0 +1,42 @@
+//! `init`: a configuration file to begin with.
+
+use std::io::Write;
+
+use super::Answer;
+use crate::config::{Config, template};
+use crate::error::Result;
+use crate::flags::GlobalArgs;
+use crate::output::look::Format;
+use crate::output::{human, json};
+
+const AFTER_HELP: &str = "\
+The file is manage-ports.toml in the current folder. It holds --database, --apps-dir and --timeout as
+they are given, and every other key as a comment with its default. A file that is there is left as it
+is.
+
+Formats: human, json
+
+Examples:
+  manage-ports init
+  manage-ports init --database instance/app.db --apps-dir generated/apps
+  manage-ports init --database postgresql://ports@db.example.org/ports";
+
+/// Write a configuration file with the settings given, and say what is chosen
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(_: &Args, flags: &GlobalArgs, out: &mut dyn Write) -> Result<Answer> {
+    let path = template::write_file(flags)?;
+    // A setting that cannot be used is refused, and its file does not stay.
+    let flags = GlobalArgs { config: Some(path.clone()), ..flags.clone() };
+    let config = Config::resolve(&flags)
+        .and_then(|config| config.format(&[Format::Human, Format::Json]).map(|format| (config, format)))
+        .inspect_err(|_| template::remove(&path));
+    let (config, format) = config?;
+    match format {
+        Format::Json => json::init(out, &path, &config.database.to_string(), &config.apps_dir),
+        _ => human::init(out, config.look, &path, &config.database.to_string(), &config.apps_dir),
+    }?;
+    Ok(Answer::Yes)
+}
