@@ -34,6 +34,18 @@ impl Limits {
         })
     }
 
+    /// Why the app cannot have the slot, as far as that is known without a probe.
+    fn obstacle(&self, slot: PortPair, app: &AppId, plans: &Plans, taken: &PortSet) -> Option<Reason> {
+        let ports = slot.ports();
+        if ports.iter().any(|&port| taken.contains(port)) {
+            Some(Reason::Taken)
+        } else if ports.iter().any(|&port| plans.is_for_another(port, app)) {
+            Some(Reason::Planned)
+        } else {
+            ports.into_iter().find_map(|port| self.keeps_back(port))
+        }
+    }
+
     /// Why a port is kept back from everyone, if it is.
     fn keeps_back(&self, port: u16) -> Option<Reason> {
         if self.excluded.contains(port) {
@@ -83,6 +95,18 @@ pub(crate) fn choose(
         .map(|(app, pair)| pair.or_else(|| search.slot_set_aside(app)).or_else(|| search.next_slot(app, &mut slots)))
         .collect();
     pairs.ok_or(Refusal::Exhausted(search.tally))
+}
+
+/// Every slot, lowest first, and what keeps a new app from it that has no planned pair, as far as that
+/// is known without a probe.
+pub(crate) fn survey(
+    limits: &Limits,
+    plans: &Plans,
+    taken: &PortSet,
+) -> impl Iterator<Item = (PortPair, Option<Reason>)> {
+    // No plan is for a model without a name.
+    let nobody = AppId::new("", 0);
+    limits.slots().map(move |slot| (slot, limits.obstacle(slot, &nobody, plans, taken)))
 }
 
 /// Accepts a pair asked for by number, or says why not.
@@ -203,14 +227,7 @@ impl Search<'_, '_> {
 
     /// Why the app cannot have the slot, as far as that is known without a probe.
     fn obstacle(&self, slot: PortPair, app: &AppId) -> Option<Reason> {
-        let ports = slot.ports();
-        if ports.iter().any(|&port| self.taken.contains(port)) {
-            Some(Reason::Taken)
-        } else if ports.iter().any(|&port| self.plans.is_for_another(port, app)) {
-            Some(Reason::Planned)
-        } else {
-            ports.into_iter().find_map(|port| self.limits.keeps_back(port))
-        }
+        self.limits.obstacle(slot, app, self.plans, &self.taken)
     }
 
     /// The first port of the slot on which a new server could not listen, and why.

@@ -70,6 +70,17 @@ fn hidden_below(root: &Path) -> Option<&'static str> {
     (own != first).then_some("this is another network namespace than that of process 1")
 }
 
+/// The lowest port that this user may listen on: the system keeps lower ones for others (`ip(7)`,
+/// `net.ipv4.ip_unprivileged_port_start`).
+pub(crate) fn first_permitted_port() -> u16 {
+    let (mut low, mut high) = (1, u16::MAX);
+    while low < high {
+        let middle = low.midpoint(high);
+        if try_bind(middle) == Bind::NotPermitted { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
 /// Tells which ports a new server of this user could not listen on.
 pub(crate) struct Probe {
     /// Ports in use, of which a bind does not tell.

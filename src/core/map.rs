@@ -1,0 +1,292 @@
+//! The slots of the port range, and what each is.
+
+use std::collections::HashMap;
+
+use super::allocation::{PortPair, State};
+use super::place::Listed;
+use super::plan::Plans;
+use super::policy::{Limits, survey};
+use super::ports::PortSet;
+use super::refusal::Reason;
+
+/// What a slot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// A row in this state has one of its ports.
+    Allocated(State),
+    /// No row has its ports, and something on this machine uses one of them.
+    Listening,
+    /// It is not given: excluded, planned for an app, refused by browsers, or not this user's to use.
+    Blocked,
+    /// It can be given.
+    Free,
+}
+
+impl Slot {
+    /// Each of them, in the order of a legend.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Allocated(State::Allocated),
+        Self::Allocated(State::Reserved),
+        Self::Allocated(State::Orphaned),
+        Self::Allocated(State::Unknown),
+        Self::Listening,
+        Self::Blocked,
+        Self::Free,
+    ];
+
+    /// The word for it, in every format.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Allocated(state) => state.name(),
+            Self::Listening => "listening",
+            Self::Blocked => "blocked",
+            Self::Free => "free",
+        }
+    }
+}
+
+/// Neighbouring slots that are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The first of them.
+    pub(crate) first: PortPair,
+    /// The last of them.
+    pub(crate) last: PortPair,
+    /// How many they are.
+    pub(crate) len: usize,
+    /// What they are.
+    pub(crate) slot: Slot,
+}
+
+/// The whole range.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Map {
+    /// All slots, lowest first.
+    pub(crate) runs: Vec<Run>,
+    /// How far apart two slots are.
+    pub(crate) step: u16,
+    /// How many rows have no port of any slot.
+    pub(crate) outside: usize,
+}
+
+impl Map {
+    /// Draws the map. `is_used` tells of a port that no row has whether something on this machine uses
+    /// it, and `is_permitted` whether this user may listen on it.
+    pub(crate) fn new(
+        limits: &Limits,
+        plans: &Plans,
+        rows: &[Listed<'_>],
+        is_used: impl Fn(u16) -> bool,
+        is_permitted: impl Fn(u16) -> bool,
+    ) -> Self {
+        let mut states = HashMap::new();
+        for Listed { row, place } in rows {
+            let state = place.as_ref().map_or(State::Unknown, |place| place.state);
+            for port in row.valid_ports() {
+                states.entry(port).or_insert(state);
+            }
+        }
+        let taken: PortSet = states.keys().copied().collect();
+        let mut slot_ports = PortSet::new();
+        let mut map = Self { step: limits.step, ..Self::default() };
+        for (pair, obstacle) in survey(limits, plans, &taken) {
+            let ports = pair.ports();
+            slot_ports.extend(ports);
+            let slot = match obstacle {
+                Some(Reason::Taken) => {
+                    let state = ports.iter().find_map(|port| states.get(port)).copied();
+                    Slot::Allocated(state.unwrap_or(State::Unknown))
+                }
+                Some(_) => Slot::Blocked,
+                None if ports.into_iter().any(&is_used) => Slot::Listening,
+                None if !ports.into_iter().all(&is_permitted) => Slot::Blocked,
+                None => Slot::Free,
+            };
+            map.push(pair, slot);
+        }
+        let is_outside = |listed: &&Listed<'_>| !listed.row.valid_ports().any(|port| slot_ports.contains(port));
+        map.outside = rows.iter().filter(is_outside).count();
+        map
+    }
+
+    fn push(&mut self, pair: PortPair, slot: Slot) {
+        match self.runs.last_mut() {
+            Some(run) if run.slot == slot => {
+                run.last = pair;
+                run.len += 1;
+            }
+            _ => self.runs.push(Run { first: pair, last: pair, len: 1, slot }),
+        }
+    }
+
+    /// How many slots are this.
+    pub(crate) fn count(&self, slot: Slot) -> usize {
+        self.runs.iter().filter(|run| run.slot == slot).map(|run| run.len).sum()
+    }
+
+    /// The lines of a picture in which a line has so many cells; long free stretches are one line.
+    pub(crate) fn lines(&self, cells: usize) -> Vec<Line> {
+        let mut lines: Vec<Line> = Vec::new();
+        let mut line = Vec::new();
+        let mut room = cells;
+        for run in &self.runs {
+            let mut rest = *run;
+            while rest.len > 0 {
+                let (part, after) = self.split(rest, room);
+                room -= part.len;
+                line.push(part);
+                rest = after;
+                if room == 0 {
+                    lines.push(Line::Cells(std::mem::take(&mut line)));
+                    room = cells;
+                }
+            }
+        }
+        if !line.is_empty() {
+            lines.push(Line::Cells(line));
+        }
+        fold(lines)
+    }
+
+    /// The first `len` slots of a run at most, and the others.
+    fn split(&self, run: Run, len: usize) -> (Run, Run) {
+        let at = |index: usize| {
+            let offset = u16::try_from(index).unwrap_or(u16::MAX).saturating_mul(self.step);
+            let [backend, frontend] = run.first.ports().map(|port| port.saturating_add(offset));
+            PortPair { backend, frontend }
+        };
+        let len = len.min(run.len);
+        let first = Run { last: at(len.saturating_sub(1)), len, ..run };
+        (first, Run { first: at(len), len: run.len - len, ..run })
+    }
+}
+
+/// A line of the picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// Slots, a cell each.
+    Cells(Vec<Run>),
+    /// Several lines of free slots.
+    Folded(Run),
+}
+
+/// So many lines that are free from end to end become one.
+const FOLDED_LINES: usize = 3;
+
+fn fold(lines: Vec<Line>) -> Vec<Line> {
+    let free = |line: &Line| match line {
+        Line::Cells(runs) => match runs.as_slice() {
+            [run] if run.slot == Slot::Free => Some(*run),
+            _ => None,
+        },
+        Line::Folded(_) => None,
+    };
+    let mut folded = Vec::new();
+    let mut rest = lines.as_slice();
+    while let Some(line) = rest.first() {
+        let stretch: Vec<_> = rest.iter().map_while(free).collect();
+        match stretch.as_slice() {
+            [first, .., last] if stretch.len() >= FOLDED_LINES => {
+                let len = stretch.iter().map(|run| run.len).sum();
+                folded.push(Line::Folded(Run { last: last.last, len, ..*first }));
+                rest = &rest[stretch.len()..];
+            }
+            _ => {
+                folded.push(line.clone());
+                rest = &rest[1..];
+            }
+        }
+    }
+    folded
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::allocation::tests::row;
+    use super::super::place::Place;
+    use super::*;
+
+    fn limits(max: u16) -> Limits {
+        let excluded = [5009].into_iter().collect();
+        Limits { backend_base: 5001, frontend_base: 8001, step: 2, max, excluded, allow_browser_blocked: true }
+    }
+
+    fn map(max: u16, rows: &[(i64, i64, State)]) -> Map {
+        let rows: Vec<_> =
+            rows.iter().map(|&(backend, frontend, state)| (row(1, "m", 1, backend, frontend), state)).collect();
+        let place = |state| Some(Place { state, directory: None });
+        let listed: Vec<_> = rows.iter().map(|(row, state)| Listed { row, place: place(*state) }).collect();
+        let plans = Plans::default();
+        Map::new(&limits(max), &plans, &listed, |port| port == 8007 || port == 5001, |port| port != 5017)
+    }
+
+    #[test]
+    fn each_slot_is_what_keeps_an_app_from_it() {
+        let rows = [
+            (5001, 8001, State::Allocated),
+            (5003, 8003, State::Allocated),
+            (5005, 9999, State::Orphaned),
+            (7000, 9998, State::Allocated),
+            (8013, 1, State::Reserved),
+            (70000, -1, State::Allocated),
+        ];
+        let map = map(8020, &rows);
+        let told: Vec<_> =
+            map.runs.iter().map(|run| (run.slot.name(), run.first.backend, run.last.frontend, run.len)).collect();
+        assert_eq!(
+            told,
+            [
+                ("allocated", 5001, 8003, 2),
+                ("orphaned", 5005, 8005, 1),
+                ("listening", 5007, 8007, 1),
+                ("blocked", 5009, 8009, 1),
+                ("free", 5011, 8011, 1),
+                ("reserved", 5013, 8013, 1),
+                ("free", 5015, 8015, 1),
+                ("blocked", 5017, 8017, 1),
+                ("free", 5019, 8019, 1),
+            ]
+        );
+        assert_eq!((map.outside, map.count(Slot::Free), map.count(Slot::Blocked)), (2, 3, 2));
+    }
+
+    #[test]
+    fn long_free_stretches_are_folded() {
+        let map = map(8201, &[(5001, 8001, State::Allocated), (5121, 8121, State::Allocated)]);
+        let lines = map.lines(10);
+        let told: Vec<_> = lines
+            .iter()
+            .map(|line| match line {
+                Line::Cells(runs) => (false, runs.iter().map(|run| run.len).sum(), runs[0].first.backend),
+                Line::Folded(run) => (true, run.len, run.first.backend),
+            })
+            .collect();
+        assert_eq!(told[..1], [(false, 10, 5001)]);
+        assert_eq!(told.iter().filter(|(is_folded, ..)| *is_folded).count(), 2, "{told:?}");
+        assert_eq!(told.iter().map(|(_, len, _)| len).sum::<usize>(), 101);
+    }
+
+    proptest! {
+        #[test]
+        fn the_lines_hold_every_slot_once(max in 8001u16..9000, cells in 1usize..70, taken in prop::collection::vec(0i64..500, 0..40)) {
+            let rows: Vec<_> = taken.iter().map(|k| (5001 + 2 * k, 8001 + 2 * k, State::Allocated)).collect();
+            let map = map(max, &rows);
+            let mut next = 5001;
+            for line in map.lines(cells) {
+                let runs = match line {
+                    Line::Cells(runs) => runs,
+                    Line::Folded(run) => vec![run],
+                };
+                for run in runs {
+                    prop_assert_eq!(run.first.backend, next);
+                    prop_assert_eq!(usize::from(run.last.backend - run.first.backend), 2 * (run.len - 1));
+                    next = run.last.backend + 2;
+                }
+            }
+            let slots: usize = map.runs.iter().map(|run| run.len).sum();
+            prop_assert_eq!(usize::from(next - 5001), 2 * slots);
+        }
+    }
+}
