@@ -13,7 +13,7 @@ use crate::commands::{self, Answer};
 use crate::config::{Config, is_dumb, wants_colour};
 use crate::error::{Error, Result, Style};
 use crate::flags::{self, GlobalArgs};
-use crate::output::{Pipe, log};
+use crate::output::{Pipe, log, look};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -74,6 +74,7 @@ fn stderr_style(args: &[OsString]) -> Style {
     Style {
         is_json: flags::asks_for_json(args),
         has_colour: wants_colour(flags::color(args), io::stderr().is_terminal()),
+        width: look::width(io::stderr()),
     }
 }
 
@@ -107,7 +108,7 @@ fn run_command(args: &[OsString]) -> Result<ExitCode> {
         }
         Err(err) => return Err(Error::parsing(&err)),
     };
-    let Style { is_json, has_colour } = stderr_style(args);
+    let Style { is_json, has_colour, .. } = stderr_style(args);
     log::start(global.verbose, global.quiet, is_json, has_colour, is_dumb());
     let config = || Config::resolve(&global);
     let answer = match subcommand {

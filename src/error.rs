@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::core::fit::wrap;
 use crate::core::text::{Shown, escape_json};
 use crate::store::Database;
 use crate::store::error::StoreError;
@@ -84,6 +85,8 @@ pub(crate) struct Style {
     pub(crate) is_json: bool,
     /// Whether it is coloured otherwise.
     pub(crate) has_colour: bool,
+    /// How many columns the terminal has that reads it.
+    pub(crate) width: Option<usize>,
 }
 
 /// What a command returns.
@@ -179,7 +182,7 @@ impl Error {
     ///
     /// A failure to write to stderr is ignored: there is nowhere left to report it.
     pub fn print(&self) {
-        let Style { is_json, has_colour } = self.style;
+        let Style { is_json, has_colour, width } = self.style;
         let message = format!("{:#}", self.cause);
         let mut stderr = io::stderr().lock();
         let _ = if is_json {
@@ -187,12 +190,15 @@ impl Error {
             let error = json!({"error": {"kind": self.kind.name(), "message": message, "hint": self.hint}});
             writeln!(stderr, "{}", escape_json(&error.to_string()))
         } else {
+            // clap has wrapped the usage already.
             let usage = self.usage.as_deref().map(|usage| format!("\n\n{usage}")).unwrap_or_default();
             let (on, off) = if has_colour { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
-            let lines =
-                |text: &str| text.split('\n').map(|line| Shown(line).to_string()).collect::<Vec<_>>().join("\n");
-            let hint = self.hint.as_deref().map(|hint| format!("\nhint: {}", lines(hint))).unwrap_or_default();
-            writeln!(stderr, "{on}error:{off} {}{hint}{usage}", lines(&message))
+            let hint = self.hint.as_deref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            let text = format!("error: {message}{hint}");
+            let lines: Vec<_> = text.split('\n').map(|line| Shown(line).to_string()).collect();
+            let text = lines.join("\n");
+            let text = wrap(&text, width, 2);
+            writeln!(stderr, "{on}error:{off}{}{usage}", &text["error:".len()..])
         };
     }
 

@@ -15,6 +15,7 @@ use crate::core::glob::Glob;
 use crate::core::hint;
 use crate::core::place::Listed;
 use crate::error::{Error, Result};
+use crate::host::clock;
 use crate::output::look::Format;
 use crate::output::{csv, human, json, table};
 
@@ -125,7 +126,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         Format::Csv => csv::rows(out, &rows, listeners),
         Format::Plain => csv::plain(out, &rows, listeners),
         _ if rows.is_empty() => human::nothing_found(out, &config.database.to_string()),
-        _ => table::rows(out, config.look, &rows, listeners),
+        _ => table::rows(out, config.look, clock::now(), &rows, listeners),
     }?;
     Ok(Answer::Yes)
 }

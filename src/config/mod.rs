@@ -36,7 +36,7 @@ use crate::core::policy::Limits;
 use crate::core::text::Shown;
 use crate::error::{Error, Kind, Result};
 use crate::flags::GlobalArgs;
-use crate::output::look::{Format, Look};
+use crate::output::look::{self, Format, Look};
 use crate::store::Database;
 
 /// Between a call of `allocate` and its app's first file, a row looks like an orphan.
@@ -182,7 +182,11 @@ impl Config {
             declared: names(file.declared).map_err(|why| in_file(format!("[declared] {why}")))?,
             limits: limits(&file.ports).map_err(|why| in_file(format!("[ports] {why}")))?,
             format: if flags.json { Some(Format::Json) } else { flags.format },
-            look: Look { is_terminal, has_colour: wants_colour(flags.color, is_terminal) },
+            look: Look {
+                is_terminal,
+                has_colour: wants_colour(flags.color, is_terminal),
+                width: look::width(io::stdout()),
+            },
             file: path,
         };
         config.log_choices();

@@ -10,6 +10,7 @@ pub(crate) mod apps_dir;
 pub(crate) mod clock;
 pub(crate) mod conflict;
 pub(crate) mod declared;
+pub(crate) mod fit;
 pub(crate) mod glob;
 pub(crate) mod hint;
 pub(crate) mod import;

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::{Map, Value, json};
 
+use super::look::width;
 use super::progress;
+use crate::core::fit::wrap;
 use crate::core::text::{Shown, escape_json};
 
 /// Writes each message of this program on a line of its own.
@@ -13,6 +15,8 @@ struct Logger {
     is_json: bool,
     has_colour: bool,
     has_progress: bool,
+    /// How many columns the terminal has.
+    width: Option<usize>,
 }
 
 /// Starts logging to stderr: notices and warnings, with `-v` waits, with `-q` nothing. A line that
@@ -25,7 +29,8 @@ pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bo
         _ => LevelFilter::Trace,
     };
     // It fails only where a logger was started before.
-    if log::set_boxed_logger(Box::new(Logger { is_json, has_colour, has_progress: !is_dumb && !is_json })).is_ok() {
+    let logger = Logger { is_json, has_colour, has_progress: !is_dumb && !is_json, width: width(io::stderr()) };
+    if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level);
     }
 }
@@ -56,10 +61,11 @@ impl Logger {
             return escape_json(&Value::Object(line).to_string());
         }
         let message = Shown(message);
-        match level {
-            Level::Info => message.to_string(),
-            Level::Warn if self.has_colour => format!("\u{1b}[1;33mwarning:\u{1b}[0m {message}"),
-            level => format!("{}: {message}", name(level)),
+        let line = if level == Level::Info { message.to_string() } else { format!("{}: {message}", name(level)) };
+        let line = wrap(&line, self.width, 2);
+        match line.strip_prefix("warning:") {
+            Some(rest) if level == Level::Warn && self.has_colour => format!("\u{1b}[1;33mwarning:\u{1b}[0m{rest}"),
+            _ => line.into_owned(),
         }
     }
 }
@@ -75,13 +81,25 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line_for_people_and_for_programs() {
-        let line =
-            |is_json, has_colour, level| Logger { is_json, has_colour, has_progress: false }.line(level, "a\n\u{1b}b");
+        let line = |is_json, has_colour, level| {
+            let logger = Logger { is_json, has_colour, has_progress: false, width: None };
+            logger.line(level, "a\n\u{1b}b")
+        };
         assert_eq!(line(false, true, Level::Info), r"a\n\u{1b}b");
         assert_eq!(line(false, false, Level::Warn), r"warning: a\n\u{1b}b");
         assert_eq!(line(false, true, Level::Warn), "\u{1b}[1;33mwarning:\u{1b}[0m a\\n\\u{1b}b");
         assert_eq!(line(false, true, Level::Debug), r"debug: a\n\u{1b}b");
         assert_eq!(line(true, true, Level::Info), r#"{"notice":{"message":"a\n\u001bb"}}"#);
         assert_eq!(line(true, false, Level::Warn), r#"{"warning":{"message":"a\n\u001bb"}}"#);
+    }
+
+    #[test]
+    fn on_a_terminal_a_message_wraps() {
+        let line = |is_json| {
+            let logger = Logger { is_json, has_colour: true, has_progress: false, width: Some(24) };
+            logger.line(Level::Warn, "app1 of a model has no directory")
+        };
+        assert_eq!(line(false), "\u{1b}[1;33mwarning:\u{1b}[0m app1 of a model\n  has no directory");
+        assert_eq!(line(true).lines().count(), 1);
     }
 }

@@ -1,5 +1,7 @@
 //! How an answer is to look: its format, colours, and what stdout can show.
 
+use std::os::fd::AsFd;
+
 use clap::ValueEnum;
 
 /// How an answer is printed.
@@ -37,6 +39,14 @@ pub(crate) struct Look {
     pub(crate) is_terminal: bool,
     /// Whether colours are wanted.
     pub(crate) has_colour: bool,
+    /// How many columns the terminal has, if it is one and tells.
+    pub(crate) width: Option<usize>,
+}
+
+/// The columns of the terminal behind a stream; none where there is no terminal or it does not tell.
+pub(crate) fn width(stream: impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(stream).ok()?;
+    Some(size.ws_col.into()).filter(|&width| width > 0)
 }
 
 /// The SGR codes of the colours in use.

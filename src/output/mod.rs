@@ -3,12 +3,14 @@
 pub(crate) mod check;
 pub(crate) mod csv;
 pub(crate) mod github;
+mod grid;
 pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod log;
 pub(crate) mod look;
 pub(crate) mod progress;
 pub(crate) mod table;
+mod when;
 
 use std::io::{self, Write};
 
@@ -54,6 +56,7 @@ mod tests {
     use std::path::Path;
 
     use insta::assert_snapshot;
+    use jiff::Timestamp;
 
     use super::look::Look;
     use super::*;
@@ -64,8 +67,13 @@ mod tests {
     use crate::core::orphan::{Kept, KeptReason, Sweep};
     use crate::core::place::{Listed, Place};
 
-    const PLAIN: Look = Look { is_terminal: false, has_colour: false };
-    const COLOURED: Look = Look { is_terminal: true, has_colour: true };
+    const PLAIN: Look = Look { is_terminal: false, has_colour: false, width: None };
+    const COLOURED: Look = Look { is_terminal: true, has_colour: true, width: None };
+
+    /// Three days after the rows were made.
+    fn now() -> Timestamp {
+        "2026-01-05T03:04:06Z".parse().unwrap()
+    }
 
     /// Rows as others may have written them: a comma and a quote, a control character, no times.
     fn rows() -> Vec<Allocation> {
@@ -148,8 +156,8 @@ mod tests {
     fn list() {
         let rows = rows();
         let listed: Vec<_> = rows.iter().map(|row| Listed { row, place: None }).collect();
-        assert_snapshot!("list_human", written(|out| table::rows(out, PLAIN, &listed, None)));
-        let terminal = |listeners| written(|out| table::rows(out, COLOURED, &listed, listeners));
+        assert_snapshot!("list_human", written(|out| table::rows(out, PLAIN, now(), &listed, None)));
+        let terminal = |listeners| written(|out| table::rows(out, COLOURED, now(), &listed, listeners));
         assert_snapshot!("list_terminal", terminal(None).escape_debug());
         assert_snapshot!("list_json", written(|out| json::rows(out, &listed, None)));
         assert_snapshot!("list_csv", written(|out| csv::rows(out, &listed, None)));
@@ -157,7 +165,7 @@ mod tests {
 
         let listeners = listeners();
         let listeners = Some(&listeners);
-        assert_snapshot!("list_probe_human", written(|out| table::rows(out, PLAIN, &listed, listeners)));
+        assert_snapshot!("list_probe_human", written(|out| table::rows(out, PLAIN, now(), &listed, listeners)));
         assert_snapshot!("list_probe_terminal", terminal(listeners).escape_debug());
         assert_snapshot!("list_probe_json", written(|out| json::rows(out, &listed, listeners)));
         assert_snapshot!("list_probe_csv", written(|out| csv::rows(out, &listed, listeners)));
@@ -175,10 +183,61 @@ mod tests {
         let place = |(state, directory): (_, Option<&str>)| Place { state, directory: directory.map(str::to_owned) };
         let listed: Vec<_> =
             rows.iter().zip(places).map(|(row, seen)| Listed { row, place: Some(place(seen)) }).collect();
-        assert_snapshot!("list_long_human", written(|out| table::rows(out, PLAIN, &listed, None)));
+        assert_snapshot!("list_long_human", written(|out| table::rows(out, PLAIN, now(), &listed, None)));
         assert_snapshot!("list_long_json", written(|out| json::rows(out, &listed, None)));
         assert_snapshot!("list_long_csv", written(|out| csv::rows(out, &listed, Some(&listeners()))));
         assert_snapshot!("list_long_plain", written(|out| csv::plain(out, &listed, None)));
+    }
+
+    /// Rows that need room: a long name, wide, combining and right-to-left characters, great numbers.
+    fn wide_rows() -> Vec<Allocation> {
+        let names = ["deepseek_deepseek-r1-0528-qwen3-8b:free", "模型_千问-三", "Cafe\u{301}_e\u{301}", "דגם_אחד", "b"];
+        let mut rows: Vec<_> = names
+            .into_iter()
+            .zip(0..)
+            .map(|(name, id)| {
+                let app = AppId::new(name, 10_i64.pow(id as u32));
+                let available = Allocation { is_available: true, metadata: None, ..rows().remove(0) };
+                Allocation { id, app, backend_port: 5001 + 2 * id, frontend_port: 8001 + 2 * id, ..available }
+            })
+            .collect();
+        rows[1].metadata = Some(r#"{"reserved_until":"2026-01-05T05:00:00Z"}"#.into());
+        rows
+    }
+
+    #[test]
+    fn no_line_of_a_list_is_wider_than_the_terminal() {
+        let mut rows = wide_rows();
+        let listeners = listeners();
+        let shown = |rows: &[Allocation], width, listeners| {
+            let look = Look { is_terminal: true, has_colour: false, width: Some(width) };
+            let listed: Vec<_> = rows.iter().map(|row| Listed { row, place: None }).collect();
+            let shown = written(|out| table::rows(out, look, now(), &listed, listeners));
+            let table = shown.lines().take_while(|line| !line.is_empty());
+            let widths: std::collections::BTreeSet<_> = table.map(crate::core::fit::columns).collect();
+            assert!(widths.len() == 1 && *widths.last().unwrap() <= width, "{width}: {widths:?}\n{shown}");
+            shown
+        };
+        for width in [60, 80, 200] {
+            assert_snapshot!(format!("list_{width}"), shown(&rows, width, None));
+            assert_snapshot!(format!("list_probe_{width}"), shown(&rows, width, Some(&listeners)));
+        }
+        // What others wrote may be of any size.
+        let changes: [fn(&mut Allocation); 6] = [
+            |_| {},
+            |row| row.app.app_num = i64::MIN,
+            |row| row.app.model = "模".repeat(200),
+            |row| row.backend_port = i64::MIN,
+            |row| row.frontend_port = i64::MIN,
+            |row| row.is_available = false,
+        ];
+        for change in changes {
+            change(&mut rows[0]);
+            for width in 60..=200 {
+                shown(&rows, width, None);
+                shown(&rows, width, Some(&listeners));
+            }
+        }
     }
 
     #[test]

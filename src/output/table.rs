@@ -2,94 +2,90 @@
 
 use std::io::{self, Write};
 
-use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
-use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
 
+use super::grid::{self, Column, Kind, header_cell};
 use super::human::{listening, shown_directory};
 use super::look::Look;
+use super::when::{from_now, second};
+use crate::core::allocation::Allocation;
 use crate::core::listener::Listeners;
-use crate::core::place::Listed;
+use crate::core::place::{Listed, Place};
 use crate::core::text::Shown;
 
-/// Writes the table and how many rows it has, at least one, with where their apps are and who
-/// listens if that was looked at. Borders are for terminals.
+/// Writes the table and how many rows it has, at least one, with where their apps are and who listens if
+/// that was looked at. Borders are for terminals; what is read by a program always has the same columns.
 pub(crate) fn rows(
     out: &mut dyn Write,
     look: Look,
+    now: Timestamp,
     rows: &[Listed<'_>],
     listeners: Option<&Listeners>,
 ) -> io::Result<()> {
-    let has_reservations = rows.iter().any(|listed| listed.row.reserved_until().is_some());
-    let mut header = vec!["Model", "App", "Backend", "Frontend", "Available", "Created"];
-    if has_reservations {
-        header.push("Reserved until");
+    let cells = |cell: &dyn Fn(&Allocation) -> String| rows.iter().map(|listed| cell(listed.row)).collect::<Vec<_>>();
+    let column = |header, kind, cell: &dyn Fn(&Allocation) -> String| {
+        let short = Vec::new();
+        Column { header, cells: cells(cell), short, kind }
+    };
+    let moment = |header, of: fn(&Allocation) -> Option<Timestamp>| Column {
+        short: cells(&|row| of(row).map(|moment| from_now(moment, now)).unwrap_or_default()),
+        ..column(header, Kind::Text, &|row| of(row).map(second).unwrap_or_default())
+    };
+
+    let mut table = vec![
+        column("Model", Kind::Name, &|row| Shown(&row.app.model).to_string()),
+        column("App", Kind::Number, &|row| row.app.app_num.to_string()),
+        column("Backend", Kind::Number, &|row| row.backend_port.to_string()),
+        column("Frontend", Kind::Number, &|row| row.frontend_port.to_string()),
+    ];
+    if !look.is_terminal || rows.iter().any(|listed| !listed.row.is_available) {
+        let yes_or_no = |row: &Allocation| if row.is_available { "Yes" } else { "No" }.to_owned();
+        table.push(column("Available", Kind::Text, &yes_or_no));
+    }
+    table.push(moment("Created", |row| row.created_at));
+    if rows.iter().any(|listed| listed.row.reserved_until().is_some()) {
+        table.push(moment("Reserved until", Allocation::reserved_until));
     }
     if rows.iter().any(|listed| listed.place.is_some()) {
-        header.extend(["State", "Directory"]);
+        let place = |of: fn(&Place) -> String| {
+            rows.iter().map(|listed| listed.place.as_ref().map(of).unwrap_or_default()).collect()
+        };
+        let column = |header, kind, cells| Column { header, cells, short: Vec::new(), kind };
+        table.push(column("State", Kind::Text, place(|place| place.state.name().to_owned())));
+        table.push(column("Directory", Kind::Detail, place(shown_directory)));
     }
-    if listeners.is_some() {
-        header.push("Listening");
+    if let Some(listeners) = listeners {
+        table.push(column("Listening", Kind::Detail, &|row| listening(row, listeners)));
     }
-    let last = header.len() - 1;
 
+    if look.is_terminal { grid::write(out, look, &table) } else { write_plain(out, look, &table) }?;
+    writeln!(out, "\nTotal: {} allocation(s)", rows.len())
+}
+
+/// Writes a table without borders.
+fn write_plain(out: &mut dyn Write, look: Look, columns: &[Column]) -> io::Result<()> {
     let mut table = Table::new();
-    if look.is_terminal {
-        table.load_style(UTF8_FULL_CONDENSED.with_rounded_corners());
-        // A terminal that does not tell its width gets what it can show of whole lines.
-        if table.width().is_some_and(|width| width > 0) {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-        }
-    } else {
-        table.load_style(NOTHING).force_no_tty();
-    }
+    table.load_style(NOTHING).force_no_tty();
     if look.has_colour {
         table.enforce_styling();
     }
-    table.set_header(header.into_iter().map(|name| {
-        let cell = Cell::new(name);
-        if look.has_colour { cell.add_attribute(Attribute::Bold) } else { cell }
-    }));
-    if let Some(column) = table.column_mut(0).filter(|_| !look.is_terminal) {
-        column.set_padding((0, 1));
+    table.set_header(columns.iter().map(|column| header_cell(column.header, look)));
+    let rows = columns.first().map_or(0, |column| column.cells.len());
+    for row in 0..rows {
+        table.add_row(columns.iter().map(|column| &column.cells[row]));
     }
-    for column in 1..4 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
+    for (drawn, column) in table.column_iter_mut().zip(columns) {
+        if column.kind == Kind::Name {
+            drawn.set_padding((0, 1));
         }
-    }
-    for Listed { row, place } in rows {
-        let mut cells = vec![
-            Shown(&row.app.model).to_string(),
-            row.app.app_num.to_string(),
-            row.backend_port.to_string(),
-            row.frontend_port.to_string(),
-            if row.is_available { "Yes" } else { "No" }.to_owned(),
-            row.created_at.map(minute).unwrap_or_default(),
-        ];
-        if has_reservations {
-            cells.push(row.reserved_until().map(minute).unwrap_or_default());
+        if column.kind == Kind::Number {
+            drawn.set_cell_alignment(CellAlignment::Right);
         }
-        cells.extend(place.iter().flat_map(|place| [place.state.name().to_owned(), shown_directory(place)]));
-        cells.extend(listeners.map(|listeners| listening(row, listeners)));
-        table.add_row(cells);
-    }
-    // Only a model and who listens may take several lines where the terminal is narrow, and not one
-    // a character.
-    for (index, column) in table.column_iter_mut().enumerate().filter(|_| look.is_terminal) {
-        column.set_constraint(match index {
-            0 => ColumnConstraint::LowerBoundary(Width::Fixed(14)),
-            _ if index == last && listeners.is_some() => ColumnConstraint::LowerBoundary(Width::Fixed(14)),
-            _ => ColumnConstraint::ContentWidth,
-        });
     }
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
     }
-    writeln!(out, "\nTotal: {} allocation(s)", rows.len())
-}
-
-/// A moment in UTC as people read it.
-fn minute(moment: Timestamp) -> String {
-    moment.strftime("%Y-%m-%d %H:%M:%S").to_string()
+    Ok(())
 }
