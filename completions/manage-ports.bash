@@ -1,34 +1,27 @@
-
-_clap_complete_manage_ports() {
-    local IFS=$'\013'
-    local _CLAP_COMPLETE_INDEX=${COMP_CWORD}
-    local _CLAP_COMPLETE_COMP_TYPE=${COMP_TYPE}
-    if compopt +o nospace 2> /dev/null; then
-        local _CLAP_COMPLETE_SPACE=false
-    else
-        local _CLAP_COMPLETE_SPACE=true
-    fi
-    local words=("${COMP_WORDS[@]}")
-    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-        words[COMP_CWORD]="$2"
-    fi
-    COMPREPLY=( $( \
-        _CLAP_IFS="$IFS" \
-        _CLAP_COMPLETE_INDEX="$_CLAP_COMPLETE_INDEX" \
-        _CLAP_COMPLETE_COMP_TYPE="$_CLAP_COMPLETE_COMP_TYPE" \
-        _CLAP_COMPLETE_SPACE="$_CLAP_COMPLETE_SPACE" \
-        MANAGE_PORTS_COMPLETE="bash" \
-        "manage-ports" -- "${words[@]}" \
-    ) )
-    if [[ $? != 0 ]]; then
-        unset COMPREPLY
-    elif [[ $_CLAP_COMPLETE_SPACE == false ]] && [[ "${COMPREPLY-}" =~ [=/:]$ ]]; then
-        compopt -o nospace
+# bash completion of manage-ports. The program reads the command line itself, as bash splits words
+# at : and =, and answers with what is to be inserted, quoted.
+_manage_ports() {
+    local IFS=$'\n' i
+    # An argument of the command behind `exec … --` is completed as that command's own, where the
+    # package bash-completion is loaded.
+    for ((i = 2; i < COMP_CWORD - 1; i++)); do
+        [[ ${COMP_WORDS[i]} == -- ]] || continue
+        if declare -F _comp_command_offset >/dev/null; then
+            _comp_command_offset $((i + 1))
+            return
+        elif declare -F _command_offset >/dev/null; then
+            _command_offset $((i + 1))
+            return
+        fi
+    done
+    COMPREPLY=($(MANAGE_PORTS_COMPLETE=bash manage-ports -- "${COMP_LINE:0:COMP_POINT}" "$COMP_WORDBREAKS" 2>/dev/null))
+    # A blank follows a whole word, and neither a folder nor a flag that waits for its value.
+    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[/=] ]]; then
+        compopt -o nospace 2>/dev/null
     fi
 }
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -o nospace -o bashdefault -o nosort -F _clap_complete_manage_ports manage-ports
+if ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)); then
+    complete -o nosort -F _manage_ports manage-ports
 else
-    complete -o nospace -o bashdefault -F _clap_complete_manage_ports manage-ports
+    complete -F _manage_ports manage-ports
 fi
-

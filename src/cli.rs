@@ -6,9 +6,7 @@ use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use clap_complete::CompleteEnv;
 
-use crate::commands::completions::COMPLETE_VARIABLE;
 use crate::commands::{self, Answer};
 use crate::config::{Config, is_dumb, wants_colour};
 use crate::error::{Error, Result, Style};
@@ -21,22 +19,19 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
-const AFTER_HELP: &str = "\
-Exit codes:
-  0    done
-  1    the answer is no: conflicts found, nothing to release
-  2    bad usage or configuration
-  3    the database cannot be used
-  4    no free pair is left
-  5    the apps directory cannot be used
-  6    the ports asked for are taken or refused
-  130  interrupted
-
-Settings come from flags, then the environment, then the configuration file, then the defaults.";
+/// The end of the program's own help.
+fn after_help() -> String {
+    let codes = commands::man::EXIT_CODES.map(|(code, meaning)| format!("  {code:<5}{meaning}\n"));
+    format!(
+        "Exit codes:\n{}\n\
+         Settings come from flags, then the environment, then the configuration file, then the defaults.",
+        codes.concat()
+    )
+}
 
 /// Gives every generated app a backend and a frontend port of its own
 #[derive(Parser)]
-#[command(name = "manage-ports", version, styles = STYLES, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "manage-ports", version, styles = STYLES, after_help = after_help(), max_term_width = 100)]
 #[command(arg_required_else_help = false, subcommand_required = true, disable_help_subcommand = true)]
 struct Root {
     #[command(flatten)]
@@ -79,21 +74,16 @@ fn stderr_style(args: &[OsString]) -> Style {
 }
 
 fn run_command(args: &[OsString]) -> Result<ExitCode> {
-    let completing = CompleteEnv::with_factory(command)
-        .var(COMPLETE_VARIABLE)
-        .try_complete(args, std::env::current_dir().ok().as_deref());
-    match completing {
-        Ok(false) => {}
-        Ok(true) => return Ok(ExitCode::SUCCESS),
-        Err(err) => return Err(Error::usage(err)),
+    let mut out = BufWriter::new(Pipe::new(io::stdout().lock()));
+    if commands::completions::answer(args, command, &mut out)? {
+        out.flush()?;
+        return Ok(ExitCode::SUCCESS);
     }
-
     if args.len() < 2 {
         let has_colour = wants_colour(None, io::stderr().is_terminal());
         commands::help::print(command(), has_colour, &mut io::stderr().lock())?;
         return Ok(ExitCode::from(2));
     }
-    let mut out = BufWriter::new(Pipe::new(io::stdout().lock()));
     let (global, subcommand) = match parse(args) {
         Ok(parsed) => parsed,
         Err(err) if !err.use_stderr() => {

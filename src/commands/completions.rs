@@ -1,26 +1,31 @@
-//! `completions`: scripts that let a shell complete commands, models and apps.
+//! `completions`: scripts that let a shell complete commands, models, apps and ports.
+
+mod typed;
 
 use std::collections::HashSet;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, PathCompleter, ValueCompleter, complete};
 use clap_complete::env::Shells;
 
+use self::typed::Typed;
 use super::{Answer, open_store};
 use crate::config::Config;
 use crate::core::allocation::Allocation;
 use crate::error::{Error, Result};
 use crate::flags::GlobalArgs;
 
-/// The variable by which a shell's completion script asks for candidates.
-pub(crate) const COMPLETE_VARIABLE: &str = "MANAGE_PORTS_COMPLETE";
+/// The variable by which a shell's completion script names itself when it asks for candidates.
+const COMPLETE_VARIABLE: &str = "MANAGE_PORTS_COMPLETE";
 
 const AFTER_HELP: &str = "\
-The script asks the program itself, so it completes models and apps from the database.
+The script asks the program itself, so it completes models, apps and ports from the database.
 
 Examples:
   manage-ports completions bash > ~/.local/share/bash-completion/completions/manage-ports
@@ -39,7 +44,7 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Shell {
     Bash,
     Elvish,
@@ -49,65 +54,201 @@ enum Shell {
     Zsh,
 }
 
+/// What is to be completed, for the candidates of each argument, which are asked for without it.
+#[derive(Default)]
+struct Request {
+    typed: Typed,
+    /// The model that the command line names already.
+    model: Option<String>,
+    /// The names of all commands.
+    commands: Vec<String>,
+}
+
+static REQUEST: OnceLock<Request> = OnceLock::new();
+
 pub(crate) fn run(args: &Args, command: &clap::Command, out: &mut dyn Write) -> Result<Answer> {
-    let shell = args.shell.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    let shells = Shells::builtins();
-    let completer =
-        shells.completer(&shell).ok_or_else(|| Error::usage(format!("no completions for the shell '{shell}'")))?;
-    let name = command.get_name();
-    completer.write_registration(COMPLETE_VARIABLE, name, name, name, out)?;
+    let script = match args.shell {
+        Shell::Bash => include_str!("completions/register.bash"),
+        Shell::Fish => include_str!("completions/register.fish"),
+        Shell::Zsh => include_str!("completions/register.zsh"),
+        Shell::Elvish | Shell::Power => {
+            let name = args.shell.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+            let shells = Shells::builtins();
+            let shell = shells.completer(&name).ok_or_else(|| Error::usage(format!("no completions for '{name}'")))?;
+            let name = command.get_name();
+            shell.write_registration(COMPLETE_VARIABLE, name, name, name, out)?;
+            return Ok(Answer::Yes);
+        }
+    };
+    out.write_all(script.as_bytes())?;
     Ok(Answer::Yes)
+}
+
+/// Answers a shell's script, if one asks, with the candidates for the last word that was typed.
+pub(crate) fn answer(args: &[OsString], command: impl FnOnce() -> clap::Command, out: &mut dyn Write) -> Result<bool> {
+    let Some(shell) = env::var_os(COMPLETE_VARIABLE).filter(|shell| !shell.is_empty()) else { return Ok(false) };
+    let shell = shell.to_str().and_then(|name| Shell::from_str(name, true).ok());
+    let shell = shell.ok_or_else(|| Error::usage(format!("{COMPLETE_VARIABLE} names no shell")))?;
+    let mut command = command();
+    command.build();
+    // The shell's words follow the first `--`.
+    let mut words = args.iter().skip_while(|word| *word != "--").skip(1).cloned();
+    let typed = match shell {
+        Shell::Bash => {
+            let mut text = || words.next().unwrap_or_default().to_string_lossy().into_owned();
+            Typed::of_bash(&text(), &text())
+        }
+        _ => Typed::of_words(words),
+    };
+    let request = Request {
+        model: named_model(&command, &typed.words),
+        commands: command.get_subcommands().map(|command| command.get_name().to_owned()).collect(),
+        typed,
+    };
+    let Request { typed, .. } = REQUEST.get_or_init(|| request);
+    for candidate in candidates(&mut command, &typed.words) {
+        let value = candidate.get_value().to_string_lossy();
+        let help = candidate.get_help().map(|help| help.to_string().lines().next().unwrap_or_default().to_owned());
+        match (shell, help) {
+            (Shell::Bash, _) => writeln!(out, "{}", typed.to_insert(&value)),
+            (Shell::Zsh, help) => {
+                let value = value.replace('\\', "\\\\").replace(':', "\\:");
+                match help {
+                    Some(help) => writeln!(out, "{value}:{help}"),
+                    None => writeln!(out, "{value}"),
+                }
+            }
+            // PowerShell inserts a value as it is.
+            (Shell::Power, _) if value.contains(' ') => Ok(()),
+            (Shell::Fish | Shell::Power, Some(help)) => writeln!(out, "{value}\t{help}"),
+            _ => writeln!(out, "{value}"),
+        }?;
+    }
+    Ok(true)
+}
+
+/// The candidates for the last of these words; none where nothing can be said.
+fn candidates(command: &mut clap::Command, words: &[String]) -> Vec<CompletionCandidate> {
+    let (Some(last), folder) = (words.len().checked_sub(1), env::current_dir().ok()) else { return Vec::new() };
+    // What clap takes for one more app is the command of `exec`.
+    match words[..last].iter().position(|word| word == "--") {
+        Some(dashes) if last == dashes + 1 && !words[last].contains('/') => programs(&words[last]),
+        Some(_) => PathCompleter::any().complete(OsStr::new(&words[last])),
+        None => {
+            let words = words.iter().map(OsString::from).collect();
+            complete(command, words, last, folder.as_deref()).unwrap_or_default()
+        }
+    }
+}
+
+/// The programs on the `PATH` whose names begin so.
+fn programs(start: &str) -> Vec<CompletionCandidate> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let entries = env::split_paths(&path).filter_map(|folder| folder.read_dir().ok()).flatten().flatten();
+    let is_program = |path: &Path| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();
+    let names = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        (name.starts_with(start) && is_program(&entry.path())).then_some(name)
+    });
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    as_candidates(names.into_iter().map(|name| (name, None)))
+}
+
+/// The model that a command line names before its last word: as a flag, or as the first argument of its
+/// command.
+fn named_model(root: &clap::Command, words: &[String]) -> Option<String> {
+    let (_, before) = words.split_last()?;
+    let mut words = before.iter().skip(1);
+    let mut command = root;
+    let mut first = None;
+    while let Some(word) = words.next() {
+        if let Some(flag) = word.strip_prefix("--") {
+            let (name, mut value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+            let takes_value = |arg: &&clap::Arg| arg.get_long() == Some(name) && arg.get_action().takes_values();
+            if value.is_none() && command.get_arguments().any(|arg| takes_value(&arg)) {
+                value = words.next().map(String::as_str);
+            }
+            if name == "model" && value.is_some() {
+                return value.map(str::to_owned);
+            }
+        } else if let Some(found) = command.find_subcommand(word) {
+            command = found;
+        } else if !word.starts_with('-') && first.is_none() {
+            first = Some(word.clone());
+        }
+    }
+    first
 }
 
 /// Completes the models that the database holds.
 pub(super) fn models() -> ArgValueCandidates {
-    ArgValueCandidates::new(model_names)
+    ArgValueCandidates::new(|| model_names(&rows()))
 }
 
-/// Completes the numbers of the apps that the database holds, of the model if one is named.
+/// Completes the numbers of the apps that the database holds of the model that is named.
 pub(super) fn apps() -> ArgValueCandidates {
     ArgValueCandidates::new(app_nums)
 }
 
-/// Completes a first argument: the apps of the model that `--model` named, else the models.
+/// Completes a first argument: the apps of the model that `--model` named, else models, and apps as
+/// `MODEL/appN` once their model is typed.
 pub(super) fn models_or_apps() -> ArgValueCandidates {
-    let names_model =
-        || words().any(|word| word.to_str().is_some_and(|word| word.split('=').next() == Some("--model")));
-    ArgValueCandidates::new(move || if names_model() { app_nums() } else { model_names() })
+    ArgValueCandidates::new(first_arguments)
 }
 
-fn model_names() -> Vec<CompletionCandidate> {
-    candidates(rows().into_iter().map(|row| row.app.model))
+/// Completes the names of commands.
+pub(super) fn commands() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let commands = REQUEST.get().map(|request| request.commands.clone()).unwrap_or_default();
+        as_candidates(commands.into_iter().map(|name| (name, None)))
+    })
+}
+
+fn first_arguments() -> Vec<CompletionCandidate> {
+    let Some(request) = REQUEST.get() else { return Vec::new() };
+    if request.model.is_some() {
+        return app_nums();
+    }
+    let rows = rows();
+    let of_app = |row: &&Allocation| {
+        let rest = request.typed.current().strip_prefix(&row.app.model);
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    let mut candidates = model_names(&rows);
+    candidates.extend(as_candidates(rows.iter().filter(of_app).map(|row| (row.app.to_string(), None))));
+    candidates
+}
+
+fn model_names(rows: &[Allocation]) -> Vec<CompletionCandidate> {
+    as_candidates(rows.iter().map(|row| (row.app.model.clone(), None)))
 }
 
 fn app_nums() -> Vec<CompletionCandidate> {
+    let model = REQUEST.get().and_then(|request| request.model.as_ref());
     let rows = rows();
-    let of_flag = |word: &str| word.strip_prefix("--model=").unwrap_or(word).to_owned();
-    let words: Vec<_> = words().map(|word| of_flag(&word.to_string_lossy())).collect();
-    let is_named = |row: &&Allocation| words.contains(&row.app.model);
-    let of_models: Vec<_> = rows.iter().filter(is_named).collect();
-    let rows = if of_models.is_empty() { rows.iter().collect() } else { of_models };
-    candidates(rows.into_iter().map(|row| row.app.app_num.to_string()))
+    let is_named = |row: &&Allocation| model.is_none_or(|model| *model == row.app.model);
+    as_candidates(rows.iter().filter(is_named).map(|row| (row.app.app_num.to_string(), None)))
 }
 
-fn candidates(names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
-    // Shells insert a candidate as it is: a name that would have to be quoted is not offered.
-    let is_bare = |name: &String| name.chars().all(|c| c.is_alphanumeric() || "_-./:@%+,=".contains(c));
+/// Candidates in this order, each once. What holds a character with a meaning to shells is left out.
+fn as_candidates(values: impl Iterator<Item = (String, Option<String>)>) -> Vec<CompletionCandidate> {
+    let is_harmless = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "_-./:@%+,= ".contains(c));
     let mut seen = HashSet::new();
-    let names = names.filter(|name| is_bare(name) && seen.insert(name.clone()));
-    names.zip(0..).map(|(name, order)| CompletionCandidate::new(name).display_order(Some(order))).collect()
+    let values = values.filter(|(value, _)| is_harmless(value) && seen.insert(value.clone()));
+    let candidate = |(order, (value, help)): (usize, (String, Option<String>))| {
+        CompletionCandidate::new(value).help(help.map(Into::into)).display_order(Some(order))
+    };
+    values.enumerate().map(candidate).collect()
 }
 
-/// The rows of the database that the unfinished command line names; none if that fails, for there
-/// is nowhere to say so.
+/// The rows of the database that the unfinished command line names; none where they cannot be read, as
+/// there is nowhere to say so.
 fn rows() -> Vec<Allocation> {
-    let flags = GlobalArgs::of_unfinished(&words().collect::<Vec<_>>());
-    let Ok(mut config) = Config::resolve(&flags) else { return Vec::new() };
+    let words = REQUEST.get().map(|request| request.typed.words.iter().map(OsString::from).collect::<Vec<_>>());
+    let Ok(mut config) = Config::resolve(&GlobalArgs::of_unfinished(&words.unwrap_or_default())) else {
+        return Vec::new();
+    };
     config.timeout = config.timeout.min(PATIENCE);
     open_store(&config).ok().and_then(|mut store| store.snapshot().ok()).unwrap_or_default()
-}
-
-/// The words of the unfinished command line, which the shell's script passes after `--`.
-fn words() -> impl Iterator<Item = OsString> {
-    env::args_os().skip_while(|word| word != "--").skip(1)
 }

@@ -1,10 +1,11 @@
 //! `completions` and `man`, and the files that hold what they print.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use super::fixture::{Ran, SCHEMA, World, commands, row};
+use super::fixture::{Ran, World, commands, not_run};
 
 const COMPLETIONS: [(&str, &str); 5] = [
     ("bash", "completions/manage-ports.bash"),
@@ -40,41 +41,81 @@ fn the_manual_pages_are_what_the_program_prints() {
     let world = World::new();
     world.write("manage-ports.toml", "what prints fixed text reads no configuration");
     is_current("man/manage-ports.1", world.line("man").ok());
+    is_current("man/manage-ports.toml.5", world.line("man manage-ports.toml").ok());
     for command in commands() {
         is_current(&format!("man/manage-ports-{command}.1"), world.line(&format!("man {command}")).ok());
     }
     world.line("man nothing").fails(2, &["nothing"]);
-}
 
-/// What the shell's script would offer for the last of these words.
-fn completed(world: &World, words: &[&str]) -> String {
-    let mut command: Command = world.command();
-    command.env("MANAGE_PORTS_COMPLETE", "fish").arg("--").args(words);
-    Ran::of(&mut command).ok().to_owned()
+    // All at once, and no others.
+    world.line("man --dir a/b").is(0, "", "");
+    let pages = |folder: &Path| {
+        let pages = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        pages.map(|page| (page.file_name(), fs::read_to_string(page.path()).unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    assert!(pages(&world.path("a/b")) == pages(&Path::new(env!("CARGO_MANIFEST_DIR")).join("man")));
+    world.write("file", "");
+    world.line("man --dir file/x").fails(1, &["file/x"]);
+    world.line("man --dir a list").fails(2, &["--dir"]);
 }
 
 #[test]
-fn models_and_apps_are_completed_from_the_database() {
-    let world = World::new();
-    world.database(
-        SCHEMA,
-        &[row("openai_o3", 7, 5001, 8001), row("qwen", 9, 5003, 8003), row("op$(touch x)", 1, 5005, 8005)],
-    );
-    for words in [
-        ["manage-ports", "release", "ope"].as_slice(),
-        &["manage-ports", "cleanup", "ope"],
-        &["manage-ports", "allocate", "--model", "op"],
-        &["manage-ports", "list", "--model", "ope"],
-    ] {
-        assert_eq!(completed(&world, words), "openai_o3\n", "{words:?}");
+fn no_reader_of_manual_pages_complains() {
+    let man = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    let pages: Vec<_> = fs::read_dir(man).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let has = |program: &str| Command::new(program).arg("--version").stdin(Stdio::null()).output().is_ok();
+    if has("mandoc") {
+        Ran::of(Command::new("mandoc").args(["-Tlint", "-W", "warning"]).args(&pages)).is(0, "", "");
+    } else {
+        missing("mandoc");
     }
-    assert_eq!(completed(&world, &["manage-ports", "release", "openai_o3", ""]).lines().next(), Some("7"));
-    let of_model = completed(&world, &["manage-ports", "release", "--model", "openai_o3", ""]);
-    assert_eq!(of_model.lines().next(), Some("7"), "{of_model}");
-    assert_eq!(completed(&world, &["manage-ports", "release", "--model=openai_o3", ""]), of_model);
-    assert!(completed(&world, &["manage-ports", "rel"]).starts_with("release"));
+    if has("groff") && has("man") {
+        for page in &pages {
+            let mut command = Command::new("man");
+            command.args(["--warnings", "-E", "UTF-8", "-Tutf8", "-Z", "-l"]).arg(page);
+            let ran = Ran::of(command.env("LC_ALL", "C.UTF-8").env("MANROFFSEQ", "").env("MANWIDTH", "80"));
+            assert!(ran.code == Some(0) && ran.stderr.is_empty(), "{page:?}: {ran:?}");
+            assert!(ran.stdout.contains("x stop"), "{page:?} is empty");
+        }
+    } else {
+        missing("man and groff");
+    }
+}
 
-    fs::rename(world.path("data"), world.path("other")).unwrap();
-    assert_eq!(completed(&world, &["manage-ports", "--database", "other/ports.db", "release", "q"]), "qwen\n");
-    assert_eq!(completed(&world, &["manage-ports", "--database", "nowhere.db", "release", "q"]), "");
+/// Says that a program is missing, which in CI is a failure.
+fn missing(program: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{program} is missing");
+    not_run(&format!("the check of the manual pages: no {program}"));
+}
+
+#[test]
+fn every_page_has_its_sections_and_the_configuration_page_every_key() {
+    let world = World::new();
+    let mut pages: Vec<_> =
+        commands().iter().map(|command| world.line(&format!("man {command}")).ok().to_owned()).collect();
+    pages.push(world.line("man").ok().to_owned());
+    for page in pages {
+        let sections: Vec<_> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
+        let expected = [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "OPTIONS",
+            "ENVIRONMENT",
+            "FILES",
+            "\"EXIT STATUS\"",
+            "EXAMPLES",
+            "\"SEE ALSO\"",
+        ];
+        let sections: Vec<_> = sections.into_iter().filter(|section| *section != "COMMANDS").collect();
+        assert_eq!(sections, expected, "{page}");
+    }
+    // A key that the page has and the program does not know is an error.
+    let page = world.line("man manage-ports.toml").ok().replace("\\-", "-");
+    let example = page.split(".nf\n").nth(1).unwrap().split(".fi").next().unwrap();
+    let example = example.split("[declared]").next().unwrap();
+    world.write("manage-ports.toml", example);
+    world.apps(["m/app1"]);
+    world.write("generated/apps/.apps-root", "");
+    world.line("cleanup -q").is(0, "✓ No orphaned allocations found\n", "");
 }

@@ -5,6 +5,7 @@ mod allocate;
 mod at_rest;
 mod check;
 mod cleanup;
+mod completions;
 mod database;
 mod declared;
 mod env_file;
