@@ -115,7 +115,6 @@ fn every_page_has_its_sections_and_the_configuration_page_every_key() {
     let example = page.split(".nf\n").nth(1).unwrap().split(".fi").next().unwrap();
     let example = example.split("[declared]").next().unwrap();
     world.write("manage-ports.toml", example);
-    world.apps(["m/app1"]);
-    world.write("generated/apps/.apps-root", "");
-    world.line("cleanup -q").is(0, "✓ No orphaned allocations found\n", "");
+    world.write("misc/port_config.json", "[]");
+    world.line("-q allocate m 1 --no-probe").is(0, "m/app1: backend 5001, frontend 8001\n", "");
 }

@@ -172,20 +172,21 @@ fn synopsis(usage: &str, command: &clap::Command) -> String {
         });
         let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
         rest = after;
-        match (word, word.split_once(['>', ']'])) {
-            ("[OPTIONS]", _) => words.extend(
-                own_options(command).filter(|arg| !arg.is_required_set() && arg.get_id() != "help").map(in_brackets),
-            ),
-            (_, Some((name, dots))) if name.starts_with('<') => {
-                words.push(format!("{}{}", italic(&name[1..]), dots.replace("...", " \\&...")));
-            }
-            (_, Some((name, dots))) => {
-                words.push(format!("[{}]{}", italic(&name[1..]), dots.replace("...", " \\&...")))
-            }
-            _ => words.push(bold(word)),
+        let (name, dots) = word.split_once(['>', ']']).unwrap_or((word, ""));
+        let dots = dots.replace("...", " \\&...");
+        match name.strip_prefix(['<', '[']) {
+            Some("OPTIONS") => words.extend(optional(command).map(in_brackets)),
+            Some(name) if word.starts_with('<') => words.push(italic(name) + &dots),
+            Some(name) => words.push(format!("[{}]{dots}", italic(name))),
+            None => words.push(bold(word)),
         }
     }
     words.join(" ")
+}
+
+/// The options of a command that may be left out and do more than print help.
+fn optional(command: &clap::Command) -> impl Iterator<Item = &Arg> {
+    own_options(command).filter(|arg| !arg.is_required_set() && arg.get_id() != "help")
 }
 
 fn in_brackets(option: &Arg) -> String {
