@@ -185,13 +185,13 @@ pub(super) fn print(out: &mut dyn Write, format: Format, outcomes: &[Outcome]) -
         Format::Csv => csv::outcomes(out, outcomes),
         Format::Plain => human::plain_outcomes(out, outcomes),
         Format::Env => human::env_outcomes(out, outcomes),
-        Format::Human | Format::Github => human::outcomes(out, outcomes),
+        _ => human::outcomes(out, outcomes),
     }?;
     Ok(())
 }
 
 /// The pairs that the platform planned for apps; none where no file of them is configured.
-fn read_plans(config: &Config) -> Result<Plans> {
+pub(super) fn read_plans(config: &Config) -> Result<Plans> {
     let Some(path) = &config.preconfigured else { return Ok(Plans::default()) };
     let entries = port_config::read(path, Reservations::PassedOver);
     let entries = entries.map_err(|err| Error::new(Kind::Config, err.context("preconfigured")))?;

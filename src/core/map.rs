@@ -6,17 +6,18 @@ use super::allocation::{PortPair, State};
 use super::place::Listed;
 use super::plan::Plans;
 use super::policy::{Limits, survey};
-use super::ports::PortSet;
+use super::ports::{PortSet, as_port};
 use super::refusal::Reason;
 
 /// What a slot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slot {
-    /// A row in this state has one of its ports.
+    /// It is that of a row in this state.
     Allocated(State),
     /// No row has its ports, and something on this machine uses one of them.
     Listening,
-    /// It is not given: excluded, planned for an app, refused by browsers, or not this user's to use.
+    /// It is not given: a row of another slot has one of its ports, or one is excluded, planned for an
+    /// app, refused by browsers, or not this user's to listen on.
     Blocked,
     /// It can be given.
     Free,
@@ -65,7 +66,7 @@ pub(crate) struct Map {
     pub(crate) runs: Vec<Run>,
     /// How far apart two slots are.
     pub(crate) step: u16,
-    /// How many rows have no port of any slot.
+    /// How many rows have no slot.
     pub(crate) outside: usize,
 }
 
@@ -79,24 +80,13 @@ impl Map {
         is_used: impl Fn(u16) -> bool,
         is_permitted: impl Fn(u16) -> bool,
     ) -> Self {
-        let mut states = HashMap::new();
-        for Listed { row, place } in rows {
-            let state = place.as_ref().map_or(State::Unknown, |place| place.state);
-            for port in row.valid_ports() {
-                states.entry(port).or_insert(state);
-            }
-        }
-        let taken: PortSet = states.keys().copied().collect();
-        let mut slot_ports = PortSet::new();
-        let mut map = Self { step: limits.step, ..Self::default() };
+        let owners = Owners::of(rows, limits);
+        let taken: PortSet = rows.iter().flat_map(|listed| listed.row.valid_ports()).collect();
+        let mut map = Self { step: limits.step, outside: owners.outside, ..Self::default() };
         for (pair, obstacle) in survey(limits, plans, &taken) {
             let ports = pair.ports();
-            slot_ports.extend(ports);
             let slot = match obstacle {
-                Some(Reason::Taken) => {
-                    let state = ports.iter().find_map(|port| states.get(port)).copied();
-                    Slot::Allocated(state.unwrap_or(State::Unknown))
-                }
+                Some(Reason::Taken) => owners.state_of(pair).map_or(Slot::Blocked, Slot::Allocated),
                 Some(_) => Slot::Blocked,
                 None if ports.into_iter().any(&is_used) => Slot::Listening,
                 None if !ports.into_iter().all(&is_permitted) => Slot::Blocked,
@@ -104,8 +94,6 @@ impl Map {
             };
             map.push(pair, slot);
         }
-        let is_outside = |listed: &&Listed<'_>| !listed.row.valid_ports().any(|port| slot_ports.contains(port));
-        map.outside = rows.iter().filter(is_outside).count();
         map
     }
 
@@ -158,6 +146,38 @@ impl Map {
         let len = len.min(run.len);
         let first = Run { last: at(len.saturating_sub(1)), len, ..run };
         (first, Run { first: at(len), len: run.len - len, ..run })
+    }
+}
+
+/// Whose slot each is. A row has one slot: that of its backend port, or else that of its frontend port.
+#[derive(Default)]
+struct Owners {
+    by_backend: HashMap<u16, State>,
+    by_frontend: HashMap<u16, State>,
+    outside: usize,
+}
+
+impl Owners {
+    fn of(rows: &[Listed<'_>], limits: &Limits) -> Self {
+        let backends: PortSet = limits.slots().map(|slot| slot.backend).collect();
+        let frontends: PortSet = limits.slots().map(|slot| slot.frontend).collect();
+        let port = |port: i64, of: &PortSet| as_port(port).filter(|&port| of.contains(port));
+        let mut owners = Self::default();
+        for Listed { row, place } in rows {
+            let state = place.as_ref().map_or(State::Unknown, |place| place.state);
+            if let Some(backend) = port(row.backend_port, &backends) {
+                owners.by_backend.entry(backend).or_insert(state);
+            } else if let Some(frontend) = port(row.frontend_port, &frontends) {
+                owners.by_frontend.entry(frontend).or_insert(state);
+            } else {
+                owners.outside += 1;
+            }
+        }
+        owners
+    }
+
+    fn state_of(&self, slot: PortPair) -> Option<State> {
+        self.by_backend.get(&slot.backend).or_else(|| self.by_frontend.get(&slot.frontend)).copied()
     }
 }
 
@@ -229,7 +249,8 @@ mod tests {
             (5003, 8003, State::Allocated),
             (5005, 9999, State::Orphaned),
             (7000, 9998, State::Allocated),
-            (8013, 1, State::Reserved),
+            (9997, 8013, State::Reserved),
+            (9996, 5019, State::Reserved),
             (70000, -1, State::Allocated),
         ];
         let map = map(8020, &rows);
@@ -245,11 +266,10 @@ mod tests {
                 ("free", 5011, 8011, 1),
                 ("reserved", 5013, 8013, 1),
                 ("free", 5015, 8015, 1),
-                ("blocked", 5017, 8017, 1),
-                ("free", 5019, 8019, 1),
+                ("blocked", 5017, 8019, 2),
             ]
         );
-        assert_eq!((map.outside, map.count(Slot::Free), map.count(Slot::Blocked)), (2, 3, 2));
+        assert_eq!((map.outside, map.count(Slot::Free), map.count(Slot::Blocked)), (3, 2, 3));
     }
 
     #[test]

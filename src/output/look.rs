@@ -19,6 +19,8 @@ pub(crate) enum Format {
     Env,
     /// GitHub workflow annotations
     Github,
+    /// A picture
+    Svg,
 }
 
 /// When colours are used.

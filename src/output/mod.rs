@@ -8,6 +8,7 @@ pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod log;
 pub(crate) mod look;
+pub(crate) mod map;
 pub(crate) mod progress;
 pub(crate) mod table;
 mod when;
