@@ -19,6 +19,7 @@ mod port_users;
 pub(crate) mod release;
 pub(crate) mod reserve;
 pub(crate) mod selftest;
+pub(crate) mod show;
 
 use crate::config::Config;
 use crate::core::app::AppId;

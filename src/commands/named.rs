@@ -86,6 +86,14 @@ impl AppsArgs {
         }
     }
 
+    /// The only argument, where nothing else names an app.
+    pub(super) fn only_word(&self) -> Option<&str> {
+        match (&self.model, self.apps.as_slice(), &self.model_flag, self.app_flags.as_slice()) {
+            (Some(word), [], None, []) => Some(word),
+            _ => None,
+        }
+    }
+
     /// The model, and the lists of app numbers as they were written.
     fn words(&self, usage: &str) -> Result<(&str, Vec<&str>)> {
         let arguments: Vec<&str> = self.model.iter().chain(&self.apps).map(String::as_str).collect();

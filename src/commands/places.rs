@@ -6,10 +6,10 @@ use super::watch;
 use crate::config::Config;
 use crate::core::allocation::Allocation;
 use crate::core::app::Presence;
-use crate::core::place::{Listed, Place};
+use crate::core::place::{DeclaredLine, Listed, Place, declared_lines};
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
-use crate::host::clock;
+use crate::host::{clock, declared};
 
 /// Opens the apps directory.
 pub(super) fn open_apps_dir(config: &Config) -> Result<AppsDir<'_>> {
@@ -29,4 +29,11 @@ pub(super) fn places_of<'a>(rows: Vec<&'a Allocation>, config: &Config) -> Resul
         Listed { row, place: Some(Place { state: row.state(now, &presence), directory }) }
     };
     Ok(rows.iter().copied().zip(places).map(listed).collect())
+}
+
+/// What the files of an app declare, in all the places where it stands.
+pub(super) fn declared_of(listed: &Listed<'_>, config: &Config) -> Vec<DeclaredLine> {
+    let Ok(apps_dir) = open_apps_dir(config) else { return Vec::new() };
+    let directories = apps_dir.directories(&listed.row.app);
+    directories.iter().flat_map(|directory| declared_lines(&declared::read(directory))).collect()
 }

@@ -101,6 +101,11 @@ pub(super) fn shown_directory(place: &Place) -> String {
     place.directory.as_deref().map(|directory| Shown(directory).to_string()).unwrap_or_default()
 }
 
+/// Writes that no allocation has a port.
+pub(crate) fn no_port(out: &mut dyn Write, look: Look, port: u16, database: &str) -> io::Result<()> {
+    writeln!(out, "{} No allocation in {} has port {port}", look.paint(RED, "✗"), Shown(database))
+}
+
 /// Writes what was released and what was not there.
 pub(crate) fn released(
     out: &mut dyn Write,

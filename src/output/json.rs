@@ -6,12 +6,13 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::show::App;
 use crate::core::allocation::{Allocation, Outcome, until_text};
 use crate::core::app::AppId;
 use crate::core::conflict::{self, Examined, Finding};
 use crate::core::listener::{Listener, Listeners};
 use crate::core::orphan::Sweep;
-use crate::core::place::{Listed, Place};
+use crate::core::place::{DeclaredLine, Listed, Place};
 use crate::core::text::escape_json;
 use crate::core::{import, promise};
 
@@ -31,7 +32,17 @@ struct AllocationObject<'a> {
     #[serde(flatten)]
     place: Option<PlaceObject<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    declared: Option<Vec<DeclaredObject<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     listeners: Option<Vec<ListenerObject<'a>>>,
+}
+
+#[derive(Serialize)]
+struct DeclaredObject<'a> {
+    file: &'a str,
+    line: Option<usize>,
+    backend_ports: Vec<u16>,
+    frontend_ports: Vec<u16>,
 }
 
 #[derive(Serialize)]
@@ -87,6 +98,18 @@ pub(crate) fn rows(out: &mut dyn Write, rows: &[Listed<'_>], listeners: Option<&
     line(out, &rows.iter().map(|listed| listed_object(listed, listeners)).collect::<Vec<_>>())
 }
 
+/// Writes one app with all that was seen of it.
+pub(crate) fn shown_app(out: &mut dyn Write, shown: &App<'_>, listeners: &Listeners) -> io::Result<()> {
+    let declared = shown.declared.iter().map(|DeclaredLine { file, line, backend, frontend }| DeclaredObject {
+        file,
+        line: *line,
+        backend_ports: backend.iter().cloned().flatten().collect(),
+        frontend_ports: frontend.iter().cloned().flatten().collect(),
+    });
+    let declared = Some(declared.collect());
+    line(out, &AllocationObject { declared, ..listed_object(&shown.listed, Some(listeners)) })
+}
+
 /// Writes what a check found and how much it looked at, and who uses the ports if that was asked.
 pub(crate) fn check(out: &mut dyn Write, is_ok: bool, report: &conflict::Report<'_>) -> io::Result<()> {
     #[derive(Serialize)]
@@ -121,7 +144,8 @@ pub(crate) fn cleanup(out: &mut dyn Write, dry_run: bool, sweep: &Sweep) -> io::
         kept: Vec<KeptObject<'a>>,
     }
     let removed = sweep.orphans.iter().map(allocation).collect();
-    let kept = sweep.kept.iter().map(|kept| KeptObject { app: app(&kept.app), reason: kept.reason.name() }).collect();
+    let kept =
+        sweep.kept.iter().map(|kept| KeptObject { app: app(&kept.app), reason: kept.reason.name() }).collect();
     line(out, &Report { dry_run, removed, kept })
 }
 
@@ -230,6 +254,7 @@ fn allocation(row: &Allocation) -> AllocationObject<'_> {
         reserved_until: row.reserved_until().map(until_text).or_else(|| row.unreadable_reservation()),
         created: None,
         place: None,
+        declared: None,
         listeners: None,
     }
 }

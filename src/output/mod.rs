@@ -10,6 +10,7 @@ pub(crate) mod log;
 pub(crate) mod look;
 pub(crate) mod map;
 pub(crate) mod progress;
+pub(crate) mod show;
 pub(crate) mod table;
 mod when;
 

@@ -1,0 +1,115 @@
+//! `show`: one app, or whoever has a port.
+
+use std::io::Write;
+
+use super::named::AppsArgs;
+use super::places::{declared_of, places_of};
+use super::port_users::listeners;
+use super::{Answer, hint_at_missing, on_database, open_store, parse_port, unless_misnamed};
+use crate::config::Config;
+use crate::core::allocation::{Allocation, Outcome};
+use crate::core::app::AppId;
+use crate::error::{Error, Result};
+use crate::host::containers::PATIENCE;
+use crate::host::port_use;
+use crate::output::look::Format;
+use crate::output::{human, json, show};
+
+const AFTER_HELP: &str = "\
+Nothing is made and nothing is changed: `allocate` gives ports to an app that has none.
+
+Formats: human, json, plain (`5001 8001`), env
+
+Examples:
+  manage-ports show openai_gpt-4.1 3
+  manage-ports show openai_gpt-4.1/app3 --json
+  manage-ports show 6351";
+
+const USAGE: &str = "manage-ports show [OPTIONS] <MODEL> <APP>
+       manage-ports show [OPTIONS] <MODEL/appN>
+       manage-ports show [OPTIONS] <PORT>";
+
+const HINT: &str =
+    "manage-ports show MODEL APP, such as `manage-ports show openai_gpt-4.1 3`, or manage-ports show PORT";
+
+/// Show an app: its ports, state, directory, files and listeners; or the app that has a port
+///
+/// Exits with 1 if there is none.
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP, override_usage = USAGE)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    app: AppsArgs,
+}
+
+/// What is asked for.
+enum Asked {
+    App(AppId, Result<()>),
+    Port(u16),
+}
+
+pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
+    let format = config.format(&[Format::Human, Format::Json, Format::Plain, Format::Env])?;
+    let asked = match args.app.only_word() {
+        Some(word) if word.bytes().all(|byte| byte.is_ascii_digit()) && !word.is_empty() => {
+            Asked::Port(parse_port(word).map_err(|why| Error::usage(format!("'{word}': {why}")))?)
+        }
+        _ => {
+            let (app, rules) = args.app.app_of_row(HINT)?;
+            Asked::App(app, rules)
+        }
+    };
+    let rows = open_store(config).and_then(|mut store| store.snapshot().map_err(|err| on_database(err, config)));
+    match asked {
+        Asked::App(app, rules) => {
+            let rows = unless_misnamed(rules, rows, |rows| rows.iter().any(|row| row.app == app))?;
+            let found: Vec<_> = rows.iter().filter(|row| row.app == app).collect();
+            if found.is_empty() {
+                if format == Format::Human {
+                    human::not_found(out, config.look, &app)?;
+                }
+                hint_at_missing(&app.model, rows.iter().map(|row| &row.app), config);
+                return Ok(Answer::No);
+            }
+            print(out, format, found, config)
+        }
+        Asked::Port(port) => {
+            let rows = rows?;
+            let found: Vec<_> = rows.iter().filter(|row| row.ports().contains(&port.into())).collect();
+            if found.is_empty() {
+                if format == Format::Human {
+                    human::no_port(out, config.look, port, &config.database.to_string())?;
+                }
+                tell_users(port, config);
+                return Ok(Answer::No);
+            }
+            print(out, format, found, config)
+        }
+    }
+}
+
+/// Tells of a port that no row has who uses it.
+fn tell_users(port: u16, config: &Config) {
+    for user in port_use::look([port], &config.container_sockets(), PATIENCE).listeners.on(port) {
+        log::info!("port {port} is {}", user.use_of_port());
+    }
+}
+
+/// Prints the rows, of which there is more than one only where something is wrong with the table.
+fn print(out: &mut dyn Write, format: Format, rows: Vec<&Allocation>, config: &Config) -> Result<Answer> {
+    if matches!(format, Format::Plain | Format::Env) {
+        let outcome = |row: &&Allocation| Outcome { allocation: (*row).clone(), created: false };
+        super::give::print(out, format, &rows.iter().map(outcome).collect::<Vec<_>>())?;
+        return Ok(Answer::Yes);
+    }
+    let listeners = listeners(rows.iter().copied(), config);
+    for listed in places_of(rows, config)? {
+        let declared = declared_of(&listed, config);
+        let app = show::App { listed, declared };
+        match format {
+            Format::Json => json::shown_app(out, &app, &listeners),
+            _ => show::human(out, config.look, &app, &listeners),
+        }?;
+    }
+    Ok(Answer::Yes)
+}
