@@ -8,12 +8,14 @@ use super::{Answer, on_database, open_store, unless_interrupted, watch};
 use crate::config::{Config, Github};
 use crate::core::allocation::Allocation;
 use crate::core::apps_dir::AppsDirView;
-use crate::core::conflict::{self, Examined, Report, Snapshot};
+use crate::core::conflict::{self, Examined, Finding, Report, Snapshot};
+use crate::core::listener::Listeners;
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
 use crate::host::{clock, ephemeral, job_summary};
 use crate::output::look::Format;
 use crate::output::{check, github, json};
+use crate::store::api::Store;
 
 const AFTER_HELP: &str = "\
 Formats: human, json, github (workflow annotations, and the job's summary)
@@ -50,24 +52,10 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let mut store = open_store(config)?;
     let rows = store.snapshot().map_err(|err| on_database(err, config))?;
     store.verify().map_err(|err| on_database(err, config))?;
-    let storage = store.storage();
-    let missing_indexes = store.missing_indexes().map_err(|err| on_database(err, config))?;
-    let has_apps_dir = !matches!(config.apps_dir.try_exists(), Ok(false));
-    let apps_dir = if has_apps_dir || !config.apps_dir_is_default { Some(look(config, &rows)?) } else { None };
+    let apps_dir = look(config, &rows)?;
     let listeners = args.probe.then(|| listeners(&rows, config));
     unless_interrupted()?;
-    let findings = conflict::find(&Snapshot {
-        rows: &rows,
-        missing_indexes: &missing_indexes,
-        shared_storage: storage.shared_type(),
-        missing_apps_dir: apps_dir.is_none().then(|| config.apps_dir.display().to_string()),
-        apps_dir: apps_dir.as_ref(),
-        listeners: listeners.as_ref(),
-        ephemeral_ports: ephemeral::range(),
-        reserved_ports: ephemeral::reserved(),
-        allow_browser_blocked: config.limits.allow_browser_blocked,
-        now: clock::now(),
-    });
+    let findings = find(store.as_mut(), &rows, apps_dir.as_ref(), listeners.as_ref(), config)?;
     let examined = Examined::new(&rows, apps_dir.as_ref());
     let report = Report { findings: &findings, rows: &rows, listeners: listeners.as_ref(), examined };
     let is_ok = if args.strict { findings.is_empty() } else { report.of(true).is_empty() };
@@ -79,8 +67,37 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     Ok(if is_ok { Answer::Yes } else { Answer::No })
 }
 
-/// What the apps directory holds; one that is there and cannot be used is a finding.
-fn look(config: &Config, rows: &[Allocation]) -> Result<AppsDirView> {
+/// Finds what is wrong with these rows, given what the apps directory holds and who listens.
+pub(super) fn find(
+    store: &mut dyn Store,
+    rows: &[Allocation],
+    apps_dir: Option<&AppsDirView>,
+    listeners: Option<&Listeners>,
+    config: &Config,
+) -> Result<Vec<Finding>> {
+    let missing_indexes = store.missing_indexes().map_err(|err| on_database(err, config))?;
+    Ok(conflict::find(&Snapshot {
+        rows,
+        missing_indexes: &missing_indexes,
+        shared_storage: store.storage().shared_type(),
+        missing_apps_dir: apps_dir.is_none().then(|| config.apps_dir.display().to_string()),
+        apps_dir,
+        listeners,
+        ephemeral_ports: ephemeral::range(),
+        reserved_ports: ephemeral::reserved(),
+        allow_browser_blocked: config.limits.allow_browser_blocked,
+        now: clock::now(),
+    }))
+}
+
+/// What the apps directory holds; one that is there and cannot be used is a finding. `None` where the
+/// default one is missing.
+pub(super) fn look(config: &Config, rows: &[Allocation]) -> Result<Option<AppsDirView>> {
+    let is_missing = matches!(config.apps_dir.try_exists(), Ok(false));
+    if is_missing && config.apps_dir_is_default { Ok(None) } else { look_inside(config, rows).map(Some) }
+}
+
+fn look_inside(config: &Config, rows: &[Allocation]) -> Result<AppsDirView> {
     match AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()) {
         Ok(apps_dir) => {
             apps_dir.view_with_declared(rows, &config.declared, watch("apps looked for"), watch("apps read"))

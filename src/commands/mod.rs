@@ -20,6 +20,7 @@ pub(crate) mod release;
 pub(crate) mod reserve;
 pub(crate) mod selftest;
 pub(crate) mod show;
+pub(crate) mod status;
 
 use crate::config::Config;
 use crate::core::app::AppId;

@@ -11,6 +11,7 @@ pub(crate) mod look;
 pub(crate) mod map;
 pub(crate) mod progress;
 pub(crate) mod show;
+pub(crate) mod status;
 pub(crate) mod table;
 mod when;
 

@@ -33,6 +33,7 @@ mod reserve;
 mod selftest;
 mod server;
 mod show;
+mod status;
 mod storage;
 mod storm;
 mod story;
