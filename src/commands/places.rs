@@ -35,5 +35,6 @@ pub(super) fn places_of<'a>(rows: Vec<&'a Allocation>, config: &Config) -> Resul
 pub(super) fn declared_of(listed: &Listed<'_>, config: &Config) -> Vec<DeclaredLine> {
     let Ok(apps_dir) = open_apps_dir(config) else { return Vec::new() };
     let directories = apps_dir.directories(&listed.row.app);
-    directories.iter().flat_map(|directory| declared_lines(&declared::read(directory))).collect()
+    let lines = |directory: &PathBuf| declared_lines(&declared::read(directory, &config.declared));
+    directories.iter().flat_map(lines).collect()
 }

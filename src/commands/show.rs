@@ -5,7 +5,7 @@ use std::io::Write;
 use super::named::AppsArgs;
 use super::places::{declared_of, places_of};
 use super::port_users::listeners;
-use super::{Answer, hint_at_missing, on_database, open_store, parse_port, unless_misnamed};
+use super::{Answer, hint_at_missing, on_database, open_store, parse_port};
 use crate::config::Config;
 use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::AppId;
@@ -62,7 +62,11 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let rows = open_store(config).and_then(|mut store| store.snapshot().map_err(|err| on_database(err, config)));
     match asked {
         Asked::App(app, rules) => {
-            let rows = unless_misnamed(rules, rows, |rows| rows.iter().any(|row| row.app == app))?;
+            let rows = match rows {
+                Ok(rows) if rows.iter().any(|row| row.app == app) => rows,
+                // A name that breaks the rules is right where a row of somebody else's has it.
+                none => rules.and(none)?,
+            };
             let found: Vec<_> = rows.iter().filter(|row| row.app == app).collect();
             if found.is_empty() {
                 if format == Format::Human {

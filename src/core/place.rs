@@ -28,8 +28,8 @@ pub(crate) struct Listed<'a> {
 pub(crate) struct DeclaredLine {
     /// The file, as a path from the app's directory on.
     pub(crate) file: String,
-    /// The line in it, from 1, where it is known.
-    pub(crate) line: Option<usize>,
+    /// The line in it, from 1.
+    pub(crate) line: usize,
     /// The ports that it names for the backend.
     pub(crate) backend: Vec<RangeInclusive<u16>>,
     /// The ports that it names for the frontend.
@@ -40,7 +40,7 @@ pub(crate) struct DeclaredLine {
 pub(crate) fn declared_lines(declared: &Declared) -> Vec<DeclaredLine> {
     let mut lines: Vec<DeclaredLine> = Vec::new();
     for found in declared.ports.iter().filter(|found| found.role != Role::Other) {
-        let (file, line) = (found.file.to_string(), found.line());
+        let (file, line) = (found.file.clone(), found.line);
         let index = lines.iter().position(|known| known.file == file && known.line == line).unwrap_or_else(|| {
             lines.push(DeclaredLine { file, line, backend: Vec::new(), frontend: Vec::new() });
             lines.len() - 1

@@ -102,7 +102,7 @@ pub(crate) fn rows(out: &mut dyn Write, rows: &[Listed<'_>], listeners: Option<&
 pub(crate) fn shown_app(out: &mut dyn Write, shown: &App<'_>, listeners: &Listeners) -> io::Result<()> {
     let declared = shown.declared.iter().map(|DeclaredLine { file, line, backend, frontend }| DeclaredObject {
         file,
-        line: *line,
+        line: Some(*line),
         backend_ports: backend.iter().cloned().flatten().collect(),
         frontend_ports: frontend.iter().cloned().flatten().collect(),
     });

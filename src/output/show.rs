@@ -67,13 +67,12 @@ fn port(port: i64) -> String {
 
 fn declared(line: &DeclaredLine) -> String {
     let DeclaredLine { file, line, backend, frontend } = line;
-    let place = line.map(|line| format!(" line {line}")).unwrap_or_default();
     let role = |name: &str, ports: &[RangeInclusive<u16>]| match ports {
         [] => None,
         ports => Some(format!("{name} {}", ports.iter().map(range).collect::<Vec<_>>().join(", "))),
     };
     let roles: Vec<_> = [role("backend", backend), role("frontend", frontend)].into_iter().flatten().collect();
-    format!("{}{place}: {}", Shown(file), roles.join(", "))
+    format!("{} line {line}: {}", Shown(file), roles.join(", "))
 }
 
 fn range(ports: &RangeInclusive<u16>) -> String {
