@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::{Answer, on_database, open_store, unless_interrupted, watch};
+use super::{Answer, hint_at_missing, on_database, open_store, unless_interrupted, watch};
 use crate::config::{Config, parse_duration};
 use crate::core::allocation::Allocation;
 use crate::core::app::check_model;
@@ -70,6 +70,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let format = config.format(&[Format::Human, Format::Json])?;
     let mut store = open_store(config)?;
     let mut rows = store.snapshot().map_err(|err| on_database(err, config))?;
+    let known: Vec<_> = rows.iter().map(|row| row.app.clone()).collect();
     if let Some(pattern) = &args.model {
         rows = of_models(rows, pattern)?;
     }
@@ -77,6 +78,9 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     match &args.model {
         None => log::info!("Cleaning up all orphaned allocations..."),
         Some(model) => log::info!("Cleaning up orphaned allocations for model: {model}"),
+    }
+    if let Some(model) = args.model.as_ref().filter(|_| rows.is_empty()) {
+        hint_at_missing(model, &known, config);
     }
     let look = Look { args, config, apps_dir };
     let mut sweep = look.first(rows)?;

@@ -32,9 +32,10 @@ const USAGE: &str = "manage-ports show [OPTIONS] <MODEL> <APP>
 const HINT: &str =
     "manage-ports show MODEL APP, such as `manage-ports show openai_gpt-4.1 3`, or manage-ports show PORT";
 
-/// Show an app: its ports, state, directory, files and listeners; or the app that has a port
+/// Show all that is known of one app, or of the app that has a port
 ///
-/// Exits with 1 if there is none.
+/// That is its ports, state and directory, what its files declare and who listens. Exits with 1 if there
+/// is no such app.
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP, override_usage = USAGE)]
 pub(crate) struct Args {

@@ -26,7 +26,7 @@ Examples:
   manage-ports status
   manage-ports status --json | jq .free_slots";
 
-/// Show which files and database are in use, how many apps there are, and what to do next
+/// Show what is in use, how many apps there are, and what to do next
 ///
 /// Exits with 0 unless the database cannot be used.
 #[derive(clap::Args)]

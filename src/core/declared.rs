@@ -191,13 +191,6 @@ pub(crate) enum WhyUnpublished {
     Profiles(Vec<String>),
 }
 
-impl DeclaredPorts {
-    /// The line in the file, where it is known.
-    pub(crate) fn line(&self) -> Option<usize> {
-        None
-    }
-}
-
 /// All that one app's files say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Declared {

@@ -40,7 +40,7 @@ struct AllocationObject<'a> {
 #[derive(Serialize)]
 struct DeclaredObject<'a> {
     file: &'a str,
-    line: Option<usize>,
+    line: usize,
     backend_ports: Vec<u16>,
     frontend_ports: Vec<u16>,
 }
@@ -102,7 +102,7 @@ pub(crate) fn rows(out: &mut dyn Write, rows: &[Listed<'_>], listeners: Option<&
 pub(crate) fn shown_app(out: &mut dyn Write, shown: &App<'_>, listeners: &Listeners) -> io::Result<()> {
     let declared = shown.declared.iter().map(|DeclaredLine { file, line, backend, frontend }| DeclaredObject {
         file,
-        line: Some(*line),
+        line: *line,
         backend_ports: backend.iter().cloned().flatten().collect(),
         frontend_ports: frontend.iter().cloned().flatten().collect(),
     });
@@ -144,8 +144,7 @@ pub(crate) fn cleanup(out: &mut dyn Write, dry_run: bool, sweep: &Sweep) -> io::
         kept: Vec<KeptObject<'a>>,
     }
     let removed = sweep.orphans.iter().map(allocation).collect();
-    let kept =
-        sweep.kept.iter().map(|kept| KeptObject { app: app(&kept.app), reason: kept.reason.name() }).collect();
+    let kept = sweep.kept.iter().map(|kept| KeptObject { app: app(&kept.app), reason: kept.reason.name() }).collect();
     line(out, &Report { dry_run, removed, kept })
 }
 

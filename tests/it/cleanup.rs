@@ -612,3 +612,18 @@ fn every_line_of_the_readmes_table_has_a_test_of_its_name() {
         assert!(include_str!("cleanup.rs").contains(&format!("#[test]\nfn {name}() {{")), "no test {name}");
     }
 }
+
+#[test]
+fn a_model_that_no_row_has_gets_the_nearest_one_as_a_hint() {
+    let world = World::new();
+    world.apps(["openai_gpt-4.1/app1"]);
+    world.database(SCHEMA, &[row("openai_gpt-4.1", 1, 5001, 8001)]);
+    world.line("cleanup openai_gpt4").is(
+        0,
+        "✓ No orphaned allocations found\n",
+        "Cleaning up orphaned allocations for model: openai_gpt4\n\
+         no row of data/ports.db has the model openai_gpt4: did you mean openai_gpt-4.1?\n",
+    );
+    let named = world.line("cleanup openai_gpt-4.1");
+    assert_eq!(named.stderr, "Cleaning up orphaned allocations for model: openai_gpt-4.1\n");
+}

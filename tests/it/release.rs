@@ -98,7 +98,7 @@ fn a_dry_run_tells_what_would_be_released_and_releases_nothing() {
     world.line("release m 1-3 --dry-run").is(
         1,
         "Would release ports for m/app1\nWould release ports for m/app2\n✗ No allocation found for m/app3\n",
-        "",
+        "m has apps 1-2 in data/ports.db\n",
     );
     let ran = world.line("release m 2 --dry-run --json");
     let report: Value = serde_json::from_str(ran.ok()).unwrap();

@@ -22,8 +22,10 @@ fn until(line: &str) -> Timestamp {
 
 fn world() -> World {
     let world = World::new();
-    world.write("manage-ports.toml", "timeout = \"3m\"\n[ports]\nprobe = false\n");
-    world.apps([""; 0]);
+    // Without an app, the apps directory is trusted for its marker.
+    let cleanup = "cleanup_min_age = \"0s\"\napps_dir_marker = \".apps-root\"\n";
+    world.write("manage-ports.toml", format!("timeout = \"3m\"\n{cleanup}[ports]\nprobe = false\n"));
+    world.write("generated/apps/.apps-root", "");
     world
 }
 
