@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::fixture::{MADE, Ran, SCHEMA, WEAK_SCHEMA, World, commands, interrupt, platform_rows, row, rows_of};
 
 /// A line for every command that opens the database, on a world of the platform's.
-const LINES: [&str; 9] = [
+const LINES: [&str; 12] = [
     "allocate --model maker_model-0.0 --app 1",
     "allocate --model new --app 1",
     "reserve --model maker_model-0.0 --app 1 --for 1h",
@@ -26,6 +26,9 @@ const LINES: [&str; 9] = [
     "check",
     "cleanup --include-listening --min-age 0s",
     "import --from-apps",
+    "show maker_model-0.0 1",
+    "status",
+    "map",
     "release maker_model-0.0 1",
 ];
 

@@ -27,7 +27,8 @@ fn a_file_in_either_spelling_is_imported_once() {
         world.write("ports.json", port_config(&platform_rows(), spelling));
         let ran = world.line("import ports.json");
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "✓ Imported 750 allocation(s), 0 existing, 0 skipped\n"));
-        assert!(ran.stderr.starts_with("Created database data/ports.db\n"), "{ran:?}");
+        let created = format!("Created database {}\n", world.default_database().display());
+        assert!(ran.stderr.starts_with(&created), "{ran:?}");
         assert!(ran.stderr.contains("the port 5061 of maker_model-0.1/app1 is one that browsers refuse"), "{ran:?}");
         assert_eq!(world.rows(), platform_rows());
         world.line("import ports.json").is(0, "✓ Imported 0 allocation(s), 750 existing, 0 skipped\n", "");
