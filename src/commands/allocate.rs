@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     if let Some(env_files) = env_files {
         env_files.write(&outcomes, config)?;
     }
-    print(out, format, &outcomes)?;
+    print(out, format, config, &outcomes)?;
     Ok(Answer::Yes)
 }
 

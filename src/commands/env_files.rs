@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::fmt::Display;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -10,24 +9,20 @@ use super::{unless_interrupted, watch};
 use crate::config::Config;
 use crate::core::allocation::{Allocation, Outcome, PortPair};
 use crate::core::app::{AppId, Presence, ranges, safe_model};
+use crate::core::declared::{Names, Role};
 use crate::core::text::{LISTED, Shown};
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
 use crate::host::env_file::EnvFile;
 
-/// The names of the variables that are set.
-const NAMES: [&str; 2] = ["BACKEND_PORT", "FRONTEND_PORT"];
-
 /// The files of apps.
-pub(super) struct EnvFiles(HashMap<AppId, EnvFile>);
-
-/// The variables with these ports, the backend's first.
-fn variables<T: Display>([backend, frontend]: [T; 2]) -> [(&'static str, String); 2] {
-    let [backend_name, frontend_name] = NAMES;
-    [(backend_name, backend.to_string()), (frontend_name, frontend.to_string())]
+pub(super) struct EnvFiles<'a> {
+    files: HashMap<AppId, EnvFile>,
+    /// The names of the variables that are set.
+    names: &'a Names,
 }
 
-impl EnvFiles {
+impl<'a> EnvFiles<'a> {
     /// Finds each app's file, and what stands in the way of writing it, before ports are given.
     ///
     /// # Errors
@@ -35,15 +30,17 @@ impl EnvFiles {
     /// Of kind `usage` when the template has an unknown placeholder or names one file for two apps,
     /// `apps_dir` when app directories are needed and cannot be looked for, `io` when a file cannot be
     /// written as it should.
-    pub(super) fn inspect(template: &Path, apps: &[AppId], config: &Config) -> Result<Self> {
+    pub(super) fn inspect(template: &Path, apps: &[AppId], config: &'a Config) -> Result<Self> {
         let template = Template::parse(template.as_os_str())?;
         let paths = template.paths(apps, config)?;
         ensure_different(apps.iter().zip(&paths), |path| (*path).clone())?;
+        let names: Vec<_> = Role::GIVEN.into_iter().flat_map(|role| config.declared.variables(role)).collect();
+        let names: Vec<_> = names.into_iter().map(String::as_str).collect();
         let mut files = Vec::with_capacity(apps.len());
         let mut obstacles = Vec::new();
         for path in &paths {
             unless_interrupted()?;
-            match EnvFile::inspect(path, &NAMES) {
+            match EnvFile::inspect(path, &names) {
                 Ok(file) => files.push(file),
                 Err(err) => obstacles.push(err),
             }
@@ -56,7 +53,7 @@ impl EnvFiles {
             return Err(Error::msg(Kind::Io, message).hint("no ports were given"));
         }
         ensure_different(apps.iter().zip(&files), EnvFile::identity)?;
-        Ok(Self(apps.iter().cloned().zip(files).collect()))
+        Ok(Self { files: apps.iter().cloned().zip(files).collect(), names: &config.declared })
     }
 
     /// Checks that an app's file can hold this pair: one that cannot be written to may hold another.
@@ -65,7 +62,7 @@ impl EnvFiles {
     ///
     /// Of kind `io` when it cannot.
     pub(super) fn check(&self, app: &AppId, pair: PortPair) -> Result<()> {
-        let checked = self.0.get(app).map_or(Ok(()), |file| file.check(&variables(pair.ports())));
+        let checked = self.files.get(app).map_or(Ok(()), |file| file.check(&self.names.with_ports(pair.ports())));
         checked.map_err(|err| Error::new(Kind::Io, err).hint("no ports were given"))
     }
 
@@ -78,9 +75,9 @@ impl EnvFiles {
         let mut written = Vec::new();
         let mut failed = Vec::new();
         for Outcome { allocation, .. } in outcomes {
-            let Some(file) = self.0.get(&allocation.app) else { continue };
+            let Some(file) = self.files.get(&allocation.app) else { continue };
             let result = match unless_interrupted() {
-                Ok(()) => file.set(&variables(allocation.ports()), config.timeout),
+                Ok(()) => file.set(&self.names.with_ports(allocation.ports()), config.timeout),
                 Err(err) => Err(err.into_cause()),
             };
             match result {

@@ -14,7 +14,6 @@ use super::{Answer, unless_interrupted};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::host::{clock, program};
-use crate::output::human::env_variables;
 use crate::output::look::Format;
 
 const AFTER_HELP: &str = "\
@@ -58,7 +57,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Answer> {
     let rows: Vec<_> = outcomes.iter().map(|outcome| &outcome.allocation).collect();
     warn_of_listeners(&rows, config);
     let mut command = Command::new(program);
-    command.args(arguments).envs(rows.iter().flat_map(|row| env_variables(row)));
+    command.args(arguments).envs(rows.iter().flat_map(|row| config.declared.with_ports(row.ports())));
     clock::end_on_interrupt().map_err(|err| Error::msg(Kind::Io, format!("cannot watch for Ctrl-C: {err}")))?;
     unless_interrupted()?;
     // It returns only if it failed.

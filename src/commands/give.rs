@@ -179,12 +179,12 @@ impl Knowledge {
 }
 
 /// Prints apps with their ports.
-pub(super) fn print(out: &mut dyn Write, format: Format, outcomes: &[Outcome]) -> Result<()> {
+pub(super) fn print(out: &mut dyn Write, format: Format, config: &Config, outcomes: &[Outcome]) -> Result<()> {
     match format {
         Format::Json => json::outcomes(out, outcomes),
         Format::Csv => csv::outcomes(out, outcomes),
         Format::Plain => human::plain_outcomes(out, outcomes),
-        Format::Env => human::env_outcomes(out, outcomes),
+        Format::Env => human::env_outcomes(out, &config.declared, outcomes),
         _ => human::outcomes(out, outcomes),
     }?;
     Ok(())

@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let outcomes = give(&Request { apps, pair: None, hold: Some(duration), probe: config.probe }, config)?;
     match format {
         Format::Human => human::reserved(out, &outcomes)?,
-        _ => print(out, format, &outcomes)?,
+        _ => print(out, format, config, &outcomes)?,
     }
     Ok(Answer::Yes)
 }
@@ -106,7 +106,7 @@ fn cancel(apps: &[AppId], rules: Result<()>, format: Format, config: &Config, ou
         .collect();
     match format {
         Format::Human => human::no_longer_reserved(out, &outcomes)?,
-        _ => print(out, format, &outcomes)?,
+        _ => print(out, format, config, &outcomes)?,
     }
     let missing: Vec<_> = apps.iter().filter(|app| rows.iter().all(|row| row.app != **app)).collect();
     for app in &missing {

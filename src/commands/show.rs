@@ -104,7 +104,7 @@ fn tell_users(port: u16, config: &Config) {
 fn print(out: &mut dyn Write, format: Format, rows: Vec<&Allocation>, config: &Config) -> Result<Answer> {
     if matches!(format, Format::Plain | Format::Env) {
         let outcome = |row: &&Allocation| Outcome { allocation: (*row).clone(), created: false };
-        super::give::print(out, format, &rows.iter().map(outcome).collect::<Vec<_>>())?;
+        super::give::print(out, format, config, &rows.iter().map(outcome).collect::<Vec<_>>())?;
         return Ok(Answer::Yes);
     }
     let listeners = listeners(rows.iter().copied(), config);

@@ -82,6 +82,13 @@ impl Names {
         }
     }
 
+    /// All variables with these ports, those of the backend first.
+    pub(crate) fn with_ports<T: Display>(&self, [backend, frontend]: [T; 2]) -> Vec<(&str, String)> {
+        let backends = self.backend_variables.iter().map(|name| (name.as_str(), backend.to_string()));
+        let frontends = self.frontend_variables.iter().map(|name| (name.as_str(), frontend.to_string()));
+        backends.chain(frontends).collect()
+    }
+
     /// The Compose services that have a role.
     pub(crate) fn services(&self, role: Role) -> &[String] {
         match role {

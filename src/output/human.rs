@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::look::{GREEN, Look, RED, YELLOW};
 use crate::core::allocation::{Allocation, Outcome, until_text};
 use crate::core::app::AppId;
+use crate::core::declared::Names;
 use crate::core::import;
 use crate::core::listener::Listeners;
 use crate::core::orphan::{Kept, Sweep};
@@ -53,14 +54,9 @@ pub(crate) fn plain_outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::R
     Ok(())
 }
 
-/// The variables of an app, with its ports.
-pub(crate) fn env_variables(row: &Allocation) -> [(&'static str, String); 2] {
-    [("BACKEND_PORT", row.backend_port.to_string()), ("FRONTEND_PORT", row.frontend_port.to_string())]
-}
-
-/// Writes the ports of allocated apps as variables of a shell.
-pub(crate) fn env_outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
-    for (name, port) in outcomes.iter().flat_map(|outcome| env_variables(&outcome.allocation)) {
+/// Writes the ports of allocated apps as variables of a shell, under each of their names.
+pub(crate) fn env_outcomes(out: &mut dyn Write, names: &Names, outcomes: &[Outcome]) -> io::Result<()> {
+    for (name, port) in outcomes.iter().flat_map(|outcome| names.with_ports(outcome.allocation.ports())) {
         writeln!(out, "{name}={port}")?;
     }
     Ok(())

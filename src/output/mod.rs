@@ -56,6 +56,7 @@ impl<W: Write> Write for Pipe<W> {
 
 #[cfg(test)]
 mod tests {
+    use crate::core::declared::Names;
     use std::path::Path;
 
     use insta::assert_snapshot;
@@ -150,7 +151,7 @@ mod tests {
     fn allocate() {
         assert_snapshot!("allocate_human", written(|out| human::outcomes(out, &outcomes())));
         assert_snapshot!("allocate_plain", written(|out| human::plain_outcomes(out, &outcomes())));
-        assert_snapshot!("allocate_env", written(|out| human::env_outcomes(out, &outcomes()[..1])));
+        assert_snapshot!("allocate_env", written(|out| human::env_outcomes(out, &Names::default(), &outcomes()[..1])));
         assert_snapshot!("allocate_json", written(|out| json::outcomes(out, &outcomes())));
         assert_snapshot!("allocate_csv", written(|out| csv::outcomes(out, &outcomes())));
     }

@@ -263,3 +263,20 @@ fn the_configuration_names_variables_and_services() {
     world.write("manage-ports.toml", "preconfigured = \"-\"\n");
     world.line("allocate m 3").fails(2, &["preconfigured"]);
 }
+
+#[test]
+fn all_variables_of_the_configuration_are_set() {
+    let world = World::new();
+    let config = "[declared]\nbackend_variables = [\"API_PORT\", \"BACKEND_PORT\", \"API_PORT\"]\nfrontend_variables = [\"WEB_PORT\"]\n";
+    world.write("manage-ports.toml", config);
+    world.write("my.env", "FRONTEND_PORT=1\nAPI_PORT=2\n");
+    let set = "API_PORT=5001\nBACKEND_PORT=5001\nWEB_PORT=8001\n";
+    let ran = world.line("allocate m 1 --format env --env-file my.env --no-probe");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), set), "{ran:?}");
+    let written = fs::read_to_string(world.path("my.env")).unwrap();
+    assert_eq!(written, "FRONTEND_PORT=1\nAPI_PORT=5001\nBACKEND_PORT=5001\nWEB_PORT=8001\n");
+    let env = world.line("exec m 1 -- /usr/bin/env").stdout;
+    let mut lines: Vec<_> = env.lines().filter(|line| line.contains("_PORT=")).collect();
+    lines.sort_unstable();
+    assert_eq!(lines.join("\n") + "\n", set);
+}
