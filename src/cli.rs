@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::mem;
 use std::process::ExitCode;
 
-use clap::builder::styling::{AnsiColor, Styles};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{self, Answer};
@@ -12,12 +12,6 @@ use crate::config::{Config, is_dumb, wants_colour};
 use crate::error::{Error, Result, Style};
 use crate::flags::{self, GlobalArgs};
 use crate::output::{Pipe, log, look};
-
-const STYLES: Styles = Styles::styled()
-    .header(AnsiColor::Green.on_default().bold())
-    .usage(AnsiColor::Green.on_default().bold())
-    .literal(AnsiColor::Cyan.on_default().bold())
-    .placeholder(AnsiColor::Cyan.on_default());
 
 /// The end of the program's own help.
 fn after_help() -> String {
@@ -31,7 +25,7 @@ fn after_help() -> String {
 
 /// Gives every generated app a backend and a frontend port of its own
 #[derive(Parser)]
-#[command(name = "manage-ports", version, styles = STYLES, after_help = after_help(), max_term_width = 100)]
+#[command(name = "manage-ports", version, after_long_help = after_help(), max_term_width = 100)]
 #[command(arg_required_else_help = false, subcommand_required = true, disable_help_subcommand = true)]
 struct Root {
     #[command(flatten)]
@@ -79,7 +73,7 @@ fn stderr_style(args: &[OsString]) -> Style {
 fn run_command(args: &[OsString]) -> Result<ExitCode> {
     let mut out = BufWriter::new(Pipe::new(io::stdout().lock()));
     if commands::completions::answer(args, command, &mut out)? {
-        out.flush()?;
+        out.flush().map_err(Error::unwritten)?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.len() < 2 {
@@ -91,12 +85,9 @@ fn run_command(args: &[OsString]) -> Result<ExitCode> {
         Ok(parsed) => parsed,
         Err(err) if !err.use_stderr() => {
             let text = err.render();
-            if wants_colour(flags::color(args), io::stdout().is_terminal()) {
-                write!(out, "{}", text.ansi())?;
-            } else {
-                write!(out, "{text}")?;
-            }
-            out.flush()?;
+            let has_colour = wants_colour(flags::color(args), io::stdout().is_terminal());
+            let written = if has_colour { write!(out, "{}", text.ansi()) } else { write!(out, "{text}") };
+            written.and_then(|()| out.flush()).map_err(Error::unwritten)?;
             return Ok(ExitCode::SUCCESS);
         }
         Err(err) => return Err(Error::parsing(&err)),
@@ -125,7 +116,7 @@ fn run_command(args: &[OsString]) -> Result<ExitCode> {
             commands::help::run(&args, command(), has_colour, &mut out)
         }
     }?;
-    out.flush()?;
+    out.flush().map_err(Error::unwritten)?;
     Ok(match answer {
         Answer::Yes => ExitCode::SUCCESS,
         Answer::No => ExitCode::from(1),
@@ -134,7 +125,30 @@ fn run_command(args: &[OsString]) -> Result<ExitCode> {
 
 /// The whole command line.
 fn command() -> clap::Command {
-    Command::augment_subcommands(Root::command())
+    let mut command = Command::augment_subcommands(Root::command());
+    for subcommand in command.get_subcommands_mut() {
+        *subcommand = with_its_formats(mem::take(subcommand));
+    }
+    command
+}
+
+/// Gives a command the formats that it prints in.
+fn with_its_formats(command: clap::Command) -> clap::Command {
+    let formats: &[_] = match command.get_name() {
+        "allocate" | "reserve" => &commands::give::FORMATS,
+        "show" => &commands::show::FORMATS,
+        "list" => &commands::list::FORMATS,
+        "status" => &commands::status::FORMATS,
+        "check" => &commands::check::FORMATS,
+        "cleanup" => &commands::cleanup::FORMATS,
+        "release" => &commands::release::FORMATS,
+        "import" => &commands::import::FORMATS,
+        "map" => &commands::map::FORMATS,
+        "init" => &commands::init::FORMATS,
+        "selftest" => &commands::selftest::FORMATS,
+        _ => &[],
+    };
+    flags::with_formats(command, formats)
 }
 
 /// Parses with the command alone that the arguments name: to build all of them, and to copy the
@@ -143,7 +157,8 @@ fn command() -> clap::Command {
 fn parse(args: &[OsString]) -> clap::error::Result<(GlobalArgs, Command)> {
     let commands = Command::augment_subcommands(clap::Command::default());
     let named = args.iter().skip(1).find_map(|arg| commands.find_subcommand(arg));
-    let parsed = named.and_then(|named| Root::command().subcommand(named.clone()).try_get_matches_from(args).ok());
+    let parsed = named
+        .and_then(|named| Root::command().subcommand(with_its_formats(named.clone())).try_get_matches_from(args).ok());
     let matches = match parsed {
         Some(matches) => matches,
         None => {

@@ -173,6 +173,11 @@ impl Error {
         self.cause
     }
 
+    /// A failure to write the answer.
+    pub(crate) fn unwritten(err: io::Error) -> Self {
+        Self::new(Kind::Io, anyhow::Error::new(err).context("could not write the answer"))
+    }
+
     /// Sets how the failure is printed.
     pub(crate) fn in_style(self, style: Style) -> Self {
         Self { style, ..self }
@@ -205,12 +210,5 @@ impl Error {
     /// Returns the process's exit code.
     pub fn exit_code(&self) -> ExitCode {
         self.kind.exit_code().into()
-    }
-}
-
-impl From<io::Error> for Error {
-    /// A failed write of the answer.
-    fn from(err: io::Error) -> Self {
-        Self::new(Kind::Io, anyhow::Error::new(err).context("could not write the answer"))
     }
 }

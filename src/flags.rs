@@ -3,9 +3,32 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::{ValueEnum, ValueHint};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Arg, ArgAction, ValueEnum, ValueHint, value_parser};
 
 use crate::output::look::{ColorWhen, Format};
+
+/// Where `--format` stands among a command's options: last.
+const FORMAT_ORDER: usize = 500;
+
+/// Gives a command `--format` with the formats that it has; without any, its help shows neither that
+/// nor `--json`.
+pub(crate) fn with_formats(command: clap::Command, formats: &'static [Format]) -> clap::Command {
+    let values = formats.iter().filter_map(Format::to_possible_value);
+    let format = Arg::new("format")
+        .long("format")
+        .global(true)
+        .hide(formats.is_empty())
+        .value_name("FORMAT")
+        .value_parser(PossibleValuesParser::new(values).try_map(|name| Format::from_str(&name, false)))
+        .display_order(FORMAT_ORDER)
+        .help("How to print the answer");
+    if !formats.is_empty() {
+        return command.arg(format);
+    }
+    let json = Arg::new("json").long("json").global(true).action(ArgAction::SetTrue).conflicts_with("format");
+    command.arg(format.value_parser(value_parser!(Format))).arg(json.hide(true))
+}
 
 /// The flags of every command, as given.
 #[derive(Clone, Default, clap::Args)]
@@ -13,40 +36,40 @@ use crate::output::look::{ColorWhen, Format};
 pub(crate) struct GlobalArgs {
     /// The database: a path, or a URL such as postgresql://user@host/ports; data/ports.db beside the
     /// configuration file by default [env: MANAGE_PORTS_DATABASE]
-    #[arg(long, global = true, value_name = "PATH or URL", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, hide_short_help = true, value_name = "PATH or URL", value_hint = ValueHint::FilePath)]
     pub(crate) database: Option<OsString>,
 
     /// The folder that holds <model>/app<N>; generated/apps by default [env: MANAGE_PORTS_APPS_DIR]
-    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(long, global = true, hide_short_help = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) apps_dir: Option<PathBuf>,
 
     /// The configuration file; manage-ports.toml in this folder or the nearest one above by default
     /// [env: MANAGE_PORTS_CONFIG]
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
 
     /// The longest wait for other writers, such as 500ms or 2m; 30s by default [env: MANAGE_PORTS_TIMEOUT]
-    #[arg(long, global = true, value_name = "DURATION", allow_hyphen_values = true)]
+    #[arg(long, global = true, hide_short_help = true, value_name = "DURATION", allow_hyphen_values = true)]
     pub(crate) timeout: Option<String>,
 
-    /// How to print the answer; each command has some of these
-    #[arg(long, global = true, value_name = "FORMAT")]
+    /// How to print the answer; a command's help lists its own formats
+    #[arg(long, global = true, hide_possible_values = true, value_name = "FORMAT", display_order = FORMAT_ORDER)]
     pub(crate) format: Option<Format>,
 
     /// The same as --format json
-    #[arg(long, global = true, conflicts_with = "format")]
+    #[arg(long, global = true, hide_short_help = true, conflicts_with = "format")]
     pub(crate) json: bool,
 
     /// When to use colours [env: NO_COLOR, CLICOLOR_FORCE]
-    #[arg(long, global = true, value_name = "WHEN")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "WHEN")]
     pub(crate) color: Option<ColorWhen>,
 
     /// Log waits and retries to stderr; twice for more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, hide_short_help = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub(crate) verbose: u8,
 
     /// Print nothing but errors to stderr
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, hide_short_help = true)]
     pub(crate) quiet: bool,
 }
 

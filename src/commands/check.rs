@@ -17,6 +17,9 @@ use crate::output::look::Format;
 use crate::output::{check, github, json};
 use crate::store::api::Store;
 
+/// The formats of what it prints.
+pub(crate) const FORMATS: [Format; 3] = [Format::Human, Format::Json, Format::Github];
+
 const AFTER_HELP: &str = "\
 Formats: human, json, github (workflow annotations, and the job's summary)
 
@@ -48,7 +51,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
-    let format = config.format(&[Format::Human, Format::Json, Format::Github])?;
+    let format = config.format(&FORMATS)?;
     let mut store = open_store(config)?;
     let rows = store.snapshot().map_err(|err| on_database(err, config))?;
     store.verify().map_err(|err| on_database(err, config))?;
@@ -63,7 +66,8 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         Format::Json => json::check(out, is_ok, &report),
         Format::Github => annotate(out, config, &report),
         _ => check::report(out, config.look, &report, log::log_enabled!(log::Level::Debug)),
-    }?;
+    }
+    .map_err(Error::unwritten)?;
     Ok(if is_ok { Answer::Yes } else { Answer::No })
 }
 

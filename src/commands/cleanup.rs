@@ -20,6 +20,9 @@ use crate::output::look::Format;
 use crate::output::{human, json};
 use crate::store::api::Store;
 
+/// The formats of what it prints.
+pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
+
 const AFTER_HELP: &str = "\
 An allocation is an orphan if its app stands nowhere: not at <apps-dir>/<model>/app<N>, not at
 .../app_<N>, and at neither name in a folder between, such as a template's. If the apps directory
@@ -67,7 +70,7 @@ const SHORTEST_STALE: Duration = Duration::from_millis(1);
 const LONGEST_STALE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
-    let format = config.format(&[Format::Human, Format::Json])?;
+    let format = config.format(&FORMATS)?;
     let mut store = open_store(config)?;
     let mut rows = store.snapshot().map_err(|err| on_database(err, config))?;
     let known: Vec<_> = rows.iter().map(|row| row.app.clone()).collect();
@@ -92,7 +95,8 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     match format {
         Format::Json => json::cleanup(out, args.dry_run, &sweep),
         _ => human::cleanup(out, config.look, args.dry_run, &sweep),
-    }?;
+    }
+    .map_err(Error::unwritten)?;
     Ok(Answer::Yes)
 }
 

@@ -76,11 +76,11 @@ pub(crate) fn run(args: &Args, command: &clap::Command, out: &mut dyn Write) -> 
             let shells = Shells::builtins();
             let shell = shells.completer(&name).ok_or_else(|| Error::usage(format!("no completions for '{name}'")))?;
             let name = command.get_name();
-            shell.write_registration(COMPLETE_VARIABLE, name, name, name, out)?;
+            shell.write_registration(COMPLETE_VARIABLE, name, name, name, out).map_err(Error::unwritten)?;
             return Ok(Answer::Yes);
         }
     };
-    out.write_all(script.as_bytes())?;
+    out.write_all(script.as_bytes()).map_err(Error::unwritten)?;
     Ok(Answer::Yes)
 }
 
@@ -122,7 +122,8 @@ pub(crate) fn answer(args: &[OsString], command: impl FnOnce() -> clap::Command,
             (Shell::Power, _) if value.contains(' ') => Ok(()),
             (Shell::Fish | Shell::Power, Some(help)) => writeln!(out, "{value}\t{help}"),
             _ => writeln!(out, "{value}"),
-        }?;
+        }
+        .map_err(Error::unwritten)?;
     }
     Ok(true)
 }
@@ -197,6 +198,11 @@ pub(super) fn models_or_apps() -> ArgValueCandidates {
     ArgValueCandidates::new(first_arguments)
 }
 
+/// Completes the ports that are allocated.
+pub(super) fn ports() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| port_numbers(&rows()))
+}
+
 /// Completes the names of commands.
 pub(super) fn commands() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
@@ -217,6 +223,10 @@ fn first_arguments() -> Vec<CompletionCandidate> {
     };
     let mut candidates = model_names(&rows);
     candidates.extend(as_candidates(rows.iter().filter(of_app).map(|row| (row.app.to_string(), None))));
+    // Of the commands that name apps, one is also asked for a port.
+    if request.typed.words.iter().any(|word| word == "show") {
+        candidates.extend(port_numbers(&rows));
+    }
     candidates
 }
 
@@ -229,6 +239,14 @@ fn app_nums() -> Vec<CompletionCandidate> {
     let rows = rows();
     let is_named = |row: &&Allocation| model.is_none_or(|model| *model == row.app.model);
     as_candidates(rows.iter().filter(is_named).map(|row| (row.app.app_num.to_string(), None)))
+}
+
+fn port_numbers(rows: &[Allocation]) -> Vec<CompletionCandidate> {
+    let with_role = |row: &Allocation| {
+        let of_app = |port: i64, role| (port.to_string(), Some(format!("{role} of {}", row.app)));
+        [of_app(row.backend_port, "backend"), of_app(row.frontend_port, "frontend")]
+    };
+    as_candidates(rows.iter().flat_map(with_role))
 }
 
 /// Candidates in this order, each once. What holds a character with a meaning to shells is left out.

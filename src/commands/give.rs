@@ -36,7 +36,7 @@ pub(super) struct Request {
 }
 
 /// The formats of what [`print()`] prints.
-pub(super) const FORMATS: [Format; 5] = [Format::Human, Format::Json, Format::Csv, Format::Plain, Format::Env];
+pub(crate) const FORMATS: [Format; 5] = [Format::Human, Format::Json, Format::Csv, Format::Plain, Format::Env];
 
 /// Refuses a format that shows one app for several.
 pub(super) fn check_format(format: Format, apps: &[AppId]) -> Result<()> {
@@ -186,7 +186,8 @@ pub(super) fn print(out: &mut dyn Write, format: Format, config: &Config, outcom
         Format::Plain => human::plain_outcomes(out, outcomes),
         Format::Env => human::env_outcomes(out, &config.declared, outcomes),
         _ => human::outcomes(out, outcomes),
-    }?;
+    }
+    .map_err(Error::unwritten)?;
     Ok(())
 }
 

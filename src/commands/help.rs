@@ -15,7 +15,7 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// The command whose help to print; without it, the program's own
-    #[arg(value_name = "COMMAND")]
+    #[arg(value_name = "COMMAND", add = super::completions::commands())]
     command: Option<String>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args, mut root: clap::Command, has_colour: bool, out: &
             }
         },
     };
-    if has_colour { write!(out, "{}", text.ansi()) } else { write!(out, "{text}") }?;
+    if has_colour { write!(out, "{}", text.ansi()) } else { write!(out, "{text}") }.map_err(Error::unwritten)?;
     Ok(Answer::Yes)
 }
 

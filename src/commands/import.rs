@@ -19,6 +19,9 @@ use crate::output::look::Format;
 use crate::output::{human, json};
 use crate::store::api::IfMissing;
 
+/// The formats of what it prints.
+pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
+
 const AFTER_HELP: &str = "\
 FILE is an array of objects with `model` or `model_name`, `app_number` or `app_num`, `backend_port`
 and `frontend_port`, and `reserved_until` where a pair is held: the platform's port_config.json, or
@@ -62,7 +65,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
-    let format = config.format(&[Format::Human, Format::Json])?;
+    let format = config.format(&FORMATS)?;
     let entries = match &args.file {
         Some(file) => {
             let entries = port_config::read(file, Reservations::Needed);
@@ -95,7 +98,8 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     match format {
         Format::Json => json::import(out, &report),
         _ => human::import(out, config.look, &report),
-    }?;
+    }
+    .map_err(Error::unwritten)?;
     Ok(Answer::Yes)
 }
 

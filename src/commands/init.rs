@@ -4,10 +4,13 @@ use std::io::Write;
 
 use super::Answer;
 use crate::config::{Config, template};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flags::GlobalArgs;
 use crate::output::look::Format;
 use crate::output::{human, json};
+
+/// The formats of what it prints.
+pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
 The file is manage-ports.toml in the current folder. It holds --database, --apps-dir and --timeout as
@@ -31,12 +34,13 @@ pub(crate) fn run(_: &Args, flags: &GlobalArgs, out: &mut dyn Write) -> Result<A
     // A setting that cannot be used is refused, and its file does not stay.
     let flags = GlobalArgs { config: Some(path.clone()), ..flags.clone() };
     let config = Config::resolve(&flags)
-        .and_then(|config| config.format(&[Format::Human, Format::Json]).map(|format| (config, format)))
+        .and_then(|config| config.format(&FORMATS).map(|format| (config, format)))
         .inspect_err(|_| template::remove(&path));
     let (config, format) = config?;
     match format {
         Format::Json => json::init(out, &path, &config.database.to_string(), &config.apps_dir),
         _ => human::init(out, config.look, &path, &config.database.to_string(), &config.apps_dir),
-    }?;
+    }
+    .map_err(Error::unwritten)?;
     Ok(Answer::Yes)
 }

@@ -19,6 +19,9 @@ use crate::host::clock;
 use crate::output::look::Format;
 use crate::output::{csv, human, json, table};
 
+/// The formats of what it prints.
+pub(crate) const FORMATS: [Format; 4] = [Format::Human, Format::Json, Format::Csv, Format::Plain];
+
 const AFTER_HELP: &str = "\
 With --probe, a port that something listens on is shown with the process's id and program, or as
 `unseen` where that is hidden, as it is from other users.
@@ -49,7 +52,7 @@ pub(crate) struct Args {
     apps: Vec<String>,
 
     /// Only the app that has this backend or frontend port
-    #[arg(long, value_name = "PORT", allow_negative_numbers = true, value_parser = parse_port)]
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true, value_parser = parse_port, add = super::completions::ports())]
     port: Option<u16>,
 
     /// Only allocations in this state
@@ -92,7 +95,7 @@ enum SortKey {
 }
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
-    let format = config.format(&[Format::Human, Format::Json, Format::Csv, Format::Plain])?;
+    let format = config.format(&FORMATS)?;
     let filter = Filter::new(args)?;
     let mut store = open_store(config)?;
     let all = store.snapshot().map_err(|err| on_database(err, config))?;
@@ -127,7 +130,8 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         Format::Plain => csv::plain(out, &rows, listeners),
         _ if rows.is_empty() => human::nothing_found(out, &config.database.to_string()),
         _ => table::rows(out, config.look, clock::now(), &rows, listeners),
-    }?;
+    }
+    .map_err(Error::unwritten)?;
     Ok(Answer::Yes)
 }
 

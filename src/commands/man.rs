@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args, mut root: clap::Command, out: &mut dyn Write) -> 
             None => return Err(Error::usage(format!("there is no command '{name}'"))),
         },
     };
-    out.write_all(page.as_bytes())?;
+    out.write_all(page.as_bytes()).map_err(Error::unwritten)?;
     Ok(Answer::Yes)
 }
 

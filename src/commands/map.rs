@@ -10,11 +10,14 @@ use crate::core::allocation::PortPair;
 use crate::core::map::Map;
 use crate::core::place::Listed;
 use crate::core::plan::Plans;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::containers::PATIENCE;
 use crate::host::port_use::{first_permitted_port, look};
 use crate::output::look::Format;
 use crate::output::map;
+
+/// The formats of what it prints.
+pub(crate) const FORMATS: [Format; 3] = [Format::Human, Format::Json, Format::Svg];
 
 const AFTER_HELP: &str = "\
 A cell is a slot: a backend port and a frontend port that are given together. Each line begins with
@@ -35,7 +38,7 @@ Examples:
 pub(crate) struct Args {}
 
 pub(crate) fn run(_: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
-    let format = config.format(&[Format::Human, Format::Json, Format::Svg])?;
+    let format = config.format(&FORMATS)?;
     let mut store = open_store(config)?;
     let rows = store.snapshot().map_err(|err| on_database(err, config))?;
     let listed = places_of(rows.iter().collect(), config)?;
@@ -47,7 +50,8 @@ pub(crate) fn run(_: &Args, config: &Config, out: &mut dyn Write) -> Result<Answ
         Format::Json => map::json(out, &picture),
         Format::Svg => map::svg(out, &picture),
         _ => map::human(out, config.look, &picture),
-    }?;
+    }
+    .map_err(Error::unwritten)?;
     Ok(Answer::Yes)
 }
 

@@ -6,7 +6,7 @@ pub(crate) mod cleanup;
 pub(crate) mod completions;
 mod env_files;
 pub(crate) mod exec;
-mod give;
+pub(crate) mod give;
 pub(crate) mod help;
 pub(crate) mod import;
 pub(crate) mod init;

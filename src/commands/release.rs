@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 use crate::output::look::Format;
 use crate::output::{human, json};
 
+/// The formats of what it prints.
+pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
+
 const AFTER_HELP: &str = "\
 Several apps are released together: all that are found or none. A port that something listens on is
 warned of, and released.
@@ -49,7 +52,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
-    let format = config.format(&[Format::Human, Format::Json])?;
+    let format = config.format(&FORMATS)?;
     let (wanted, rules) = wanted(args)?;
     let mut known = Vec::new();
     let released = match release(&wanted, args.dry_run, &mut known, config) {
@@ -72,7 +75,8 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         (Format::Json, _) => json::released(out, args.dry_run, &released, &not_found),
         (_, Wanted::Model(model)) if released.is_empty() => human::not_found(out, config.look, Shown(model)),
         _ => human::released(out, config.look, args.dry_run, &released, &not_found),
-    }?;
+    }
+    .map_err(Error::unwritten)?;
     Ok(if released.is_empty() || !not_found.is_empty() { Answer::No } else { Answer::Yes })
 }
 

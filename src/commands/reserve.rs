@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         .map_err(|_| Error::usage(format!("--for: {duration:#} is too long: it ends after the year 9999")))?;
     let outcomes = give(&Request { apps, pair: None, hold: Some(duration), probe: config.probe }, config)?;
     match format {
-        Format::Human => human::reserved(out, &outcomes)?,
+        Format::Human => human::reserved(out, &outcomes).map_err(Error::unwritten)?,
         _ => print(out, format, config, &outcomes)?,
     }
     Ok(Answer::Yes)
@@ -105,7 +105,7 @@ fn cancel(apps: &[AppId], rules: Result<()>, format: Format, config: &Config, ou
         .map(|row| Outcome { allocation: changed.get(&row.id).unwrap_or(row).clone(), created: false })
         .collect();
     match format {
-        Format::Human => human::no_longer_reserved(out, &outcomes)?,
+        Format::Human => human::no_longer_reserved(out, &outcomes).map_err(Error::unwritten)?,
         _ => print(out, format, config, &outcomes)?,
     }
     let missing: Vec<_> = apps.iter().filter(|app| rows.iter().all(|row| row.app != **app)).collect();

@@ -1,27 +1,32 @@
 //! `selftest`: shows on this machine and this disk that the promises hold.
 
+mod processes;
+
 use std::fs;
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use tempfile::TempDir;
 
+use self::processes::{Ended, answers};
 use super::{Answer, retry, unless_interrupted};
 use crate::config::Config;
 use crate::core::allocation::Allocation;
 use crate::core::clock::Clock;
-use crate::core::promise::{Answered, Report, ScratchMode, all_made, own_answers, same_answer};
+use crate::core::promise::{Report, ScratchMode, all_made, own_answers, same_answer};
 use crate::error::{Error, Kind, Result};
-use crate::host::clock::HostClock;
+use crate::host::clock::{self, HostClock};
 use crate::output::look::Format;
 use crate::output::{human, json};
 use crate::store::api::{IfMissing, Store};
 use crate::store::{self, Database, ScratchDatabase};
+
+/// The formats of what it prints.
+pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
 It works in a scratch database in a new folder beside the configured one, on PostgreSQL in a new
@@ -48,9 +53,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
-    let format = config.format(&[Format::Human, Format::Json])?;
+    let format = config.format(&FORMATS)?;
     // From here on, nothing that asks it to end must leave the scratch folder behind.
-    let clock = HostClock::new().and_then(HostClock::and_termination).map_err(Error::from)?;
+    clock::keep_ignored();
+    let clock = HostClock::new().and_then(HostClock::and_termination);
+    let clock = clock.map_err(|err| Error::msg(Kind::Io, format!("cannot watch for signals: {err}")))?;
     let mut scratch = Scratch::new(config)?;
     let report = scratch.test(args.processes, config);
     drop(scratch);
@@ -61,7 +68,8 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     match format {
         Format::Json => json::selftest(out, &report),
         _ => human::selftest(out, config.look, &report),
-    }?;
+    }
+    .map_err(Error::unwritten)?;
     let holds = report.promises.iter().all(|(_, broken)| broken.is_none());
     Ok(if holds { Answer::Yes } else { Answer::No })
 }
@@ -71,14 +79,6 @@ struct Scratch {
     database: ScratchDatabase,
     folder: TempDir,
     program: PathBuf,
-}
-
-/// A process that has ended: what it was asked, what it said and how long it took.
-struct Ended {
-    succeeded: bool,
-    stdout: String,
-    stderr: String,
-    took: Duration,
 }
 
 impl Scratch {
@@ -137,7 +137,8 @@ impl Scratch {
         let new = 2001..=2000 + n;
         for app_num in new.clone() {
             let folder = self.folder.path().join(format!("apps/{MODEL}/app{app_num}"));
-            fs::create_dir_all(folder).map_err(Error::from)?;
+            let made = fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()));
+            made.map_err(|err| Error::new(Kind::Io, err))?;
         }
         let releases = apps.step_by(3).map(|app_num| vec!["release".into(), MODEL.into(), app_num.to_string()]);
         let cleanups = (0..n).step_by(8).map(|_| ["cleanup", "--min-age", "0s"].map(str::to_owned).to_vec());
@@ -173,23 +174,8 @@ impl Scratch {
     /// Starts a copy of this program for each of these command lines, all at once, and waits.
     fn at_once(&self, lines: impl IntoIterator<Item = Vec<String>>) -> Result<Vec<Ended>> {
         unless_interrupted()?;
-        let run = |mut command: Command| -> io::Result<Ended> {
-            let start = Instant::now();
-            let output = command.stdin(Stdio::null()).output()?;
-            Ok(Ended {
-                succeeded: output.status.success(),
-                stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-                took: start.elapsed(),
-            })
-        };
-        let commands: Vec<_> = lines.into_iter().map(|line| self.command(line)).collect();
-        let ended = thread::scope(|scope| {
-            let waits: Vec<_> = commands.into_iter().map(|command| scope.spawn(|| run(command))).collect();
-            waits.into_iter().map(|wait| wait.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))).collect()
-        });
-        let ended: io::Result<_> = ended;
-        ended.map_err(|err| Error::new(Kind::Io, anyhow!(err).context("could not start copies of this program")))
+        let commands = lines.into_iter().map(|line| self.command(line));
+        processes::at_once(commands, &self.folder.path().join("answers")).map_err(|err| Error::new(Kind::Io, err))
     }
 
     /// A copy of this program on the scratch database, whatever this one was told by its environment.
@@ -234,26 +220,4 @@ impl Scratch {
 fn allocate(apps: RangeInclusive<i64>) -> Vec<String> {
     let apps = format!("{}-{}", apps.start(), apps.end());
     ["allocate", "--model", MODEL, "--json", "--app", &apps].map(str::to_owned).to_vec()
-}
-
-/// The answers of processes that must all have succeeded, each for so many apps.
-fn answers(ended: &[Ended], each: i64) -> anyhow::Result<Vec<Answered>> {
-    let failed = ended.iter().filter(|ended| !ended.succeeded).count();
-    anyhow::ensure!(failed == 0, "{failed} failed: {}", failure(ended));
-    let mut answers = Vec::new();
-    for ended in ended {
-        let before = answers.len();
-        for line in ended.stdout.lines() {
-            answers.push(serde_json::from_str(line).context("an answer is not JSON")?);
-        }
-        let told = answers.len() - before;
-        anyhow::ensure!(i64::try_from(told).is_ok_and(|told| told == each), "{told} answers for {each} apps");
-    }
-    Ok(answers)
-}
-
-/// What the first failed process said.
-fn failure(ended: &[Ended]) -> String {
-    let first = ended.iter().find(|ended| !ended.succeeded);
-    first.map_or_else(|| "an answer is missing".to_owned(), |ended| ended.stderr.trim_end().to_owned())
 }

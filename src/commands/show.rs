@@ -15,6 +15,9 @@ use crate::host::port_use;
 use crate::output::look::Format;
 use crate::output::{human, json, show};
 
+/// The formats of what it prints.
+pub(crate) const FORMATS: [Format; 4] = [Format::Human, Format::Json, Format::Plain, Format::Env];
+
 const AFTER_HELP: &str = "\
 Nothing is made and nothing is changed: `allocate` gives ports to an app that has none.
 
@@ -50,7 +53,7 @@ enum Asked {
 }
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
-    let format = config.format(&[Format::Human, Format::Json, Format::Plain, Format::Env])?;
+    let format = config.format(&FORMATS)?;
     let asked = match args.app.only_word() {
         Some(word) if word.bytes().all(|byte| byte.is_ascii_digit()) && !word.is_empty() => {
             Asked::Port(parse_port(word).map_err(|why| Error::usage(format!("'{word}': {why}")))?)
@@ -71,7 +74,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
             let found: Vec<_> = rows.iter().filter(|row| row.app == app).collect();
             if found.is_empty() {
                 if format == Format::Human {
-                    human::not_found(out, config.look, &app)?;
+                    human::not_found(out, config.look, &app).map_err(Error::unwritten)?;
                 }
                 hint_at_missing(&app.model, rows.iter().map(|row| &row.app), config);
                 return Ok(Answer::No);
@@ -83,7 +86,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
             let found: Vec<_> = rows.iter().filter(|row| row.ports().contains(&port.into())).collect();
             if found.is_empty() {
                 if format == Format::Human {
-                    human::no_port(out, config.look, port, &config.database.to_string())?;
+                    human::no_port(out, config.look, port, &config.database.to_string()).map_err(Error::unwritten)?;
                 }
                 tell_users(port, config);
                 return Ok(Answer::No);
@@ -114,7 +117,8 @@ fn print(out: &mut dyn Write, format: Format, rows: Vec<&Allocation>, config: &C
         match format {
             Format::Json => json::shown_app(out, &app, &listeners),
             _ => show::human(out, config.look, &app, &listeners),
-        }?;
+        }
+        .map_err(Error::unwritten)?;
     }
     Ok(Answer::Yes)
 }

@@ -9,12 +9,15 @@ use crate::config::Config;
 use crate::core::allocation::State;
 use crate::core::map::Slot;
 use crate::core::place::Listed;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::output::look::Format;
 use crate::output::status::{self, States, Status};
 use crate::store::Database;
 use crate::store::api::Store;
 use crate::store::error::StoreError;
+
+/// The formats of what it prints.
+pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
 Free slots are counted without asking the system who listens; `manage-ports map` asks. Conflicts and
@@ -34,7 +37,7 @@ Examples:
 pub(crate) struct Args {}
 
 pub(crate) fn run(_: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
-    let format = config.format(&[Format::Human, Format::Json])?;
+    let format = config.format(&FORMATS)?;
     let mut store = open_store(config)?;
     let rows = store.snapshot().map_err(|err| on_database(err, config))?;
     let database = database(store.as_mut(), config)?;
@@ -56,7 +59,8 @@ pub(crate) fn run(_: &Args, config: &Config, out: &mut dyn Write) -> Result<Answ
     match format {
         Format::Json => status::json(out, &status),
         _ => status::human(out, config.look, &status),
-    }?;
+    }
+    .map_err(Error::unwritten)?;
     Ok(Answer::Yes)
 }
 

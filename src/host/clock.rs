@@ -39,9 +39,10 @@ impl HostClock {
         Ok(Self { start: Instant::now(), interrupted })
     }
 
-    /// Takes for Ctrl-C what else asks the process to end, too: for who has something to clear away.
+    /// Takes for Ctrl-C what else asks the process to end, too: for who has something to clear away. A
+    /// signal that whoever started the process had ignored, as nohup(1) does, stays ignored.
     pub(crate) fn and_termination(self) -> io::Result<Self> {
-        for signal in [SIGTERM, SIGHUP] {
+        for signal in [SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal)) {
             flag::register(signal, Arc::clone(&self.interrupted))?;
         }
         Ok(self)

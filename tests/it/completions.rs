@@ -98,7 +98,7 @@ fn typed(world: &World, shell: &Shell, lines: &[&str]) -> Option<Vec<String>> {
 }
 
 /// What a line becomes by Tab in every shell.
-const COMPLETED: [(&str, &str); 14] = [
+const COMPLETED: [(&str, &str); 15] = [
     ("manage-ports rel\t", "manage-ports release "),
     ("manage-ports allocate --model=open\t", "manage-ports allocate --model=openai_o3 "),
     ("manage-ports allocate --model qwen2.5:\t", "manage-ports allocate --model qwen2.5:7b "),
@@ -111,6 +111,7 @@ const COMPLETED: [(&str, &str); 14] = [
     ("manage-ports release openai_o3/a\t", "manage-ports release openai_o3/app1 "),
     ("manage-ports exec openai_o3 1 -- realpa\t", "manage-ports exec openai_o3 1 -- realpath "),
     ("manage-ports exec openai_o3 1 -- ls scr\t", "manage-ports exec openai_o3 1 -- ls script "),
+    ("manage-ports show 5003\t", "manage-ports show 5003 "),
     ("manage-ports list --sort=fr\t", "manage-ports list --sort=frontend "),
     ("manage-ports --database da\t", "manage-ports --database data/"),
 ];

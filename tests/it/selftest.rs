@@ -1,6 +1,7 @@
 //! `selftest`.
 
 use std::fs;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -73,6 +74,33 @@ fn whatever_ends_it_nothing_is_left_behind() {
         finish(child).fails(130, &["error: interrupted"]);
         assert_eq!(fs::read_dir(world.path("data")).unwrap().count(), 1, "{signal}");
     }
+}
+
+#[test]
+fn a_signal_that_the_caller_ignores_stays_ignored() {
+    for signal in ["HUP", "INT", "TERM"] {
+        let world = World::with_platform();
+        let mut shell = Command::new("sh");
+        let line = format!("trap '' {signal}; exec {} selftest --processes 8", env!("CARGO_BIN_EXE_manage-ports"));
+        shell.args(["-c", &line]).current_dir(world.path("")).env_clear().stdin(Stdio::null());
+        let child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while fs::read_dir(world.path("data")).unwrap().count() == 1 {
+            assert!(Instant::now() < deadline, "no scratch folder");
+        }
+        send(signal, &child);
+        let ran = finish(child);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{signal}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_thousand_processes_need_few_descriptors() {
+    let world = World::with_platform();
+    let line = format!("ulimit -n 64; exec {} selftest --processes 200", env!("CARGO_BIN_EXE_manage-ports"));
+    let mut shell = Command::new("sh");
+    let ran = Ran::of(shell.args(["-c", &line]).current_dir(world.path("")).env_clear());
+    assert!(ran.ok().lines().take(4).all(|line| line.starts_with("✓ 200 processes ")), "{ran:?}");
 }
 
 #[test]
