@@ -37,4 +37,5 @@ mod status;
 mod storage;
 mod storm;
 mod story;
+mod terminal;
 mod usage;

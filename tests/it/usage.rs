@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
@@ -820,6 +821,72 @@ fn help_is_an_answer_where_it_is_asked_for_and_an_error_where_nothing_is() {
     assert!(help.stdout.contains("Usage: manage-ports") && help.stdout.contains("allocate"), "{help:?}");
     assert_eq!(world.line("help allocate").ok(), world.line("allocate --help").ok());
     assert!(world.line("--color always help").ok().contains('\u{1b}'));
+}
+
+#[test]
+fn short_help_tells_a_commands_own_options_and_formats() {
+    let world = World::new();
+    for command in &commands() {
+        let short = world.run([command.as_str(), "-h"]).ok().to_owned();
+        let long = world.run([command.as_str(), "--help"]).ok().to_owned();
+        for global in ["--database", "--apps-dir", "--config", "--timeout", "--color", "--quiet"] {
+            let is_told = |help: &str| help.lines().any(|line| line.trim().starts_with(&format!("{global} ")));
+            assert!(!is_told(&short), "{global} in {short}");
+            assert!(long.contains(global), "no {global} in {long}");
+        }
+        // Each format that is offered is one that the command takes, and no other is.
+        let Some((_, offered)) = short.split_once("--format <FORMAT>") else { continue };
+        let (offered, _) = offered.split_once("[possible values: ").unwrap().1.split_once(']').unwrap();
+        let offered: Vec<_> = offered.split(',').map(str::trim).collect();
+        for format in ["human", "json", "csv", "plain", "env", "github", "svg"] {
+            let ran = Ran::of(world.command().args(["--format", format, command]).stdin(Stdio::null()));
+            let is_lacked = ran.stderr.contains("has no format") || ran.stderr.contains("invalid value");
+            assert!(!(is_lacked && offered.contains(&format)), "{command} lacks {format}: {ran:?}");
+            let ran = world.run([command.as_str(), "--format", format]);
+            assert_eq!(ran.stderr.contains("invalid value"), !offered.contains(&format), "{command} {format}: {ran:?}");
+        }
+    }
+}
+
+/// A world in which the examples of every command make sense.
+fn example_world() -> World {
+    let world = World::new();
+    let ports = |n| if n == 3 { (5101, 8101) } else { (6101 + 2 * n, 9101 + 2 * n) };
+    let app = |n| row("openai_gpt-4.1", n, ports(n).0, ports(n).1);
+    let rows: Vec<_> = (1..=50).map(app).chain([row("x-ai_grok-4", 1, 5201, 8201)]).collect();
+    world.database(SCHEMA, &rows);
+    world.apps((1..=50).map(|n| format!("openai_gpt-4.1/app{n}")).chain(["x-ai_grok-4/app1".to_owned()]));
+    fs::copy(world.default_database(), world.path("old.db")).unwrap();
+    let planned = r#"[{"model": "planned", "app_num": 1, "backend_port": 5301, "frontend_port": 8301}]"#;
+    world.write("misc/port_config.json", planned);
+    for folder in ["shared", ".local/share/bash-completion/completions", ".zfunc", ".config/fish/completions"] {
+        fs::create_dir_all(world.path(folder)).unwrap();
+    }
+    // Programs that an example hands something to.
+    for program in ["npm", "flask", "jq", "man"] {
+        let path = world.write(&format!("programs/{program}"), "#!/bin/sh\ncat > /dev/null\n");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    world
+}
+
+#[test]
+fn every_example_in_the_help_works() {
+    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_manage-ports")).parent().unwrap();
+    for command in commands() {
+        let help = World::new().run([command.as_str(), "--help"]).ok().to_owned();
+        let (_, examples) = help.split_once("Examples:\n").unwrap();
+        for example in examples.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let world = example_world();
+            let line = example.replace("/mnt/shared", "shared").replace("--processes 100", "--processes 4");
+            let path = format!("{}:{}:/usr/bin:/bin", world.path("programs").display(), folder.display());
+            let mut shell = Command::new("bash");
+            shell.args(["-o", "pipefail", "-c", &line]).current_dir(world.path("")).env_clear();
+            let ran = Ran::of(shell.env("PATH", path).env("HOME", world.path("")).stdin(Stdio::null()));
+            // Whoever asks may be answered with no.
+            assert!(matches!(ran.code, Some(0 | 1)) && !ran.stderr.contains("error:"), "{example}: {ran:?}");
+        }
+    }
 }
 
 #[test]
