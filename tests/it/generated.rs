@@ -113,7 +113,6 @@ fn every_page_has_its_sections_and_the_configuration_page_every_key() {
     // A key that the page has and the program does not know is an error.
     let page = world.line("man manage-ports.toml").ok().replace("\\-", "-");
     let example = page.split(".nf\n").nth(1).unwrap().split(".fi").next().unwrap();
-    let example = example.split("[declared]").next().unwrap();
     world.write("manage-ports.toml", example);
     world.write("misc/port_config.json", "[]");
     world.line("-q allocate m 1 --no-probe").is(0, "m/app1: backend 5001, frontend 8001\n", "");
