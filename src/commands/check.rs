@@ -29,7 +29,7 @@ Warnings: orphaned, orphan_listening, unallocated_app, browser_blocked_port, eph
   expired_reservation, weak_schema, weak_storage, no_apps_dir, not_published, refused_port,
   unreadable
 
-What apps declare is read from their .env and Compose files, in the apps directory. For people, what
+What apps declare is read from their .env and Compose files, in the apps directory. For people, what \
 concerns several apps of a model is told in one line; -v gives each finding a line.
 
 Examples:

@@ -24,11 +24,11 @@ use crate::store::api::Store;
 pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
-An allocation is an orphan if its app stands nowhere: not at <apps-dir>/<model>/app<N>, not at
-.../app_<N>, and at neither name in a folder between, such as a template's. If the apps directory
-itself is missing, cannot be read, lacks its `apps_dir_marker` or holds not a single app, nothing is
-removed. An orphan is kept while it is reserved, younger than --min-age, or while something on this
-machine listens on its ports or a container publishes them: its app may still run. Run it where the
+An allocation is an orphan if its app stands nowhere: not at <apps-dir>/<model>/app<N>, not at \
+.../app_<N>, and at neither name in a folder between, such as a template's. If the apps directory \
+itself is missing, cannot be read, lacks its `apps_dir_marker` or holds not a single app, nothing is \
+removed. An orphan is kept while it is reserved, younger than --min-age, or while something on this \
+machine listens on its ports or a container publishes them: its app may still run. Run it where the \
 apps' ports are published.
 
 Formats: human, json

@@ -23,13 +23,13 @@ use crate::store::api::IfMissing;
 pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
-FILE is an array of objects with `model` or `model_name`, `app_number` or `app_num`, `backend_port`
-and `frontend_port`, and `reserved_until` where a pair is held: the platform's port_config.json, or
+FILE is an array of objects with `model` or `model_name`, `app_number` or `app_num`, `backend_port` \
+and `frontend_port`, and `reserved_until` where a pair is held: the platform's port_config.json, or \
 what `manage-ports list --json` or `cleanup --json` prints.
 
-With --from-apps, the ports of apps that have no allocation are those that the app's own files
-declare: BACKEND_PORT and FRONTEND_PORT in its .env, or the ports that the services `backend` and
-`frontend` of its Compose files publish; [declared] in the configuration gives them other names. An
+With --from-apps, the ports of apps that have no allocation are those that the app's own files \
+declare: BACKEND_PORT and FRONTEND_PORT in its .env, or the ports that the services `backend` and \
+`frontend` of its Compose files publish; [declared] in the configuration gives them other names. An \
 app whose files do not tell is skipped with a warning.
 
 All are imported or none. Ports are taken over as they are, also excluded ones.

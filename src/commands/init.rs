@@ -13,8 +13,8 @@ use crate::output::{human, json};
 pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
-The file is manage-ports.toml in the current folder. It holds --database, --apps-dir and --timeout as
-they are given, and every other key as a comment with its default. A file that is there is left as it
+The file is manage-ports.toml in the current folder. It holds --database, --apps-dir and --timeout as \
+they are given, and every other key as a comment with its default. A file that is there is left as it \
 is.
 
 Formats: human, json

@@ -23,7 +23,7 @@ use crate::output::{csv, human, json, table};
 pub(crate) const FORMATS: [Format; 4] = [Format::Human, Format::Json, Format::Csv, Format::Plain];
 
 const AFTER_HELP: &str = "\
-With --probe, a port that something listens on is shown with the process's id and program, or as
+With --probe, a port that something listens on is shown with the process's id and program, or as \
 `unseen` where that is hidden, as it is from other users.
 
 Formats: human, json (one array), csv (with a header), plain (tab-separated, no header)

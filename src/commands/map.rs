@@ -20,9 +20,9 @@ use crate::output::map;
 pub(crate) const FORMATS: [Format; 3] = [Format::Human, Format::Json, Format::Svg];
 
 const AFTER_HELP: &str = "\
-A cell is a slot: a backend port and a frontend port that are given together. Each line begins with
-the ports of its first slot. Lines of free slots are folded. Blocked slots are not given: an app of
-another slot has one of the two ports, or one is excluded, planned for an app, refused by browsers,
+A cell is a slot: a backend port and a frontend port that are given together. Each line begins with \
+the ports of its first slot. Lines of free slots are folded. Blocked slots are not given: an app of \
+another slot has one of the two ports, or one is excluded, planned for an app, refused by browsers, \
 or not for this user to listen on.
 
 Formats: human, json, svg

@@ -18,7 +18,7 @@ use crate::output::{human, json};
 pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
-Several apps are released together: all that are found or none. A port that something listens on is
+Several apps are released together: all that are found or none. A port that something listens on is \
 warned of, and released.
 
 Formats: human, json

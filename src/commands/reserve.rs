@@ -17,7 +17,7 @@ use crate::output::human;
 use crate::output::look::Format;
 
 const AFTER_HELP: &str = "\
-An app that is not made yet has no directory, and a cleanup would take its ports for free. Until the
+An app that is not made yet has no directory, and a cleanup would take its ports for free. Until the \
 time is over it leaves reserved ones alone. `manage-ports list --state reserved` shows them.
 
 Formats: human, json (one object a line), csv, plain (`5001 8001`), env (one app only)

@@ -29,7 +29,7 @@ use crate::store::{self, Database, ScratchDatabase};
 pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
-It works in a scratch database in a new folder beside the configured one, on PostgreSQL in a new
+It works in a scratch database in a new folder beside the configured one, on PostgreSQL in a new \
 schema, and removes it afterwards. The configured database is never touched. Exit 1 if a promise broke.
 
 Formats: human, json

@@ -20,7 +20,7 @@ use crate::store::error::StoreError;
 pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
-Free slots are counted without asking the system who listens; `manage-ports map` asks. Conflicts and
+Free slots are counted without asking the system who listens; `manage-ports map` asks. Conflicts and \
 warnings are counted as `manage-ports check` counts them.
 
 Formats: human, json

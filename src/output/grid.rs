@@ -40,7 +40,7 @@ const NAME_WISH: usize = 40;
 const NAME_LEAST: usize = 20;
 
 /// The smallest width to which a name is cut where nothing else helps.
-const NAME_STUB: usize = 8;
+const NAME_STUB: usize = 12;
 
 /// How a table is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
