@@ -9,13 +9,18 @@
 //! no other. What a project needs beside ports, such as an image for each service, is not looked at.
 
 mod bounds;
+mod document;
 mod env;
+mod extends;
 mod files;
+mod include;
 mod interpolate;
+mod loader;
 mod ports;
 mod problem;
 mod project;
 mod publish;
+mod reader;
 mod services;
 mod yaml;
 
@@ -26,9 +31,9 @@ use self::bounds::Budget;
 use self::env::{Environment, Variables};
 use self::files::{Content, Folder};
 use self::interpolate::NoValue;
+use self::loader::{Loader, reason_of};
 use self::ports::port;
 use self::problem::{Problem, Problems};
-use self::project::{Loader, reason_of};
 use self::publish::add_published;
 use crate::core::declared::{Declared, DeclaredPorts, ENV_FILE, Names, Note, Role};
 

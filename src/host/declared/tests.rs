@@ -151,6 +151,8 @@ fn a_pipe_that_nothing_needs_is_no_matter() {
     };
     let both = b"services: {backend: {ports: ['5001:1']}, frontend: {ports: ['8001:1']}}";
     assert_eq!(pipe(&[("compose.yml", both)]), (Ok(PortPair::new(5001, 8001)), vec![]));
+    let included: [File<'_>; 2] = [("compose.yml", b"include: [s.yml]"), ("s.yml", both)];
+    assert_eq!(pipe(&included), (Ok(PortPair::new(5001, 8001)), vec![]));
     let one = b"services: {backend: {ports: ['5001:1']}}";
     let (pair, reasons) = pipe(&[("compose.yml", one)]);
     assert_eq!((pair.is_err(), reasons), (true, vec![".env: is not a regular file".to_owned()]));

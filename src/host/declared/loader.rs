@@ -1,0 +1,220 @@
+//! What it takes to read the files of one app's project, and what was read so far.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::bounds::Budget;
+use super::document::{Document, includes};
+use super::env::{self, Environment, Variables};
+use super::files::{Content, Folder, joined};
+use super::interpolate::Variable;
+use super::problem::{FileName, Problem, Problems};
+use super::reader::Reader;
+use super::services::{Resets, Services};
+use super::yaml::{self, Node, Tag};
+
+/// The keys that Compose knows at the top of a file, beside those that begin with `x-`.
+const KEYS: [&str; 9] =
+    ["configs", "include", "models", "name", "networks", "secrets", "services", "version", "volumes"];
+
+/// Reads the files of one app's project.
+pub(super) struct Loader<'a> {
+    pub(super) folder: &'a Folder<'a>,
+    pub(super) budget: &'a Budget,
+    pub(super) problems: &'a Problems,
+    pub(super) refused: &'a Problems,
+    /// The documents of each file that was read; `None` where that failed, which was told.
+    pub(super) files: HashMap<PathBuf, Option<Rc<Vec<Rc<Node>>>>>,
+    /// Whether a file could not be read.
+    pub(super) is_incomplete: Cell<bool>,
+    /// Whether anything stands in the project's files.
+    pub(super) has_content: bool,
+}
+
+/// What stays the same while one project, or one that it includes, is read.
+pub(super) struct Scope {
+    /// The folder at which paths start.
+    pub(super) folder: PathBuf,
+    pub(super) environment: Environment,
+    /// The files that are being included, from the outermost on.
+    pub(super) including: Vec<PathBuf>,
+    /// The services of files that are extended.
+    pub(super) extended: HashMap<PathBuf, Option<Rc<Extended>>>,
+}
+
+/// The services of a file that is extended, not yet extended themselves.
+pub(super) struct Extended {
+    pub(super) services: Services,
+    pub(super) resets: Resets,
+    /// How many services and entries of `ports` these are.
+    pub(super) size: usize,
+}
+
+impl<'a> Loader<'a> {
+    /// Reads files of this folder; tells what is wrong with them.
+    pub(super) fn new(
+        folder: &'a Folder<'a>,
+        budget: &'a Budget,
+        problems: &'a Problems,
+        refused: &'a Problems,
+    ) -> Self {
+        Self {
+            folder,
+            budget,
+            problems,
+            refused,
+            files: HashMap::new(),
+            is_incomplete: Cell::new(false),
+            has_content: false,
+        }
+    }
+
+    /// The path inside the app's directory that a path in a file leads to; `None` where it leads outside.
+    pub(super) fn place(&self, folder: &Path, path: &str) -> Option<PathBuf> {
+        let is_remote = path.contains("://") || path.starts_with("git@") || path.starts_with("github.com/");
+        match Path::new(path) {
+            _ if is_remote || path == "-" => None,
+            path if path.is_absolute() => self.folder.relative(path),
+            path => joined(folder, path),
+        }
+    }
+
+    /// The environment with these `.env` files, which need not be there.
+    pub(super) fn with_env_files(
+        &mut self,
+        environment: &Environment,
+        paths: &[PathBuf],
+        must_exist: bool,
+    ) -> Environment {
+        let mut environment = environment.clone();
+        for path in paths {
+            let name = name_of(path);
+            let (variables, reason) = match self.folder.read(path) {
+                Content::Missing if must_exist => (Variables::unknown(), Some("is not there".to_owned())),
+                Content::Missing | Content::NotAFile { is_folder: true } => (Variables::default(), None),
+                Content::Bytes(bytes) => match env::parse(&bytes, &environment) {
+                    Ok(variables) => {
+                        for (line, reason) in &variables.problems {
+                            self.problems.add(Problem::at(&name, *line, reason));
+                        }
+                        (variables, None)
+                    }
+                    Err(reason) => (Variables::unknown(), Some(reason)),
+                },
+                content => (Variables::unknown(), reason_of(content)),
+            };
+            if let Some(reason) = reason {
+                self.problems.add(Problem::of(&name, reason));
+            }
+            environment = environment.with(Rc::new(variables));
+        }
+        environment
+    }
+
+    /// What a document says, with its variables replaced.
+    pub(super) fn document(&self, name: &FileName, node: &Node, environment: &Environment) -> Document {
+        let lookup = |name: &str| match environment.get(name) {
+            // Compose sets it, to a name that it makes of the folder's.
+            Variable::NotSet if name == "COMPOSE_PROJECT_NAME" => Variable::Unknown,
+            found => found,
+        };
+        let mut reader = Reader { file: name, lookup: &lookup, problems: self.problems, resets: Resets::new() };
+        let mut document =
+            Document { services: Services::new(), includes: Vec::new(), resets: Resets::new(), has_keys: false };
+        if !self.budget.look_at(node.size) {
+            self.is_incomplete.set(true);
+            self.problems.add(Problem::of(name, "is not read again, as the app's files are read too often"));
+            return document;
+        }
+        let Some(entries) = node.entries() else {
+            self.problems.add(Problem::at(name, node.line, "has a document that is no mapping"));
+            return document;
+        };
+        for (key, node) in entries {
+            document.has_keys |= node.tag != Tag::Reset;
+            match key {
+                "services" => match reader.services(node) {
+                    Some(services) => document.services = services,
+                    None => self.is_incomplete.set(true),
+                },
+                "include" => match includes(node, &lookup) {
+                    Ok(includes) => document.includes = includes,
+                    Err(reason) => {
+                        self.is_incomplete.set(true);
+                        self.problems.add(Problem::at(name, node.line, reason));
+                    }
+                },
+                key => {
+                    if !KEYS.contains(&key) && !key.starts_with("x-") {
+                        let reason = "has a key at its top that Compose does not know";
+                        self.problems.add(Problem::at(name, node.line, reason));
+                    }
+                    reader.check_variables(node);
+                }
+            }
+        }
+        document.resets = reader.resets;
+        document
+    }
+
+    /// The documents of a file; `None` where it cannot be read, which is told.
+    pub(super) fn documents(&mut self, path: &Path) -> Option<Rc<Vec<Rc<Node>>>> {
+        if let Some(found) = self.files.get(path) {
+            return found.clone();
+        }
+        let name = name_of(path);
+        let text = match self.folder.read(path) {
+            Content::Bytes(bytes) => text_of(bytes).map_err(|reason| (None, reason)),
+            content => Err((None, reason_of(content).unwrap_or_default())),
+        };
+        let documents = match text.and_then(|text| yaml::parse(&text)) {
+            Ok((documents, faults)) => {
+                for (line, reason) in faults {
+                    self.problems.add(Problem::at(&name, line, reason));
+                }
+                Some(Rc::new(documents))
+            }
+            Err((line, reason)) => {
+                self.is_incomplete.set(true);
+                self.problems.add(Problem { file: name, line, reason });
+                None
+            }
+        };
+        self.files.insert(path.to_owned(), documents.clone());
+        documents
+    }
+}
+
+/// The name that a path is told by.
+pub(super) fn name_of(path: &Path) -> FileName {
+    path.to_string_lossy().into()
+}
+
+/// Why there are no bytes to read, in words.
+pub(super) fn reason_of(content: Content) -> Option<String> {
+    Some(match content {
+        Content::Bytes(_) => return None,
+        Content::Missing => "is not there".to_owned(),
+        Content::NotAFile { .. } => "is not a regular file".to_owned(),
+        Content::Outside => "leads outside the app's directory".to_owned(),
+        Content::Unreadable(reason) => reason,
+    })
+}
+
+/// The text of a YAML file, which may be UTF-16 with a mark at its beginning.
+fn text_of(bytes: Vec<u8>) -> Result<String, String> {
+    let from_units = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (units, rest) = bytes.as_chunks();
+        let units = units.iter().map(|&bytes| unit(bytes));
+        char::decode_utf16(units).collect::<Result<String, _>>().ok().filter(|_| rest.is_empty())
+    };
+    let text = match bytes.as_slice() {
+        [0xff, 0xfe, rest @ ..] => from_units(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => from_units(rest, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => str::from_utf8(rest).ok().map(str::to_owned),
+        _ => String::from_utf8(bytes).ok(),
+    };
+    text.ok_or_else(|| "is not UTF-8 text".to_owned())
+}
