@@ -124,7 +124,10 @@ fn refused(entries: &Entries, import: &Import) -> Error {
 
 /// The apps that cannot be added, each with the reason in words.
 fn conflicts(entries: &Entries, import: &Import) -> impl Iterator<Item = Skipped> {
-    import.conflicts.iter().filter_map(|&(index, why)| Some((entries.get(index)?.app, import.told(why).to_string())))
+    import.conflicts.iter().filter_map(|&(index, why)| {
+        let entry = entries.get(usize::try_from(index).ok()?)?;
+        Some((entry.app, import.told(why).to_string()))
+    })
 }
 
 /// What was done, with warnings of the apps that were passed over.

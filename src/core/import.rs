@@ -29,6 +29,8 @@ pub(crate) struct Entries {
     /// The names of all models, one behind the other.
     models: String,
     entries: Vec<Small>,
+    /// The moments until which entries are held, by their place in the order; most entries have none.
+    held: Vec<(usize, Timestamp)>,
 }
 
 /// An entry whose model is a part of [`Entries::models`].
@@ -38,7 +40,6 @@ struct Small {
     model_length: u32,
     app_num: u32,
     pair: PortPair,
-    until: Option<Timestamp>,
 }
 
 impl Entries {
@@ -54,7 +55,8 @@ impl Entries {
                 (start, u32::try_from(model.len()).unwrap_or(u32::MAX))
             }
         };
-        self.entries.push(Small { model_start, model_length, app_num, pair, until });
+        self.held.extend(until.map(|until| (self.entries.len(), until)));
+        self.entries.push(Small { model_start, model_length, app_num, pair });
     }
 
     /// How many entries there are.
@@ -66,7 +68,9 @@ impl Entries {
     pub(crate) fn get(&self, index: usize) -> Option<Entry> {
         let small = self.entries.get(index)?;
         let app = AppId::new(self.model((small.model_start, small.model_length)), small.app_num);
-        Some(Entry { app, pair: small.pair, until: small.until })
+        let held = self.held.binary_search_by_key(&index, |(index, _)| *index).ok();
+        let until = held.and_then(|place| self.held.get(place)).map(|(_, until)| *until);
+        Some(Entry { app, pair: small.pair, until })
     }
 
     /// All entries.
@@ -88,24 +92,24 @@ pub(crate) struct Import {
     /// How many are there already, with the same ports.
     pub(crate) existing: usize,
     /// The entries that cannot be added, by their place in the order, each with the reason.
-    pub(crate) conflicts: Vec<(usize, Obstacle)>,
-    /// The apps that have ports, which the reasons name.
-    users: Vec<AppId>,
+    pub(crate) conflicts: Vec<(u32, Obstacle)>,
+    /// The apps that have ports, with these, which the reasons name.
+    users: Vec<(AppId, [i64; 2])>,
 }
 
 /// Why an entry cannot be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Obstacle {
-    /// The app has these ports.
-    OtherPorts([i64; 2]),
+    /// The app, by its place among the users, has other ports.
+    OtherPorts(u32),
     /// A port is another app's.
     Taken {
         /// The port.
-        port: i64,
+        port: u16,
         /// Whether it is that app's backend; its frontend otherwise.
         is_backend: bool,
         /// The app, by its place among the users.
-        user: usize,
+        user: u32,
     },
 }
 
@@ -124,14 +128,16 @@ struct Told<'a> {
 
 impl Display for Told<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let user = |user: u32| usize::try_from(user).ok().and_then(|user| self.import.users.get(user));
         match self.obstacle {
-            Obstacle::OtherPorts([backend, frontend]) => {
+            Obstacle::OtherPorts(app) => {
+                let [backend, frontend] = user(app).map_or([0, 0], |(_, ports)| *ports);
                 write!(f, "it has other ports, backend {backend} and frontend {frontend}")
             }
-            Obstacle::Taken { port, is_backend, user } => {
+            Obstacle::Taken { port, is_backend, user: app } => {
                 let role = if is_backend { "backend" } else { "frontend" };
                 write!(f, "port {port} is the {role} of ")?;
-                self.import.users.get(user).map_or(Ok(()), |user| user.fmt(f))
+                user(app).map_or(Ok(()), |(app, _)| app.fmt(f))
             }
         }
     }
@@ -165,13 +171,12 @@ pub(crate) fn plan(entries: &Entries, rows: &[Allocation]) -> Import {
     for row in rows {
         known.insert(&row.app, row.ports(), &mut import.users);
     }
-    for (index, entry) in entries.iter().enumerate() {
-        let ports = entry.pair.ports().map(i64::from);
-        match known.obstacle(&entry.app, ports) {
-            Some(_) if known.is_there(&entry.app, ports, &import.users) => import.existing += 1,
+    for (index, entry) in (0..).zip(entries.iter()) {
+        match known.obstacle(&entry) {
+            Some(_) if known.is_there(&entry, &import.users) => import.existing += 1,
             Some(why) => import.conflicts.push((index, why)),
             None => {
-                known.insert(&entry.app, ports, &mut import.users);
+                known.insert(&entry.app, entry.pair.ports().map(i64::from), &mut import.users);
                 import.new.push(entry);
             }
         }
@@ -182,39 +187,45 @@ pub(crate) fn plan(entries: &Entries, rows: &[Allocation]) -> Import {
 /// Who has which ports, so far. Apps are known by their place in a list.
 #[derive(Default)]
 struct Known {
-    apps: HashMap<AppId, [i64; 2]>,
-    /// The users of each port, in the order of their coming, and the column.
-    users: HashMap<i64, Vec<(usize, bool)>>,
+    apps: HashMap<AppId, u32>,
+    /// The users of each port, in the order of their coming, and whether it is their backend's.
+    users: HashMap<u16, Vec<(u32, bool)>>,
 }
 
 impl Known {
-    fn insert(&mut self, app: &AppId, ports: [i64; 2], users: &mut Vec<AppId>) {
-        self.apps.entry(app.clone()).or_insert(ports);
+    fn insert(&mut self, app: &AppId, ports: [i64; 2], users: &mut Vec<(AppId, [i64; 2])>) {
+        // There are no more than ports.
+        let Ok(user) = u32::try_from(users.len()) else { return };
+        self.apps.entry(app.clone()).or_insert(user);
         for (port, is_backend) in ports.into_iter().zip([true, false]) {
-            self.users.entry(port).or_default().push((users.len(), is_backend));
+            if let Ok(port) = u16::try_from(port) {
+                self.users.entry(port).or_default().push((user, is_backend));
+            }
         }
-        users.push(app.clone());
+        users.push((app.clone(), ports));
     }
 
-    /// Why the app cannot have these ports, if it cannot.
-    fn obstacle(&self, app: &AppId, ports: [i64; 2]) -> Option<Obstacle> {
-        if let Some(ports) = self.apps.get(app) {
-            return Some(Obstacle::OtherPorts(*ports));
+    /// Why the app cannot have the ports of its entry, if it cannot.
+    fn obstacle(&self, entry: &Entry) -> Option<Obstacle> {
+        if let Some(user) = self.apps.get(&entry.app) {
+            return Some(Obstacle::OtherPorts(*user));
         }
-        ports.into_iter().find_map(|port| {
+        entry.pair.ports().into_iter().find_map(|port| {
             let (user, is_backend) = *self.users.get(&port)?.first()?;
             Some(Obstacle::Taken { port, is_backend, user })
         })
     }
 
-    /// Whether an app with the same folder has these ports.
-    fn is_there(&self, app: &AppId, [backend, frontend]: [i64; 2], users: &[AppId]) -> bool {
-        let of = |port| self.users.get(&port).map_or(&[][..], Vec::as_slice);
-        let backends = of(backend).iter().filter(|(_, is_backend)| *is_backend);
-        let folder = AppFolder::of(app);
-        backends.into_iter().any(|&(user, _)| {
-            of(frontend).contains(&(user, false)) && users.get(user).is_some_and(|user| AppFolder::of(user) == folder)
-        })
+    /// Whether an app with the same folder has the ports of an entry.
+    fn is_there(&self, entry: &Entry, users: &[(AppId, [i64; 2])]) -> bool {
+        let [backend, frontend] = entry.pair.ports().map(|port| self.users.get(&port).map_or(&[][..], Vec::as_slice));
+        let folder = AppFolder::of(&entry.app);
+        let is_its = |user: u32| {
+            let user = usize::try_from(user).ok().and_then(|user| users.get(user));
+            user.is_some_and(|(app, _)| AppFolder::of(app) == folder)
+        };
+        let mut backends = backend.iter().filter(|(_, is_backend)| *is_backend);
+        backends.any(|&(user, _)| frontend.contains(&(user, false)) && is_its(user))
     }
 }
 
@@ -232,8 +243,9 @@ mod tests {
     }
 
     fn told(entries: &Entries, import: &Import) -> Vec<String> {
-        let told =
-            |&(index, why): &(usize, Obstacle)| format!("{}: {}", entries.get(index).unwrap().app, import.told(why));
+        let told = |&(index, why): &(u32, Obstacle)| {
+            format!("{}: {}", entries.get(index.try_into().unwrap()).unwrap().app, import.told(why))
+        };
         import.conflicts.iter().map(told).collect()
     }
 
@@ -293,8 +305,8 @@ mod tests {
 
     #[test]
     fn entries_are_small_and_come_out_as_they_went_in() {
-        assert!(size_of::<Small>() <= 48, "{}", size_of::<Small>());
-        assert!(size_of::<(usize, Obstacle)>() <= 32);
+        assert!(size_of::<Small>() <= 24, "{}", size_of::<Small>());
+        assert!(size_of::<(u32, Obstacle)>() <= 16, "{}", size_of::<(u32, Obstacle)>());
         let all = [("é", 1, 1, 2), ("é", 2, 3, 4), ("b", 1, 5, 6), ("é", 3, 7, 8)];
         let entries = entries(&all);
         let found: Vec<_> = entries.iter().map(|entry| (entry.app.model, entry.app.app_num)).collect();
