@@ -25,6 +25,7 @@ const NAME_ALONE: &str = "stands there without '=', which python-dotenv reads as
 pub(super) fn edit(content: &[u8], variables: &[(&str, String)]) -> Result<Vec<u8>, String> {
     check_text(content)?;
     let edited = with_values(content, variables)?;
+    check_last_line(content, &edited)?;
     let misread = misread(&edited, variables)?;
     if misread.is_empty() {
         return Ok(edited);
@@ -55,6 +56,22 @@ fn check_text(content: &[u8]) -> Result<(), String> {
         }
         None => Ok(()),
     }
+}
+
+/// Refuses words at the end of a file that lack a line's end: Compose passes over them there, and refuses the
+/// file once a line follows.
+fn check_last_line(content: &[u8], edited: &[u8]) -> Result<(), String> {
+    let Some(Statement { text, assignment: None }) = Statements::of(content).last() else { return Ok(()) };
+    let text = String::from_utf8_lossy(text);
+    // Any other character makes Compose refuse the file as it is.
+    let is_of_name = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.-[]".contains(c);
+    let words = text.split_whitespace().filter(|word| *word != "export").count();
+    let is_passed_over = words > 1 && text.chars().all(is_of_name) && !text.ends_with('\n');
+    if is_passed_over && edited.len() > content.len() && edited.starts_with(content) {
+        let line = line_of(content, content.len());
+        return Err(format!("line {line}: it sets nothing, and Compose would refuse the file with a line behind it"));
+    }
+    Ok(())
 }
 
 /// The content with a new value in every statement that sets one of the variables, and a new line for
@@ -202,6 +219,8 @@ mod tests {
         sets("", "BACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
         sets("A=1", "A=1\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
         sets("A=1\r\n", "A=1\r\nBACKEND_PORT=5001\r\nFRONTEND_PORT=8001\r\n");
+        sets("A b\n", "A b\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
+        sets("# a b", "# a b\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
         sets("FRONTEND_PORT=1\nA", "FRONTEND_PORT=8001\nA\nBACKEND_PORT=5001\n");
         sets(
             "#BACKEND_PORT=1\nMY_BACKEND_PORT=2\nBACKEND_PORTS=3\n",
@@ -267,6 +286,7 @@ mod tests {
             ("\nFRONTEND_PORT='1' A=2\n", 2, "FRONTEND_PORT has text after its quotes"),
             ("\nFRONTEND_PORT=1\rA=2\n", 2, "FRONTEND_PORT has a carriage return"),
             ("\nFRONTEND_PORT=1 # x\rA=2\n", 2, "FRONTEND_PORT has a carriage return"),
+            ("A=1\nexport B c", 2, "Compose would refuse the file"),
             ("A=1\nB=\0\n", 2, "NUL byte"),
         ] {
             let why = edit(content.as_bytes(), &both()).unwrap_err();
