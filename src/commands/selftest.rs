@@ -40,6 +40,9 @@ Examples:
 
 const MODEL: &str = "selftest";
 
+/// How long a copy waits for the others, of which there may be more than a thousand.
+const PATIENCE: &str = "15m";
+
 /// How many apps a process of a batch asks for.
 const BATCH: i64 = 10;
 
@@ -187,7 +190,7 @@ impl Scratch {
         }
         // In the environment, as others may read a command line and it may hold a password.
         command.env("MANAGE_PORTS_DATABASE", self.database.database.secret_name());
-        command.arg("--config").arg(folder.join("manage-ports.toml"));
+        command.arg("--config").arg(folder.join("manage-ports.toml")).args(["--timeout", PATIENCE]);
         command.arg("--apps-dir").arg(folder.join("apps")).arg("--quiet").args(line);
         command
     }
