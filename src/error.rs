@@ -159,8 +159,9 @@ impl Error {
                     Database::Sqlite(_) => "does not exist or is empty",
                     Database::Postgres(_) => "has no table port_configurations",
                 };
-                Self::msg(Kind::Database, format!("database {name} {what}"))
-                    .hint("check --database, or make it with `manage-ports allocate`")
+                Self::msg(Kind::Database, format!("database {name} {what}")).hint(format!(
+                    "check the name, or make it with `manage-ports --database '{name}' allocate MODEL APPS`"
+                ))
             }
             StoreError::Unusable { why, hint } => {
                 Self { hint: hint.map(str::to_owned), ..Self::msg(Kind::Database, format!("database {name} {why}")) }

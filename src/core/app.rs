@@ -1,6 +1,6 @@
 //! Names apps by a model and a number, and reads the lists of numbers on a command line.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::fmt::{self, Display};
 
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
@@ -126,19 +126,6 @@ pub(crate) fn split_app(text: &str) -> Option<(&str, &str)> {
     let list = app.strip_prefix("app")?;
     let is_list = list.bytes().all(|byte| byte.is_ascii_digit() || byte == b',' || byte == b'-');
     (!model.is_empty() && !list.is_empty() && is_list).then_some((model, list))
-}
-
-/// Numbers as ranges, such as `1-30` and `32`.
-pub(crate) fn ranges(nums: &BTreeSet<i64>) -> Vec<String> {
-    let mut ranges: Vec<(i64, i64)> = Vec::new();
-    for &num in nums {
-        match ranges.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(num) => *last = num,
-            _ => ranges.push((num, num)),
-        }
-    }
-    let text = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
-    ranges.into_iter().map(text).collect()
 }
 
 fn parse_app_num(text: &str, part: &str) -> Result<u32, String> {

@@ -1,4 +1,4 @@
-//! What waiting needs to know of time, as a trait: this room has no clock of its own.
+//! Names what waiting needs of a clock. `core` has no clock of its own: its callers give one.
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::app::AppId;
-use super::text::Shown;
+use super::text::{Shown, ranges};
 
 /// A name of fewer characters than this, without its separators, is one edit away from too many others.
 const SHORTEST_ALIKE: usize = 3;
@@ -18,7 +18,7 @@ pub(crate) fn about_missing<'a>(model: &str, known: impl IntoIterator<Item = &'a
     let (shown, place) = (Shown(model), Shown(place));
     if !nums.is_empty() {
         let noun = if nums.len() == 1 { "app" } else { "apps" };
-        return format!("{shown} has {noun} {} in {place}", ranges(&nums));
+        return format!("{shown} has {noun} {} in {place}", told_ranges(&nums));
     }
     let models = known.iter().map(|app| app.model.as_str());
     match nearest(model, models) {
@@ -75,18 +75,11 @@ fn common_prefix(a: &str, b: &str) -> usize {
 /// The most ranges that are told.
 const RANGES_MAX: usize = 20;
 
-/// Numbers as ranges, such as `1-30, 32`.
-fn ranges(nums: &BTreeSet<i64>) -> String {
-    let mut ranges: Vec<(i64, i64)> = Vec::new();
-    for &num in nums {
-        match ranges.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(num) => *last = num,
-            _ => ranges.push((num, num)),
-        }
-    }
+/// Tells numbers as ranges, such as `1-30, 32`.
+fn told_ranges(nums: &BTreeSet<i64>) -> String {
+    let ranges = ranges(nums);
     let more = ranges.len().saturating_sub(RANGES_MAX);
-    let text = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
-    let text = ranges.into_iter().take(RANGES_MAX).map(text).collect::<Vec<_>>().join(", ");
+    let text = ranges.into_iter().take(RANGES_MAX).collect::<Vec<_>>().join(", ");
     if more == 0 { text } else { format!("{text} and {more} more") }
 }
 

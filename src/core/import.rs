@@ -1,4 +1,4 @@
-//! Which allocations an import adds: the rows there are and the entries in, what is new out.
+//! Decides which entries of an import become rows, given the rows that are in the table.
 //!
 //! A file may hold a million entries, of which most cannot be added, as there are not so many ports. Entries
 //! and reasons are therefore kept small, and put into words one at a time.

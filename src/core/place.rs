@@ -1,4 +1,4 @@
-//! Where an app is: its directory, what its row is because of it, and what its files declare.
+//! Tells of an app where its directory is, which state its row is in, and what its files declare.
 
 use std::ops::RangeInclusive;
 

@@ -1,4 +1,4 @@
-//! What a self-test promises, as functions of the answers that processes gave and the rows there are.
+//! Checks each promise of a self-test on the answers that processes gave and the rows in the table.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Why a port or a pair cannot be handed out, and where the slots of a search went.
+//! Says why a port or a pair cannot be handed out, and how many slots a search passed over for which reason.
 
 use std::fmt::{self, Display};
 

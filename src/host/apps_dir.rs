@@ -47,7 +47,6 @@ impl<'a> AppsDir<'a> {
     }
 
     /// The folders in which an app stands, the platform's first choice first; none where none can be seen.
-    #[allow(dead_code, reason = "`--env-file` and `show` are to use it")]
     pub(crate) fn directories(&self, app: &AppId) -> Vec<PathBuf> {
         let folders = |folder: &ModelFolder, path: &Path, app_num| {
             folder.folders(app_num).map(|place| path.join(&place.path)).collect()

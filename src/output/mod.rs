@@ -1,4 +1,4 @@
-//! Values to bytes: one module a format, none of which decides anything.
+//! Writes values as bytes: tables and lines for people, JSON, CSV, annotations. Nothing is decided here.
 
 pub(crate) mod check;
 pub(crate) mod csv;

@@ -104,7 +104,7 @@ fn model_of(finding: &Finding) -> Option<&str> {
 fn apps_and_ports(model: &str, group: &[&Told]) -> String {
     let findings = || group.iter().map(|told| &told.finding);
     let apps: BTreeSet<_> = findings().filter_map(|finding| finding.apps.first()).map(|app| app.app_num).collect();
-    let apps = format!("{}/app{}", Shown(model), ranges(&apps));
+    let apps = format!("{}/app{}", Shown(model), ranges(&apps).join(","));
     let files: BTreeSet<_> = findings()
         .filter_map(|finding| finding.file.as_deref()?.rsplit('/').next())
         .map(|file| Shown(file).to_string())

@@ -4,12 +4,12 @@
 //! - SQLite's own busy handler is off: every wait goes through [`Retry`]. A COMMIT that readers
 //!   hold up is repeated alone; SQLite keeps its PENDING lock meanwhile, so no reader starts anew
 //!   (<https://www.sqlite.org/lockingv3.html>).
-//! - A database keeps the journal mode it has; new ones get a write-ahead log, but on a file system
-//!   that other machines may share. [`wal`] says how a row becomes durable, and why the file alone
+//! - A database keeps the journal mode it has. A new one gets a write-ahead log, except on a file
+//!   system that other machines may share. [`wal`] says how a row becomes durable, and why the file alone
 //!   holds every row at rest.
 //! - The database file itself is never opened a second time while SQLite has locks on it: to close the
 //!   second descriptor would end the locks of the first.
-//! - A file with a second name is read and never written.
+//! - A file with a second hard link, or one that is itself a mount point, is read and never written.
 
 mod connect;
 mod error;
@@ -394,7 +394,12 @@ impl Store for Sqlite {
 
     fn mode(&mut self) -> Result<Mode, StoreError> {
         let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
-        let journal = self.retry.run(|| journal_mode(connection))?;
+        let journal = match &self.access {
+            // SQLite does not look for the log of a file that it takes for unchanging; only files in WAL
+            // mode are read in this way.
+            Access::ReadFile(_) => "wal".to_owned(),
+            _ => self.retry.run(|| journal_mode(connection))?,
+        };
         let waiting = if Queue::is_possible(&self.real_path) { Waiting::LockFile } else { Waiting::Retrying };
         Ok(Mode { journal, waiting, storage: self.storage() })
     }
