@@ -1,4 +1,4 @@
-//! The command line: every flag as a clap type, and a plain `match` to the commands.
+//! Parses the command line with clap and runs the command in a plain `match`.
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result, Style};
 use crate::flags::{self, GlobalArgs};
 use crate::output::{Pipe, log, look};
 
-/// The end of the program's own help.
+/// Returns the text at the end of the program's own help.
 fn after_help() -> String {
     let codes = commands::man::EXIT_CODES.map(|(code, meaning)| format!("  {code:<5}{meaning}\n"));
     format!(
@@ -53,11 +53,11 @@ enum Command {
     Help(commands::help::Args),
 }
 
-/// Runs the program on its arguments, the program's name first.
+/// Runs the program with its arguments, of which the first is the program's name.
 ///
 /// # Errors
 ///
-/// The one failure that ended it, not yet printed.
+/// Returns the error that ended the run; it has not been printed yet.
 pub fn run(args: &[OsString]) -> Result<ExitCode> {
     run_command(args).map_err(|err| err.in_style(stderr_style(args)))
 }
@@ -123,7 +123,7 @@ fn run_command(args: &[OsString]) -> Result<ExitCode> {
     })
 }
 
-/// The whole command line.
+/// Builds the whole command line with all commands.
 fn command() -> clap::Command {
     let mut command = Command::augment_subcommands(Root::command());
     for subcommand in command.get_subcommands_mut() {
@@ -132,7 +132,7 @@ fn command() -> clap::Command {
     command
 }
 
-/// Gives a command the formats that it prints in.
+/// Adds `--format` to a command, with the formats that the command can print in.
 fn with_its_formats(command: clap::Command) -> clap::Command {
     let formats: &[_] = match command.get_name() {
         "allocate" | "reserve" => &commands::give::FORMATS,
@@ -151,9 +151,9 @@ fn with_its_formats(command: clap::Command) -> clap::Command {
     flags::with_formats(command, formats)
 }
 
-/// Parses with the command alone that the arguments name: to build all of them, and to copy the
-/// global flags to each, takes longer than the rest of the parsing. If that fails, all are built to
-/// say what is wrong.
+/// Parses the arguments with only the one command that they name. Building all commands and copying the
+/// global flags to each would take longer than the rest of the parsing. If this fails, all commands are
+/// built, so that clap can give a good error message.
 fn parse(args: &[OsString]) -> clap::error::Result<(GlobalArgs, Command)> {
     let commands = Command::augment_subcommands(clap::Command::default());
     let named = args.iter().skip(1).find_map(|arg| commands.find_subcommand(arg));

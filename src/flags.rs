@@ -1,4 +1,4 @@
-//! The raw global flags, and what must be known of them before the command line is parsed.
+//! The raw global flags, and the few that are read before the command line is parsed.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -8,11 +8,11 @@ use clap::{Arg, ArgAction, ValueEnum, ValueHint, value_parser};
 
 use crate::output::look::{ColorWhen, Format};
 
-/// Where `--format` stands among a command's options: last.
+/// The position of `--format` among a command's options: it is the last.
 const FORMAT_ORDER: usize = 500;
 
-/// Gives a command `--format` with the formats that it has; without any, its help shows neither that
-/// nor `--json`.
+/// Adds `--format` with the given formats to a command. If there are none, the help hides `--format` and
+/// `--json`.
 pub(crate) fn with_formats(command: clap::Command, formats: &'static [Format]) -> clap::Command {
     let values = formats.iter().filter_map(Format::to_possible_value);
     let format = Arg::new("format")
@@ -81,12 +81,12 @@ impl GlobalArgs {
     }
 }
 
-/// Whether stderr is to be JSON, told without parsing: the command line may be what is wrong.
+/// Tells whether to write stderr as JSON. It does not use clap, because the command line may be invalid.
 pub(crate) fn asks_for_json(args: &[OsString]) -> bool {
     value_of(args, "--format").is_some_and(|format| format == "json") || before_dashes(args).any(|arg| arg == "--json")
 }
 
-/// The value of `--color`, told likewise.
+/// Returns the value of `--color`, which it finds without clap.
 pub(crate) fn color(args: &[OsString]) -> Option<ColorWhen> {
     value_of(args, "--color").and_then(|when| ColorWhen::from_str(when.to_str()?, true).ok())
 }

@@ -1,4 +1,4 @@
-//! `allocate`: gives each app its pair.
+//! `allocate`: gives each app its pair of ports.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -66,8 +66,8 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         ));
     }
     check_format(format, &apps)?;
-    // What keeps files from being written is found before ports are given. That may take its time, and
-    // what others write to the files meanwhile stays: they are read anew.
+    // Files that cannot be written are found before ports are given. This check may take a while; `write`
+    // reads the files again, so that no change made by others in the meantime is lost.
     let env_files = args.env_file.as_deref().map(|file| EnvFiles::inspect(file, &apps, config)).transpose()?;
     let request = Request { apps, pair, hold: None, probe: config.probe && !args.no_probe };
     let outcomes = match &env_files {

@@ -1,4 +1,4 @@
-//! `check`: finds what is wrong with the allocations and changes nothing.
+//! `check`: reports problems in the allocations, and changes nothing.
 
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf, absolute};
@@ -17,7 +17,7 @@ use crate::output::look::Format;
 use crate::output::{check, github, json};
 use crate::store::api::Store;
 
-/// The formats of what it prints.
+/// The formats that the command can print in.
 pub(crate) const FORMATS: [Format; 3] = [Format::Human, Format::Json, Format::Github];
 
 const AFTER_HELP: &str = "\
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     Ok(if is_ok { Answer::Yes } else { Answer::No })
 }
 
-/// Finds what is wrong with these rows, given what the apps directory holds and who listens.
+/// Finds the problems in these rows, given the contents of the apps directory and the listeners.
 pub(super) fn find(
     store: &mut dyn Store,
     rows: &[Allocation],
@@ -94,8 +94,8 @@ pub(super) fn find(
     }))
 }
 
-/// What the apps directory holds; one that is there and cannot be used is a finding. `None` where the
-/// default one is missing.
+/// Reads the apps directory. If it exists and cannot be used, that is a finding. Returns `None` if the
+/// default apps directory does not exist.
 pub(super) fn look(config: &Config, rows: &[Allocation]) -> Result<Option<AppsDirView>> {
     let is_missing = matches!(config.apps_dir.try_exists(), Ok(false));
     if is_missing && config.apps_dir_is_default { Ok(None) } else { look_inside(config, rows).map(Some) }
@@ -116,7 +116,7 @@ fn look_inside(config: &Config, rows: &[Allocation]) -> Result<AppsDirView> {
     }
 }
 
-/// Writes annotations for a job of a GitHub workflow, and its summary where the job has a place for it.
+/// Writes the annotations of a GitHub workflow's job, and its summary if the job has a summary file.
 fn annotate(out: &mut dyn Write, config: &Config, report: &Report<'_>) -> io::Result<()> {
     let Github { workspace, step_summary } = Github::of_job();
     let apps_dir = workspace.and_then(|workspace| inside(&config.apps_dir, &workspace));
@@ -131,7 +131,7 @@ fn annotate(out: &mut dyn Write, config: &Config, report: &Report<'_>) -> io::Re
     Ok(())
 }
 
-/// A folder's path from another one on, if it is inside; links in the paths may be what hides that.
+/// Returns the path of a folder relative to `outer`, if it is inside. Symbolic links are resolved if need be.
 fn inside(folder: &Path, outer: &Path) -> Option<PathBuf> {
     let strip = |folder: PathBuf, outer: PathBuf| {
         let inner = folder.strip_prefix(outer).ok()?.to_owned();

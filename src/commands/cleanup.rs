@@ -1,4 +1,4 @@
-//! `cleanup`: removes the allocations of apps that are gone.
+//! `cleanup`: removes the allocations of apps whose directory is gone.
 
 use std::io::Write;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::output::look::Format;
 use crate::output::{human, json};
 use crate::store::api::Store;
 
-/// The formats of what it prints.
+/// The formats that the command can print in.
 pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
@@ -63,9 +63,9 @@ pub(crate) struct Args {
     allow_empty: bool,
 }
 
-/// How long the second attempt may wait for the write lock without looking again at what it is about to
-/// remove; the first may not wait at all. Each later one may wait twice as long as the one before, up to
-/// [`LONGEST_STALE`], so that others who write all the time do not keep it from ending.
+/// The first attempt to remove rows must get the write lock at once; otherwise the directories are read
+/// again. The second attempt may wait this long, and each later one twice as long as the one before, up to
+/// [`LONGEST_STALE`], so that constant writes by other processes cannot block the cleanup forever.
 const SHORTEST_STALE: Duration = Duration::from_millis(1);
 const LONGEST_STALE: Duration = Duration::from_secs(1);
 
@@ -100,21 +100,23 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     Ok(Answer::Yes)
 }
 
-/// The rows of the models that match a pattern, or of the one that has it as its name.
+/// Returns the rows of the models that match a pattern or have it as their literal name.
 fn of_models(rows: Vec<Allocation>, pattern: &str) -> Result<Vec<Allocation>> {
     let glob = Glob::parse(pattern);
     let is_wanted =
         |row: &Allocation| row.app.model == pattern || glob.as_ref().is_ok_and(|glob| glob.matches(&row.app.model));
     let wanted: Vec<_> = rows.into_iter().filter(is_wanted).collect();
     if wanted.is_empty() {
-        // Somebody else's row may have a name that breaks the rules; this one is nobody's.
+        // A name that breaks the rules is accepted if another program wrote a row with it. No row has this
+        // name.
         check_model(pattern).and(glob.map(drop)).map_err(Error::usage)?;
     }
     Ok(wanted)
 }
 
-/// Removes the orphans whose rows are as they were seen. Directories and listeners are looked at without
-/// the write lock: whoever waited for it gives it back and looks again, as they may have come meanwhile.
+/// Removes the orphans whose rows have not changed. Directories and listeners are read without the write
+/// lock. If the wait for the lock was too long, the lock is given back and they are read again, because an
+/// app may have come back in the meantime.
 fn remove(store: &mut dyn Store, sweep: &mut Sweep, look: &Look<'_>) -> Result<()> {
     let mut stale = Duration::ZERO;
     while !sweep.orphans.is_empty() {
@@ -136,7 +138,7 @@ fn remove(store: &mut dyn Store, sweep: &mut Sweep, look: &Look<'_>) -> Result<(
     Ok(())
 }
 
-/// What is looked at, without any lock.
+/// What a cleanup reads, all of it without a lock.
 struct Look<'a> {
     args: &'a Args,
     config: &'a Config,
@@ -144,7 +146,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Judges rows by what can be seen of their apps.
+    /// Decides for each row whether it is an orphan.
     fn first(&self, rows: Vec<Allocation>) -> Result<Sweep> {
         let presence = self.apps_dir.presence_of(&rows, watch("apps looked for"))?;
         let min_age = self.args.min_age.unwrap_or(self.config.cleanup_min_age);
@@ -160,15 +162,15 @@ impl Look<'_> {
         Ok(sweep)
     }
 
-    /// Looks again at the orphans.
+    /// Reads the directories of the orphans again, and keeps those that have come back.
     fn again(&self, sweep: &mut Sweep) -> Result<()> {
         let presence = self.apps_dir.presence_of(&sweep.orphans, watch("apps looked for again"))?;
         sweep.keep_arrived(&presence);
         self.finish(sweep).map(drop)
     }
 
-    /// Makes sure that what was seen is to be trusted, and keeps the orphans whose ports are in use. Returns
-    /// what is known of containers.
+    /// Makes sure that the apps directory can be trusted, and keeps the orphans whose ports are in use.
+    /// Returns whether the published ports of containers are known.
     fn finish(&self, sweep: &mut Sweep) -> Result<Containers> {
         self.apps_dir.ensure_unchanged().map_err(unusable)?;
         let containers = if self.args.include_listening { Containers::Known } else { self.keep_used(sweep) };
@@ -196,7 +198,7 @@ impl Look<'_> {
     }
 }
 
-/// Says where the listeners of apps may be hidden, if a row is about to be removed.
+/// If rows are about to be removed, prints a notice about listeners that this process may not see.
 fn note_hidden_listeners(sweep: &Sweep) {
     if let Some(why) = hidden_namespace().filter(|_| !sweep.orphans.is_empty()) {
         log::info!(

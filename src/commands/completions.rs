@@ -1,4 +1,4 @@
-//! `completions`: scripts that let a shell complete commands, models, apps and ports.
+//! `completions`: prints scripts with which a shell completes commands, models, apps and ports.
 
 mod typed;
 
@@ -21,7 +21,7 @@ use crate::core::allocation::Allocation;
 use crate::error::{Error, Result};
 use crate::flags::GlobalArgs;
 
-/// The variable by which a shell's completion script names itself when it asks for candidates.
+/// The variable in which a completion script passes the shell's name when it asks for candidates.
 const COMPLETE_VARIABLE: &str = "MANAGE_PORTS_COMPLETE";
 
 const AFTER_HELP: &str = "\
@@ -32,7 +32,7 @@ Examples:
   manage-ports completions zsh > ~/.zfunc/_manage-ports
   manage-ports completions fish > ~/.config/fish/completions/manage-ports.fish";
 
-/// How long somebody who pressed Tab is kept waiting for a locked database.
+/// The longest wait for a locked database after the user pressed Tab.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Print the completion script for a shell
@@ -54,11 +54,12 @@ enum Shell {
     Zsh,
 }
 
-/// What is to be completed, for the candidates of each argument, which are asked for without it.
+/// The parsed completion request. It is global, because clap passes no context to the functions that list
+/// candidates.
 #[derive(Default)]
 struct Request {
     typed: Typed,
-    /// The model that the command line names already.
+    /// The model that the command line already names.
     model: Option<String>,
     /// The names of all commands.
     commands: Vec<String>,
@@ -84,14 +85,14 @@ pub(crate) fn run(args: &Args, command: &clap::Command, out: &mut dyn Write) -> 
     Ok(Answer::Yes)
 }
 
-/// Answers a shell's script, if one asks, with the candidates for the last word that was typed.
+/// Prints the candidates for the last word if a completion script asks for them; else returns `false`.
 pub(crate) fn answer(args: &[OsString], command: impl FnOnce() -> clap::Command, out: &mut dyn Write) -> Result<bool> {
     let Some(shell) = env::var_os(COMPLETE_VARIABLE).filter(|shell| !shell.is_empty()) else { return Ok(false) };
     let shell = shell.to_str().and_then(|name| Shell::from_str(name, true).ok());
     let shell = shell.ok_or_else(|| Error::usage(format!("{COMPLETE_VARIABLE} names no shell")))?;
     let mut command = command();
     command.build();
-    // The shell's words follow the first `--`.
+    // The script passes the words of the command line after the first `--`.
     let mut words = args.iter().skip_while(|word| *word != "--").skip(1).cloned();
     let typed = match shell {
         Shell::Bash => {
@@ -118,7 +119,7 @@ pub(crate) fn answer(args: &[OsString], command: impl FnOnce() -> clap::Command,
                     None => writeln!(out, "{value}"),
                 }
             }
-            // PowerShell inserts a value as it is.
+            // PowerShell inserts a value without quoting it, so values with a blank are left out.
             (Shell::Power, _) if value.contains(' ') => Ok(()),
             (Shell::Fish | Shell::Power, Some(help)) => writeln!(out, "{value}\t{help}"),
             _ => writeln!(out, "{value}"),
@@ -128,10 +129,10 @@ pub(crate) fn answer(args: &[OsString], command: impl FnOnce() -> clap::Command,
     Ok(true)
 }
 
-/// The candidates for the last of these words; none where nothing can be said.
+/// Returns the candidates for the last word; on an error there are none.
 fn candidates(command: &mut clap::Command, words: &[String]) -> Vec<CompletionCandidate> {
     let (Some(last), folder) = (words.len().checked_sub(1), env::current_dir().ok()) else { return Vec::new() };
-    // What clap takes for one more app is the command of `exec`.
+    // clap would take the command of `exec` for one more app, so it is completed here.
     match words[..last].iter().position(|word| word == "--") {
         Some(dashes) if last == dashes + 1 && !words[last].contains('/') => programs(&words[last]),
         Some(_) => PathCompleter::any().complete(OsStr::new(&words[last])),
@@ -142,7 +143,7 @@ fn candidates(command: &mut clap::Command, words: &[String]) -> Vec<CompletionCa
     }
 }
 
-/// The programs on the `PATH` whose names begin so.
+/// Returns the programs on the `PATH` whose names begin with `start`.
 fn programs(start: &str) -> Vec<CompletionCandidate> {
     let path = env::var_os("PATH").unwrap_or_default();
     let entries = env::split_paths(&path).filter_map(|folder| folder.read_dir().ok()).flatten().flatten();
@@ -156,8 +157,8 @@ fn programs(start: &str) -> Vec<CompletionCandidate> {
     as_candidates(names.into_iter().map(|name| (name, None)))
 }
 
-/// The model that a command line names before its last word: as a flag, or as the first argument of its
-/// command.
+/// Returns the model that a command line names before its last word, by a flag or as the command's first
+/// argument.
 fn named_model(root: &clap::Command, words: &[String]) -> Option<String> {
     let (_, before) = words.split_last()?;
     let mut words = before.iter().skip(1);
@@ -182,23 +183,23 @@ fn named_model(root: &clap::Command, words: &[String]) -> Option<String> {
     first
 }
 
-/// Completes the models that the database holds.
+/// Completes models that are in the database.
 pub(super) fn models() -> ArgValueCandidates {
     ArgValueCandidates::new(|| model_names(&rows()))
 }
 
-/// Completes the numbers of the apps that the database holds of the model that is named.
+/// Completes the numbers of the apps that the named model has in the database.
 pub(super) fn apps() -> ArgValueCandidates {
     ArgValueCandidates::new(app_nums)
 }
 
-/// Completes a first argument: the apps of the model that `--model` named, else models, and apps as
-/// `MODEL/appN` once their model is typed.
+/// Completes a first argument: apps if `--model` is given; else models, and `MODEL/appN` after a model is
+/// typed.
 pub(super) fn models_or_apps() -> ArgValueCandidates {
     ArgValueCandidates::new(first_arguments)
 }
 
-/// Completes the ports that are allocated.
+/// Completes ports that are allocated.
 pub(super) fn ports() -> ArgValueCandidates {
     ArgValueCandidates::new(|| port_numbers(&rows()))
 }
@@ -223,7 +224,7 @@ fn first_arguments() -> Vec<CompletionCandidate> {
     };
     let mut candidates = model_names(&rows);
     candidates.extend(as_candidates(rows.iter().filter(of_app).map(|row| (row.app.to_string(), None))));
-    // Of the commands that name apps, one is also asked for a port.
+    // Of the commands that take an app, only `show` also takes a port.
     if request.typed.words.iter().any(|word| word == "show") {
         candidates.extend(port_numbers(&rows));
     }
@@ -249,7 +250,8 @@ fn port_numbers(rows: &[Allocation]) -> Vec<CompletionCandidate> {
     as_candidates(rows.iter().flat_map(with_role))
 }
 
-/// Candidates in this order, each once. What holds a character with a meaning to shells is left out.
+/// Makes candidates in the given order without duplicates. A value with a special character of shells is left
+/// out.
 fn as_candidates(values: impl Iterator<Item = (String, Option<String>)>) -> Vec<CompletionCandidate> {
     let is_harmless = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "_-./:@%+,= ".contains(c));
     let mut seen = HashSet::new();
@@ -260,8 +262,8 @@ fn as_candidates(values: impl Iterator<Item = (String, Option<String>)>) -> Vec<
     values.enumerate().map(candidate).collect()
 }
 
-/// The rows of the database that the unfinished command line names; none where they cannot be read, as
-/// there is nowhere to say so.
+/// Reads the rows of the database that the unfinished command line names. On an error it returns none,
+/// because a completion cannot print a message.
 fn rows() -> Vec<Allocation> {
     let words = REQUEST.get().map(|request| request.typed.words.iter().map(OsString::from).collect::<Vec<_>>());
     let Ok(mut config) = Config::resolve(&GlobalArgs::of_unfinished(&words.unwrap_or_default())) else {

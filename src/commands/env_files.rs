@@ -1,4 +1,4 @@
-//! `--env-file`: the files in which apps find their ports.
+//! `--env-file`: writes the ports of apps into their env files.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -15,21 +15,20 @@ use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
 use crate::host::env_file::EnvFile;
 
-/// The files of apps.
+/// The env file of each app.
 pub(super) struct EnvFiles<'a> {
     files: HashMap<AppId, EnvFile>,
-    /// The names of the variables that are set.
+    /// The names of the variables that are written.
     names: &'a Names,
 }
 
 impl<'a> EnvFiles<'a> {
-    /// Finds each app's file, and what stands in the way of writing it, before ports are given.
+    /// Finds the env file of each app, and refuses files that could not be written, before ports are given.
     ///
     /// # Errors
     ///
-    /// Of kind `usage` when the template has an unknown placeholder or names one file for two apps,
-    /// `apps_dir` when app directories are needed and cannot be looked for, `io` when a file cannot be
-    /// written as it should.
+    /// Kind `usage` if the template has an unknown placeholder or names one file for two apps, `apps_dir` if
+    /// app directories are needed and the apps directory cannot be read, `io` if a file cannot be written.
     pub(super) fn inspect(template: &Path, apps: &[AppId], config: &'a Config) -> Result<Self> {
         let template = Template::parse(template.as_os_str())?;
         let paths = template.paths(apps, config)?;
@@ -56,21 +55,22 @@ impl<'a> EnvFiles<'a> {
         Ok(Self { files: apps.iter().cloned().zip(files).collect(), names: &config.declared })
     }
 
-    /// Checks that an app's file can hold this pair: one that cannot be written to may hold another.
+    /// Checks that the app's file can take this pair. A read-only file passes only if it already holds the
+    /// pair.
     ///
     /// # Errors
     ///
-    /// Of kind `io` when it cannot.
+    /// Kind `io` if the file cannot take the pair.
     pub(super) fn check(&self, app: &AppId, pair: PortPair) -> Result<()> {
         let checked = self.files.get(app).map_or(Ok(()), |file| file.check(&self.names.with_ports(pair.ports())));
         checked.map_err(|err| Error::new(Kind::Io, err).hint("no ports were given"))
     }
 
-    /// Writes each app's file.
+    /// Writes the env file of each app.
     ///
     /// # Errors
     ///
-    /// When a file could not be written; says which ones were.
+    /// Fails if a file could not be written; the message names the files that were.
     pub(super) fn write(&self, outcomes: &[Outcome], config: &Config) -> Result<()> {
         let mut written = Vec::new();
         let mut failed = Vec::new();
@@ -95,7 +95,7 @@ impl<'a> EnvFiles<'a> {
     }
 }
 
-/// Says which files were written and which were not.
+/// Returns a message that names the files that were written and those that were not.
 fn told(written: &[&Allocation], failed: &[(&Allocation, anyhow::Error)]) -> String {
     let reasons: Vec<_> = failed.iter().take(LISTED).map(|(_, err)| format!("{err:#}")).collect();
     let reasons = reasons.join("; ");
@@ -114,7 +114,7 @@ fn told(written: &[&Allocation], failed: &[(&Allocation, anyhow::Error)]) -> Str
     format!("the env files of {failed_apps} were not written, those of {written_apps} were: {reasons}{more}")
 }
 
-/// Makes sure that no two apps have the same file.
+/// Fails if two apps have the same file.
 fn ensure_different<'a, T: 'a, K: std::hash::Hash + Eq>(
     files: impl Iterator<Item = (&'a AppId, &'a T)>,
     key: impl Fn(&'a T) -> K,
@@ -129,7 +129,7 @@ fn ensure_different<'a, T: 'a, K: std::hash::Hash + Eq>(
     Ok(())
 }
 
-/// A path with placeholders for what differs from app to app.
+/// A path with placeholders for the parts that differ between apps.
 struct Template<'a>(Vec<Piece<'a>>);
 
 /// A part of a template.
@@ -169,7 +169,7 @@ impl<'a> Template<'a> {
         Ok(Self(pieces))
     }
 
-    /// Each app's path.
+    /// Returns the path of each app's file.
     fn paths(&self, apps: &[AppId], config: &Config) -> Result<Vec<PathBuf>> {
         if !self.0.contains(&Piece::Dir) {
             return Ok(apps.iter().map(|app| self.path(app, None)).collect());
@@ -196,7 +196,7 @@ impl<'a> Template<'a> {
     }
 }
 
-/// The directory of an app, which must have one.
+/// Returns the directory of an app, or an error if the app has none.
 fn directory(app: &AppId, place: (Presence, Option<PathBuf>), apps_dir: &Path) -> Result<PathBuf> {
     let why = match place {
         (Presence::Unreadable(why), _) => format!("the directory of {app}, for which {{dir}} stands: {why}"),

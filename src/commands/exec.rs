@@ -1,4 +1,4 @@
-//! `exec`: becomes a command that finds its app's ports in the environment.
+//! `exec`: replaces this process by a command, with the app's ports in the environment.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Answer> {
     let [program, arguments @ ..] = args.command.as_slice() else {
         return Err(Error::usage("no COMMAND given: it stands after --").hint(HINT));
     };
-    // A misspelt command must not cost a pair of ports.
+    // The command is looked up first: a misspelt one must not cost a pair of ports.
     program::find(program, &config.search_path())
         .map_err(|err| cannot_run(program, err).hint("check its name, its rights and the PATH"))?;
     clock::keep_ignored();
@@ -60,13 +60,13 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Answer> {
     command.args(arguments).envs(rows.iter().flat_map(|row| config.declared.with_ports(row.ports())));
     clock::end_on_interrupt().map_err(|err| Error::msg(Kind::Io, format!("cannot watch for Ctrl-C: {err}")))?;
     unless_interrupted()?;
-    // It returns only if it failed.
+    // `exec` returns only if it failed.
     Err(cannot_run(program, command.exec()).hint(
         "its app has been given ports; if it is a script, see whether the program that its first line names is there",
     ))
 }
 
-/// Why a command did not run, by the exit codes of `env(1)`.
+/// Returns the error for a command that could not be run, with the exit code that `env(1)` uses.
 fn cannot_run(program: &OsStr, err: io::Error) -> Error {
     let name = program.to_string_lossy();
     if err.kind() == io::ErrorKind::NotFound {

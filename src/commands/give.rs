@@ -1,4 +1,4 @@
-//! Giving apps their ports: what `allocate`, `reserve` and `exec` share.
+//! Gives apps their ports: the part that `allocate`, `reserve` and `exec` have in common.
 
 use std::io::Write;
 
@@ -23,22 +23,22 @@ use crate::output::{csv, human, json};
 use crate::store::api::{IfMissing, Store, Taken};
 use crate::store::error::StoreError;
 
-/// Which apps are to have ports, and how.
+/// The apps that are to get ports, and the conditions.
 pub(super) struct Request {
     /// The apps, all of one model.
     pub(super) apps: Vec<AppId>,
-    /// The pair that the one app is to have and no other.
+    /// The pair that was asked for; only one app may then be named.
     pub(super) pair: Option<PortPair>,
-    /// How long they are held.
+    /// How long the apps are reserved, from now on.
     pub(super) hold: Option<SignedDuration>,
-    /// Whether to skip ports that something listens on.
+    /// Whether to skip ports that a socket on this machine listens on.
     pub(super) probe: bool,
 }
 
-/// The formats of what [`print()`] prints.
+/// The formats that [`print()`] can print in.
 pub(crate) const FORMATS: [Format; 5] = [Format::Human, Format::Json, Format::Csv, Format::Plain, Format::Env];
 
-/// Refuses a format that shows one app for several.
+/// Refuses a format that can show only one app if there are several.
 pub(super) fn check_format(format: Format, apps: &[AppId]) -> Result<()> {
     if apps.len() > 1 && format == Format::Env {
         return Err(Error::usage("--format env prints the ports of one app, and several are named"));
@@ -46,12 +46,12 @@ pub(super) fn check_format(format: Format, apps: &[AppId]) -> Result<()> {
     Ok(())
 }
 
-/// Gives the apps their ports, durably.
+/// Gives the apps their ports, and returns after the rows are durable.
 pub(super) fn give(request: &Request, config: &Config) -> Result<Vec<Outcome>> {
     give_useful(request, config, |_, _| Ok(()))
 }
 
-/// Gives the apps their ports, durably, unless `check` finds a new pair of no use: then nothing is given.
+/// Gives the apps their ports durably. If `check` refuses a new pair, no app is given ports.
 pub(super) fn give_useful(
     request: &Request,
     config: &Config,
@@ -59,8 +59,8 @@ pub(super) fn give_useful(
 ) -> Result<Vec<Outcome>> {
     let Request { apps, pair, hold, .. } = request;
     let mut store = open_store_as(config, IfMissing::ReadAsEmpty)?;
-    // Where knowledge costs something, the rows are looked at first: for an app that has one, nothing
-    // else is read.
+    // Gathering knowledge is slow in these cases, so the rows are read first: if every app already has a row,
+    // nothing else is needed.
     let is_costly = pair.is_some() || config.preconfigured.is_some() || config.containers;
     let are_all_there = is_costly && {
         let found = store.find(apps).map_err(|err| on_database(err, config))?;
@@ -81,7 +81,7 @@ pub(super) fn give_useful(
             if useless.is_some() { Err(Refusal::Useless) } else { Ok(pairs) }
         };
         match store.allocate(apps, *hold, &mut choose) {
-            // A row was released after it was looked at.
+            // Another process released a row after this process had read it.
             Err(StoreError::Refused(Refusal::NotPrepared)) if known.is_none() => {
                 known = Some(Knowledge::gather(request, config)?);
             }
@@ -110,23 +110,23 @@ pub(super) fn give_useful(
     Ok(outcomes)
 }
 
-/// Says of a new model which one may have been meant.
+/// If the model is new, prints a hint at an existing model with a similar name.
 fn hint_at_similar(model: &str, store: &mut dyn Store) {
     if !log::log_enabled!(log::Level::Info) {
         return;
     }
-    // The ports are given: where the table cannot be read any more, there is no hint.
-    let rows = store.snapshot().unwrap_or_default();
-    if let Some(near) = hint::nearest(model, rows.iter().map(|row| row.app.model.as_str())) {
+    // The ports are already given, so a failed read only means that no hint is printed.
+    let models = store.models().unwrap_or_default();
+    if let Some(near) = hint::nearest(model, models.iter().map(String::as_str)) {
         log::info!("{} is a new model: did you mean {}?", Shown(model), Shown(near));
     }
 }
 
-/// What choosing needs to know beside the table; it is gathered before the write lock is taken.
+/// What choosing ports needs besides the table. It is gathered before the write lock is taken.
 struct Knowledge {
-    /// The pairs that the platform planned.
+    /// The ports that the platform planned for apps.
     plans: Plans,
-    /// Which ports can be listened on; `None` where that does not matter.
+    /// The test whether a port can be listened on; `None` if the probe is switched off.
     probe: Option<Probe>,
 }
 
@@ -143,7 +143,7 @@ impl Knowledge {
         Ok(Self { plans, probe })
     }
 
-    /// Chooses pairs inside the write transaction.
+    /// Chooses a pair for each app. It runs inside the write transaction.
     fn choose(
         &self,
         wanting: &[&AppId],
@@ -158,8 +158,7 @@ impl Knowledge {
         }
     }
 
-    /// Warns of a new row whose ports are not those planned, or were taken as written although they
-    /// may not be of use.
+    /// Warns if a new row has not got its planned ports, or has got planned ports that may be unusable.
     fn warn_of(&self, row: &Allocation) {
         if let Some(pair) = self.plans.pair_of(&row.app) {
             if row.ports() != pair.ports().map(i64::from) {
@@ -178,7 +177,7 @@ impl Knowledge {
     }
 }
 
-/// Prints apps with their ports.
+/// Prints the apps with their ports.
 pub(super) fn print(out: &mut dyn Write, format: Format, config: &Config, outcomes: &[Outcome]) -> Result<()> {
     match format {
         Format::Json => json::outcomes(out, outcomes),
@@ -191,7 +190,7 @@ pub(super) fn print(out: &mut dyn Write, format: Format, config: &Config, outcom
     Ok(())
 }
 
-/// The pairs that the platform planned for apps; none where no file of them is configured.
+/// Reads the pairs that the platform planned for apps. There are none if no such file is configured.
 pub(super) fn read_plans(config: &Config) -> Result<Plans> {
     let Some(path) = &config.preconfigured else { return Ok(Plans::default()) };
     let entries = port_config::read(path, Reservations::PassedOver);
@@ -199,7 +198,7 @@ pub(super) fn read_plans(config: &Config) -> Result<Plans> {
     Ok(entries.iter().map(|entry| (entry.app, entry.pair)).collect())
 }
 
-/// Tells a refusal in words, for which it looks up who has the ports asked for.
+/// Turns a refusal into an error message; if a port was taken, it looks up which app has it.
 fn explain(
     err: StoreError,
     pair: Option<PortPair>,
@@ -235,7 +234,7 @@ fn explain(
     Error::msg(Kind::Conflict, format!("port {port} is {why}")).hint(hint)
 }
 
-/// Says who uses a port that was asked for.
+/// Returns the error for a requested port that is in use, and names the process or container that uses it.
 fn in_use(port: u16, config: &Config) -> Error {
     let sockets = if config.containers { config.container_sockets() } else { Vec::new() };
     let listeners = port_use::look([port], &sockets, PATIENCE).listeners;
@@ -248,7 +247,7 @@ fn in_use(port: u16, config: &Config) -> Error {
     Error::msg(Kind::Conflict, message).hint("--no-probe hands it out all the same")
 }
 
-/// Says why too few slots are free.
+/// Returns the error for too few free slots, with the reasons why slots could not be used.
 fn exhausted(mut tally: Tally, known: Option<&Knowledge>) -> Error {
     if !tally.in_use.is_empty()
         && let Some(used) = known.and_then(|known| known.probe.as_ref()?.ports_seen_in_use())

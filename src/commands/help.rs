@@ -1,4 +1,4 @@
-//! `help`: what the program or a command can do.
+//! `help`: prints the help of the program or of one command.
 
 use std::io::Write;
 
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args, mut root: clap::Command, has_colour: bool, out: &
     Ok(Answer::Yes)
 }
 
-/// Prints the program's help for a call that asks for nothing.
+/// Prints the program's help, for a call without arguments.
 pub(crate) fn print(root: clap::Command, has_colour: bool, out: &mut dyn Write) -> Result<()> {
     run(&Args { command: None }, root, has_colour, out).map(|_| ())
 }

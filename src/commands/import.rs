@@ -1,4 +1,4 @@
-//! `import`: takes over allocations with the ports that they have.
+//! `import`: adds rows for apps that already have ports.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -19,7 +19,7 @@ use crate::output::look::Format;
 use crate::output::{human, json};
 use crate::store::api::IfMissing;
 
-/// The formats of what it prints.
+/// The formats that the command can print in.
 pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
@@ -103,13 +103,13 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     Ok(Answer::Yes)
 }
 
-/// So many conflicts are listed at most.
+/// The most conflicts that are listed.
 const LISTED: usize = 100;
 
-/// So many apps that were passed over are named in JSON at most.
+/// The most skipped apps that are named in JSON.
 const LISTED_IN_JSON: usize = APPS_MAX;
 
-/// The error that nothing was imported, with the first conflicts.
+/// Returns the error that nothing was imported, with the first conflicts.
 fn refused(entries: &Entries, import: &Import) -> Error {
     let mut message = format!("{} conflict(s), nothing was imported:", import.conflicts.len());
     for (app, why) in conflicts(entries, import).take(LISTED) {
@@ -122,7 +122,7 @@ fn refused(entries: &Entries, import: &Import) -> Error {
     Error::msg(Kind::Conflict, message).hint("--skip-conflicts imports the others")
 }
 
-/// The apps that cannot be added, each with the reason in words.
+/// Returns the apps that cannot be added, each with a message that gives the reason.
 fn conflicts(entries: &Entries, import: &Import) -> impl Iterator<Item = Skipped> {
     import.conflicts.iter().filter_map(|&(index, why)| {
         let entry = entries.get(usize::try_from(index).ok()?)?;
@@ -130,7 +130,7 @@ fn conflicts(entries: &Entries, import: &Import) -> impl Iterator<Item = Skipped
     })
 }
 
-/// What was done, with warnings of the apps that were passed over.
+/// Builds the report, and prints a warning for each skipped app.
 fn report(entries: &Entries, import: &Import, unknown: Vec<Skipped>, imported: usize, is_dry_run: bool) -> Report {
     let skipped = unknown.len() + import.conflicts.len();
     let skipped_apps: Vec<_> = unknown.into_iter().chain(conflicts(entries, import)).take(LISTED_IN_JSON).collect();
@@ -151,7 +151,7 @@ fn warn_of_blocked_ports(new: &[Entry]) {
     }
 }
 
-/// Why the files of an app tell no pair.
+/// Returns a message that says why the files of an app declare no pair.
 fn no_pair(found: &Declared) -> String {
     match found.unpublished.iter().find(|unpublished| unpublished.role != Role::Other) {
         Some(Unpublished { service, file, .. }) => {
@@ -161,10 +161,9 @@ fn no_pair(found: &Declared) -> String {
     }
 }
 
-/// The ports that apps' own files declare, and the apps whose files do not tell.
+/// Returns the pairs that the files of apps declare, and the apps whose files declare none.
 ///
-/// An app that has an allocation is named as the allocation names it: its directory may be that of
-/// several names.
+/// If an app has a row, the row's name is used, because several names can map to one directory.
 fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Entries, Vec<Skipped>)> {
     let apps_dir = AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref())
         .map_err(|err| Error::new(Kind::AppsDir, err).hint("nothing was imported; check --apps-dir"))?;
@@ -180,7 +179,7 @@ fn declared_entries(rows: &[Allocation], config: &Config) -> Result<(Entries, Ve
         let pair = found.pair().and_then(|pair| pair.ok_or_else(|| no_pair(&found)));
         let (app, pair) = match (row, pair) {
             (Some(row), Ok(pair)) if row.ports() == pair.ports().map(i64::from) => (row.app.clone(), Ok(pair)),
-            // It has its ports; what its files say is for `check` to judge.
+            // The app has a row already; `check` reports whether its files agree with it.
             (Some(_), _) => continue,
             (None, pair) => {
                 let checked = folder.check().map_err(|why| format!("its directory is no app's: {why}"));

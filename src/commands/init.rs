@@ -1,4 +1,4 @@
-//! `init`: a configuration file to begin with.
+//! `init`: writes a first configuration file.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use crate::flags::GlobalArgs;
 use crate::output::look::Format;
 use crate::output::{human, json};
 
-/// The formats of what it prints.
+/// The formats that the command can print in.
 pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
@@ -31,7 +31,7 @@ pub(crate) struct Args {}
 
 pub(crate) fn run(_: &Args, flags: &GlobalArgs, out: &mut dyn Write) -> Result<Answer> {
     let path = template::write_file(flags)?;
-    // A setting that cannot be used is refused, and its file does not stay.
+    // The new file is loaded once; if a setting in it is invalid, the file is removed again.
     let flags = GlobalArgs { config: Some(path.clone()), ..flags.clone() };
     let config = Config::resolve(&flags)
         .and_then(|config| config.format(&FORMATS).map(|format| (config, format)))

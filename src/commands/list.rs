@@ -19,7 +19,7 @@ use crate::host::clock;
 use crate::output::look::Format;
 use crate::output::{csv, human, json, table};
 
-/// The formats of what it prints.
+/// The formats that the command can print in.
 pub(crate) const FORMATS: [Format; 4] = [Format::Human, Format::Json, Format::Csv, Format::Plain];
 
 const AFTER_HELP: &str = "\
@@ -135,7 +135,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     Ok(Answer::Yes)
 }
 
-/// Which rows are wanted by model, app number and port.
+/// The filter on model, app number and port.
 struct Filter {
     models: Vec<Glob>,
     app_nums: HashSet<i64>,
@@ -162,7 +162,7 @@ impl Filter {
             && self.port.is_none_or(|port| row.ports().contains(&port))
     }
 
-    /// Says of models that were named and have no such row what there is instead, if that may help.
+    /// Prints a hint for each named model whose listed apps have no row, or that looks like a misspelt name.
     fn hint(&self, args: &Args, rows: &[Allocation], config: &Config) {
         for (name, glob) in args.models.iter().chain(&args.model_flags).zip(&self.models) {
             let models = || rows.iter().map(|row| row.app.model.as_str());
@@ -175,14 +175,14 @@ impl Filter {
     }
 }
 
-/// The rows that are in this state. Where directories cannot be read, only a reservation is told.
+/// Returns the rows in this state. It needs the apps directory, except for reserved rows.
 fn in_state<'a>(rows: Vec<Listed<'a>>, wanted: StateName, config: &Config) -> Result<Vec<Listed<'a>>> {
     let wanted = match wanted {
         StateName::Allocated => State::Allocated,
         StateName::Reserved => State::Reserved,
         StateName::Orphaned => State::Orphaned,
     };
-    // Whether a row is reserved is told by the row alone.
+    // Only the state `reserved` can be read from the row alone; the others need the apps directory.
     if wanted != State::Reserved {
         open_apps_dir(config)?;
     }

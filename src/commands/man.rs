@@ -1,4 +1,4 @@
-//! `man`: the manual pages.
+//! `man`: prints the manual pages.
 
 mod page;
 mod roff;
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args, mut root: clap::Command, out: &mut dyn Write) -> 
     Ok(Answer::Yes)
 }
 
-/// Writes every page into a folder.
+/// Writes all pages into a folder.
 fn write_all(dir: &Path, root: &clap::Command) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let name = root.get_name();

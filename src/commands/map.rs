@@ -1,4 +1,4 @@
-//! `map`: a picture of the port range.
+//! `map`: draws the port range.
 
 use std::io::Write;
 
@@ -16,7 +16,7 @@ use crate::host::port_use::{first_permitted_port, look};
 use crate::output::look::Format;
 use crate::output::map;
 
-/// The formats of what it prints.
+/// The formats that the command can print in.
 pub(crate) const FORMATS: [Format; 3] = [Format::Human, Format::Json, Format::Svg];
 
 const AFTER_HELP: &str = "\
@@ -55,9 +55,9 @@ pub(crate) fn run(_: &Args, config: &Config, out: &mut dyn Write) -> Result<Answ
     Ok(Answer::Yes)
 }
 
-/// Draws the range with these rows. `is_used` tells of a port whether something on this machine uses it.
+/// Draws the port range with these rows. `is_used` tells whether a port is in use on this machine.
 pub(super) fn draw(rows: &[Listed<'_>], config: &Config, is_used: impl Fn(u16) -> bool) -> Map {
-    // What is planned is only a part of the picture.
+    // The map is useful without the plans, so an unreadable file is only a warning.
     let plans = read_plans(config).unwrap_or_else(|err| {
         log::warn!("{:#}; its plans are left out", err.into_cause());
         Plans::default()

@@ -1,4 +1,4 @@
-//! One file a command: its arguments, its help and one `run`.
+//! The commands, one file each with its arguments, its help and one `run`.
 
 pub(crate) mod allocate;
 pub(crate) mod check;
@@ -34,16 +34,16 @@ use crate::store::api::{IfMissing, Store};
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
-/// What a command's answer is, apart from what it printed.
+/// The result of a command that succeeded; it determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Done, or nothing found to complain of.
+    /// The command did its work, or found no problem.
     Yes,
-    /// Conflicts found, or nothing found to release.
+    /// The command found conflicts, or found nothing to release.
     No,
 }
 
-/// Opens the configured database; one that nobody named may be missing.
+/// Opens the configured database. If it is only the default and its file is missing, it reads as empty.
 fn open_store(config: &Config) -> Result<Box<dyn Store>> {
     open_store_as(config, if config.database_is_default { IfMissing::ReadAsEmpty } else { IfMissing::Fail })
 }
@@ -52,13 +52,13 @@ fn open_store_as(config: &Config, missing: IfMissing) -> Result<Box<dyn Store>> 
     store::open(&config.database, missing, retry(config)?).map_err(|err| on_database(err, config))
 }
 
-/// The patience of one command.
+/// Returns the retry policy of one command, which ends at the configured timeout.
 fn retry(config: &Config) -> Result<Retry> {
     let clock = HostClock::new().map_err(|err| Error::msg(Kind::Io, format!("cannot watch for Ctrl-C: {err}")))?;
     Ok(Retry::new(config.timeout, Box::new(clock)))
 }
 
-/// Counts the apps of a long look, and ends the look when the user asks to stop.
+/// Returns a callback that counts one app of a long scan, and fails after Ctrl-C.
 fn watch(what: &'static str) -> impl Fn() -> Result<()> + Sync {
     let progress = Progress::new(what);
     move || {
@@ -67,7 +67,8 @@ fn watch(what: &'static str) -> impl Fn() -> Result<()> + Sync {
     }
 }
 
-/// Fails when the user has asked to stop: for those who wait for no lock, which would tell them.
+/// Fails if the user has pressed Ctrl-C. Waiting for a lock checks this itself; other long work has to call
+/// this.
 fn unless_interrupted() -> Result<()> {
     if clock::is_interrupted() { Err(Error::msg(Kind::Interrupted, "interrupted")) } else { Ok(()) }
 }
@@ -76,12 +77,12 @@ fn on_database(err: StoreError, config: &Config) -> Error {
     Error::store(err, &config.database)
 }
 
-/// Says of a model, or of an app of it, that no row has it, and what there is instead.
+/// Prints a hint that no row has this model or app, with similar names if there are any.
 fn hint_at_missing<'a>(model: &str, known: impl IntoIterator<Item = &'a AppId>, config: &Config) {
     log::info!("{}", hint::about_missing(model, known, &config.database.to_string()));
 }
 
-/// Reads a port for clap.
+/// Parses a port; it is a value parser of clap.
 fn parse_port(text: &str) -> std::result::Result<u16, String> {
     text.parse().ok().and_then(as_port).ok_or_else(|| "expected a port from 1 to 65535".to_owned())
 }

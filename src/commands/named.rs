@@ -1,4 +1,4 @@
-//! The apps that a command line names: `MODEL APPS`, `--model MODEL --app APPS` or `MODEL/appN`.
+//! Parses the apps named on a command line: `MODEL APPS`, `--model MODEL --app APPS` or `MODEL/appN`.
 
 use super::completions;
 use crate::core::app::{AppId, check_model, parse_app_nums, split_app};
@@ -25,28 +25,28 @@ pub(super) struct AppsArgs {
     app_flags: Vec<String>,
 }
 
-/// Apps as a command line names them.
+/// The apps that a command line names, before the names are checked.
 pub(super) struct Named {
     /// The apps, all of one model.
     pub(super) apps: Vec<AppId>,
-    /// What rule for names is broken, if one is. Rows of others may have such names.
+    /// The error if a name breaks a rule for names. Rows that other programs wrote may have such names.
     pub(super) rules: Result<()>,
 }
 
 impl AppsArgs {
-    /// The apps, whose names must keep to the rules. `usage` is the hint where a name is missing.
+    /// Returns the apps, and fails if a name breaks a rule. `usage` is the hint if a name is missing.
     pub(super) fn apps(&self, usage: &str) -> Result<Vec<AppId>> {
         let named = self.apps_of_rows(usage)?;
         named.rules.map(|()| named.apps)
     }
 
-    /// The one app, for a command that works on one.
+    /// Returns the app, for a command that takes exactly one.
     pub(super) fn app(&self, usage: &str) -> Result<AppId> {
         let (app, rules) = self.app_of_row(usage)?;
         rules.map(|()| app)
     }
 
-    /// The one app of a row that others may have written.
+    /// Returns the one app, whose name may break the rules because another program may have written its row.
     pub(super) fn app_of_row(&self, usage: &str) -> Result<(AppId, Result<()>)> {
         let Named { apps, rules } = self.apps_of_rows(usage)?;
         match <[AppId; 1]>::try_from(apps) {
@@ -58,8 +58,8 @@ impl AppsArgs {
         }
     }
 
-    /// The apps, whose names may break the rules as those of rows that others wrote do. A wrong
-    /// number must then be the only one: in a list it is a mistake.
+    /// Returns the apps, whose names may break the rules because another program may have written their rows.
+    /// A number out of range is accepted only if it is the only one; in a list it is an error.
     pub(super) fn apps_of_rows(&self, usage: &str) -> Result<Named> {
         let (model, lists) = self.words(usage)?;
         let rules = check_model(model);
@@ -75,7 +75,7 @@ impl AppsArgs {
         Ok(Named { apps, rules: rules.map_err(Error::usage) })
     }
 
-    /// The model alone, for a command that works on all of its apps.
+    /// Returns the model, for a command that works on all apps of a model.
     pub(super) fn whole_model(&self, usage: &str) -> Result<&str> {
         let names_apps = !self.apps.is_empty() || !self.app_flags.is_empty();
         match (&self.model_flag, &self.model) {
@@ -86,7 +86,7 @@ impl AppsArgs {
         }
     }
 
-    /// The only argument, where nothing else names an app.
+    /// Returns the only argument, if nothing else names an app.
     pub(super) fn only_word(&self) -> Option<&str> {
         match (&self.model, self.apps.as_slice(), &self.model_flag, self.app_flags.as_slice()) {
             (Some(word), [], None, []) => Some(word),
@@ -94,7 +94,7 @@ impl AppsArgs {
         }
     }
 
-    /// The model, and the lists of app numbers as they were written.
+    /// Returns the model, and the lists of app numbers as they were written.
     fn words(&self, usage: &str) -> Result<(&str, Vec<&str>)> {
         let arguments: Vec<&str> = self.model.iter().chain(&self.apps).map(String::as_str).collect();
         if self.model_flag.is_none()
@@ -114,7 +114,7 @@ impl AppsArgs {
             let message = format!("no {what} given: name apps as MODEL APPS, MODEL/appN or --model MODEL --app APPS");
             Err(Error::usage(message).hint(usage))
         };
-        // With --model, the first argument is already an app.
+        // If --model is given, the first argument is already a list of apps.
         let (model, lists) = match (&self.model_flag, arguments.as_slice()) {
             (Some(model), lists) => (model.as_str(), lists),
             (None, [model, lists @ ..]) => (*model, lists),

@@ -1,4 +1,4 @@
-//! Where apps are, as `list --long`, `show`, `status` and `map` tell it.
+//! Finds the directories of apps for `list --long`, `show`, `status` and `map`.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub(super) fn open_apps_dir(config: &Config) -> Result<AppsDir<'_>> {
     AppsDir::open(&config.apps_dir, config.apps_dir_marker.as_deref()).map_err(|err| Error::new(Kind::AppsDir, err))
 }
 
-/// Looks where the rows' apps are. Where the apps directory cannot be used, that is not known.
+/// Finds the directory of each row's app. If the apps directory cannot be used, every state is unknown.
 pub(super) fn places_of<'a>(rows: Vec<&'a Allocation>, config: &Config) -> Result<Vec<Listed<'a>>> {
     let unknown = || vec![(Presence::Unreadable(String::new()), None); rows.len()];
     let places = match open_apps_dir(config) {
@@ -31,7 +31,7 @@ pub(super) fn places_of<'a>(rows: Vec<&'a Allocation>, config: &Config) -> Resul
     Ok(rows.iter().copied().zip(places).map(listed).collect())
 }
 
-/// What the files of an app declare, in all the places where it stands.
+/// Returns the ports that the files of an app declare, in each of its directories.
 pub(super) fn declared_of(listed: &Listed<'_>, config: &Config) -> Vec<DeclaredLine> {
     let Ok(apps_dir) = open_apps_dir(config) else { return Vec::new() };
     let directories = apps_dir.directories(&listed.row.app);

@@ -1,4 +1,4 @@
-//! `release`: gives up the allocations of apps.
+//! `release`: deletes the allocations of apps.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::output::look::Format;
 use crate::output::{human, json};
 
-/// The formats of what it prints.
+/// The formats that the command can print in.
 pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let mut known = Vec::new();
     let released = match release(&wanted, args.dry_run, &mut known, config) {
         Ok(released) if !released.is_empty() => released,
-        // A name that breaks the rules is right where a row of somebody else's has it.
+        // If another program wrote a row whose name breaks the rules, that name is accepted.
         none => rules.and(none)?,
     };
     let found: HashSet<_> = released.iter().map(|row| &row.app).collect();
@@ -80,14 +80,14 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     Ok(if released.is_empty() || !not_found.is_empty() { Answer::No } else { Answer::Yes })
 }
 
-/// Whose rows are to be released.
+/// The apps whose rows are to be released.
 enum Wanted {
     Apps(Vec<AppId>),
     /// Every app of this model.
     Model(String),
 }
 
-/// What the command line names, and the rule for names that it breaks, if it breaks one.
+/// Returns the apps that the command line names, and the error if a name breaks a rule.
 fn wanted(args: &Args) -> Result<(Wanted, Result<()>)> {
     if args.all {
         let model = args.apps.whole_model(HINT)?;
@@ -97,8 +97,8 @@ fn wanted(args: &Args) -> Result<(Wanted, Result<()>)> {
     Ok((Wanted::Apps(apps), rules))
 }
 
-/// Releases the wanted rows, or in a dry run only looks them up; sorted by app. `known` gets the apps of
-/// all rows there were.
+/// Releases the wanted rows and returns them sorted by app; a dry run only looks them up. The apps of all
+/// existing rows are stored in `known`.
 fn release(wanted: &Wanted, dry_run: bool, known: &mut Vec<AppId>, config: &Config) -> Result<Vec<Allocation>> {
     let apps: HashSet<_> = match wanted {
         Wanted::Apps(apps) => apps.iter().collect(),

@@ -1,4 +1,4 @@
-//! `reserve`: gives a planned batch its pairs and holds them.
+//! `reserve`: gives a batch of planned apps their ports, and keeps them for some time from `cleanup`.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     Ok(Answer::Yes)
 }
 
-/// Ends the hold of apps, and tells of each what it has.
+/// Ends the reservations of apps, and prints the row of each app.
 fn cancel(apps: &[AppId], rules: Result<()>, format: Format, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let asked: HashSet<_> = apps.iter().collect();
     let mut rows = Vec::new();
@@ -95,7 +95,7 @@ fn cancel(apps: &[AppId], rules: Result<()>, format: Format, config: &Config, ou
     let is_asked = |row: &&Allocation| asked.contains(&row.app);
     let cancelled = match cancelled {
         Ok(cancelled) if rows.iter().any(|row| is_asked(&row)) => cancelled,
-        // A name that breaks the rules is right where a row of somebody else's has it.
+        // If another program wrote a row whose name breaks the rules, that name is accepted.
         none => rules.and(none)?,
     };
     let changed: HashMap<_, _> = cancelled.into_iter().map(|row| (row.id, row)).collect();

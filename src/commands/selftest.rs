@@ -1,4 +1,4 @@
-//! `selftest`: shows on this machine and this disk that the promises hold.
+//! `selftest`: tests on this machine and this disk that the promises of the program hold.
 
 mod processes;
 
@@ -25,7 +25,7 @@ use crate::output::{human, json};
 use crate::store::api::{IfMissing, Store};
 use crate::store::{self, Database, ScratchDatabase};
 
-/// The formats of what it prints.
+/// The formats that the command can print in.
 pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
@@ -40,10 +40,10 @@ Examples:
 
 const MODEL: &str = "selftest";
 
-/// How long a copy waits for the others, of which there may be more than a thousand.
+/// The timeout of each copy, long because more than a thousand copies may write.
 const PATIENCE: &str = "15m";
 
-/// How many apps a process of a batch asks for.
+/// How many apps each process of a batch asks for.
 const BATCH: i64 = 10;
 
 /// Show that the promises hold on this machine and this disk
@@ -57,7 +57,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&FORMATS)?;
-    // From here on, nothing that asks it to end must leave the scratch folder behind.
+    // From here on, SIGINT, SIGTERM and SIGHUP must not leave the scratch folder behind.
     clock::keep_ignored();
     let clock = HostClock::new().and_then(HostClock::and_termination);
     let clock = clock.map_err(|err| Error::msg(Kind::Io, format!("cannot watch for signals: {err}")))?;
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     Ok(if holds { Answer::Yes } else { Answer::No })
 }
 
-/// A database beside the configured one, and a folder for apps. Both are removed on drop.
+/// A scratch database beside the configured one, and a folder for apps. Both are removed on drop.
 struct Scratch {
     database: ScratchDatabase,
     folder: TempDir,
@@ -90,7 +90,7 @@ impl Scratch {
             let err = Error::store(err, &config.database);
             match config.database {
                 Database::Sqlite(_) => err.hint("a self-test needs a folder it may write, on that disk"),
-                // A server's errors come with their own.
+                // An error of a PostgreSQL server keeps its own hint.
                 Database::Postgres(_) => err,
             }
         })?;
@@ -127,8 +127,8 @@ impl Scratch {
             answers(&own, 1).and_then(|answers| own_answers(&answers, &self.rows(config)?)),
         );
 
-        // All choose the same ports at first. A batch that is not of one piece is found again in part
-        // when it is tried again.
+        // All batches start with the same free ports and collide. A batch that was not atomic would, on its
+        // retry, find a part of its rows already there.
         let batches = (0..n).map(|k| 10_001 + k * BATCH).map(|first| allocate(first..=first + BATCH - 1));
         let ended = self.at_once(batches)?;
         promise(
@@ -136,7 +136,8 @@ impl Scratch {
             answers(&ended, BATCH).and_then(|answers| all_made(&answers, &self.rows(config)?)),
         );
 
-        // New apps, which have a directory, while others give up theirs and all orphans go.
+        // Allocates new apps, which have a directory, while other processes release apps and clean up
+        // orphans.
         let new = 2001..=2000 + n;
         for app_num in new.clone() {
             let folder = self.folder.path().join(format!("apps/{MODEL}/app{app_num}"));
@@ -155,7 +156,7 @@ impl Scratch {
         let mut took: Vec<_> = own.iter().map(|ended| ended.took).collect();
         took.sort_unstable();
         let percentile = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
-        // What cannot be measured must not hide what broke.
+        // If the database mode cannot be read, the results of the test are still reported.
         let mode = self.store(config).ok().and_then(|mut store| store.mode().ok());
         let mode = mode.map(|mode| ScratchMode {
             journal: mode.journal,
@@ -174,21 +175,22 @@ impl Scratch {
         })
     }
 
-    /// Starts a copy of this program for each of these command lines, all at once, and waits.
+    /// Starts a copy of this program for each command line, all at the same time, and waits for them.
     fn at_once(&self, lines: impl IntoIterator<Item = Vec<String>>) -> Result<Vec<Ended>> {
         unless_interrupted()?;
         let commands = lines.into_iter().map(|line| self.command(line));
         processes::at_once(commands, &self.folder.path().join("answers")).map_err(|err| Error::new(Kind::Io, err))
     }
 
-    /// A copy of this program on the scratch database, whatever this one was told by its environment.
+    /// Returns a copy of this program that works on the scratch database and ignores this process's settings.
     fn command(&self, line: Vec<String>) -> Command {
         let folder = self.folder.path();
         let mut command = Command::new(&self.program);
         for variable in ["APPS_DIR", "CONFIG", "TIMEOUT"] {
             command.env_remove(format!("MANAGE_PORTS_{variable}"));
         }
-        // In the environment, as others may read a command line and it may hold a password.
+        // The URL is passed in the environment: it may hold a password, and other users can read a command
+        // line.
         command.env("MANAGE_PORTS_DATABASE", self.database.database.secret_name());
         command.arg("--config").arg(folder.join("manage-ports.toml")).args(["--timeout", PATIENCE]);
         command.arg("--apps-dir").arg(folder.join("apps")).arg("--quiet").args(line);
@@ -206,7 +208,7 @@ impl Scratch {
         rows.map_err(Error::into_cause)
     }
 
-    /// The median time to make 4 KiB durable.
+    /// Measures the median time to write 4 KiB durably.
     fn cost_of_sync(&mut self) -> anyhow::Result<Duration> {
         let mut took = Vec::new();
         for _ in 0..21 {

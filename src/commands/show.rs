@@ -1,4 +1,4 @@
-//! `show`: one app, or whoever has a port.
+//! `show`: prints one app, or the app that has a given port.
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ use crate::host::port_use;
 use crate::output::look::Format;
 use crate::output::{human, json, show};
 
-/// The formats of what it prints.
+/// The formats that the command can print in.
 pub(crate) const FORMATS: [Format; 4] = [Format::Human, Format::Json, Format::Plain, Format::Env];
 
 const AFTER_HELP: &str = "\
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     app: AppsArgs,
 }
 
-/// What is asked for.
+/// The app or the port that the command line names.
 enum Asked {
     App(AppId, Result<()>),
     Port(u16),
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         Asked::App(app, rules) => {
             let rows = match rows {
                 Ok(rows) if rows.iter().any(|row| row.app == app) => rows,
-                // A name that breaks the rules is right where a row of somebody else's has it.
+                // If another program wrote a row whose name breaks the rules, that name is accepted.
                 none => rules.and(none)?,
             };
             let found: Vec<_> = rows.iter().filter(|row| row.app == app).collect();
@@ -96,14 +96,14 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     }
 }
 
-/// Tells of a port that no row has who uses it.
+/// Prints which processes and containers use a port that no row has.
 fn tell_users(port: u16, config: &Config) {
     for user in port_use::look([port], &config.container_sockets(), PATIENCE).listeners.on(port) {
         log::info!("port {port} is {}", user.use_of_port());
     }
 }
 
-/// Prints the rows, of which there is more than one only where something is wrong with the table.
+/// Prints the rows. There is more than one only if two rows have the same port.
 fn print(out: &mut dyn Write, format: Format, rows: Vec<&Allocation>, config: &Config) -> Result<Answer> {
     if matches!(format, Format::Plain | Format::Env) {
         let outcome = |row: &&Allocation| Outcome { allocation: (*row).clone(), created: false };

@@ -1,4 +1,4 @@
-//! `status`: how things stand, in ten lines.
+//! `status`: prints the state of the database and of the apps in ten lines.
 
 use std::fs;
 use std::io::Write;
@@ -16,7 +16,7 @@ use crate::store::Database;
 use crate::store::api::Store;
 use crate::store::error::StoreError;
 
-/// The formats of what it prints.
+/// The formats that the command can print in.
 pub(crate) const FORMATS: [Format; 2] = [Format::Human, Format::Json];
 
 const AFTER_HELP: &str = "\
@@ -41,7 +41,7 @@ pub(crate) fn run(_: &Args, config: &Config, out: &mut dyn Write) -> Result<Answ
     let mut store = open_store(config)?;
     let rows = store.snapshot().map_err(|err| on_database(err, config))?;
     let database = database(store.as_mut(), config)?;
-    // An apps directory that cannot be used is told by the states, and by `check`.
+    // An unusable apps directory is no error here: the states of the rows show it, and `check` reports it.
     let apps_dir = check::look(config, &rows).ok().flatten();
     unless_interrupted()?;
     let findings = check::find(store.as_mut(), &rows, apps_dir.as_ref(), None, config)?;
@@ -64,7 +64,7 @@ pub(crate) fn run(_: &Args, config: &Config, out: &mut dyn Write) -> Result<Answ
     Ok(Answer::Yes)
 }
 
-/// What is known of the database; little where it was not made yet.
+/// Returns what is known of the database; most is missing if its file does not exist yet.
 fn database(store: &mut dyn Store, config: &Config) -> Result<status::Database> {
     let journal_mode = match store.mode() {
         Ok(mode) => Some(mode.journal),

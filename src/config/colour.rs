@@ -4,7 +4,7 @@ use std::env;
 
 use crate::output::look::ColorWhen;
 
-/// Tells whether to use colours on a stream, which is a terminal or not.
+/// Tells whether to use colours on a stream; `is_terminal` says whether the stream is a terminal.
 ///
 /// Source: <https://no-color.org> for `NO_COLOR`, <https://bixense.com/clicolors/> for `CLICOLOR_FORCE`.
 pub(crate) fn wants_colour(flag: Option<ColorWhen>, is_terminal: bool) -> bool {
@@ -23,7 +23,7 @@ pub(crate) fn wants_colour(flag: Option<ColorWhen>, is_terminal: bool) -> bool {
     }
 }
 
-/// Tells whether the terminal, where there is one, understands no escape sequences.
+/// Tells whether the terminal, if there is one, understands no escape sequences.
 pub(crate) fn is_dumb() -> bool {
     env::var_os("TERM").is_some_and(|term| term == "dumb")
 }

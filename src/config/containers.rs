@@ -1,10 +1,10 @@
-//! Where servers of Docker's API may be.
+//! Finds the sockets of Docker's API.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// The sockets of Docker and Podman, given the environment's variables.
+/// Returns the possible sockets of Docker and Podman, given a function that reads environment variables.
 ///
 /// Only the form `unix://PATH` of `DOCKER_HOST` names a socket, see
 /// <https://docs.docker.com/reference/cli/docker/#environment-variables>; the others reach over the

@@ -1,4 +1,4 @@
-//! Reads the names of databases: paths, and URLs as the platform writes them.
+//! Parses the names of databases: paths, and URLs in the form of SQLAlchemy, which the platform uses.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,14 +8,14 @@ use crate::core::text::Shown;
 use crate::error::{Error, Result};
 use crate::store::Database;
 
-/// Reads a database's name as the platform writes it: a path, or a URL of SQLAlchemy's.
+/// Parses the name of a database: a path, or a URL in the form of SQLAlchemy.
 pub(super) fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String) -> Error) -> Result<Database> {
     let in_memory = || wrong("a database in memory keeps nothing: name a file".to_owned());
     if name.is_empty() {
         return Err(wrong("expected a path or a URL, it is empty".to_owned()));
     }
     let Some((scheme, rest)) = name.to_str().and_then(|name| name.split_once("://")) else {
-        // A misspelt URL must not become a file whose name shows a password.
+        // A misspelt URL must not be used as a file name, because it may hold a password.
         if name.to_str().is_some_and(|name| name.starts_with("sqlite:")) {
             return Err(wrong("a SQLite URL is written sqlite:///relative.db or sqlite:////absolute.db".into()));
         }
@@ -46,13 +46,13 @@ pub(super) fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String
     }
 }
 
-/// Tells whether a name that is no URL was meant as one of PostgreSQL: `postgresql:/…`, `postgres//…`.
+/// Tells whether a name without `://` looks like a PostgreSQL URL: `postgresql:/…`, `postgres//…`.
 fn is_almost_postgresql(name: &str) -> bool {
     let rest = name.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '_'));
     name.starts_with("postgres") && (rest.starts_with(':') || rest.starts_with("//"))
 }
 
-/// A SQLite file by its absolute path, so that every message tells which file it is.
+/// Returns a SQLite database with an absolute path, so that every message names the file unambiguously.
 fn sqlite(path: &Path) -> Database {
     Database::Sqlite(path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }

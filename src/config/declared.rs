@@ -1,4 +1,4 @@
-//! The table `[declared]` of the configuration file: what apps' files call the two ports.
+//! Reads the table `[declared]` of the configuration file: the names that apps' files use for the two ports.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::core::declared::Names;
 
-/// The table as it is written.
+/// The table `[declared]` as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Declared {
@@ -23,11 +23,11 @@ impl Default for Declared {
     }
 }
 
-/// The names, if they can be names.
+/// Returns the names, after a check that they are valid.
 ///
 /// # Errors
 ///
-/// In words that name the key, when a list is empty, a name cannot be one, or two lists share one.
+/// Returns a message that names the key, if a list is empty, a name is invalid, or two lists share a name.
 pub(super) fn names(declared: Declared) -> Result<Names, String> {
     let Declared { backend_variables, frontend_variables, backend_services, frontend_services } = declared;
     let [backend_variables, frontend_variables, backend_services, frontend_services] =
@@ -36,7 +36,7 @@ pub(super) fn names(declared: Declared) -> Result<Names, String> {
     names.check().map(|()| names)
 }
 
-/// Each name once, in their order.
+/// Removes duplicate names and keeps the order.
 fn once(mut names: Vec<String>) -> Vec<String> {
     let mut seen = HashSet::new();
     names.retain(|name| seen.insert(name.clone()));

@@ -1,4 +1,4 @@
-//! Reads durations as people write them.
+//! Parses durations such as `2h 30m`.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use serde::{Deserializer, de};
 
 use crate::core::text::Shown;
 
-/// Reads a duration such as `500ms`, `30s`, `2h 30m` or `7d`; a day has 24 hours.
+/// Parses a duration such as `500ms`, `30s`, `2h 30m` or `7d`; a day has 24 hours.
 ///
 /// # Errors
 ///
-/// What was expected, in words.
+/// Returns a message that names the expected form.
 pub(crate) fn parse_duration(text: &str) -> std::result::Result<SignedDuration, String> {
     let wrong = || format!("'{}' is not a duration: expected one such as 500ms, 30s, 2h or 7d", Shown(text));
     // Zero is the only duration that needs no unit.
@@ -23,7 +23,7 @@ pub(crate) fn parse_duration(text: &str) -> std::result::Result<SignedDuration, 
     if duration.is_negative() { Err(wrong()) } else { Ok(duration) }
 }
 
-/// Deserializes the text of a duration; what is no text is told the form.
+/// Deserializes a duration from a string; for any other type, the error names the expected form.
 pub(super) fn duration_text<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> std::result::Result<Option<String>, D::Error> {

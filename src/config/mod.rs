@@ -1,6 +1,6 @@
-//! What the program works with: flags, environment, file and defaults, resolved once.
+//! Resolves the configuration once, from flags, environment variables, the configuration file and defaults.
 //!
-//! Nothing below this module reads the environment.
+//! Only this module reads environment variables.
 
 mod colour;
 mod containers;
@@ -39,49 +39,50 @@ use crate::flags::GlobalArgs;
 use crate::output::look::{self, Format, Look};
 use crate::store::Database;
 
-/// Between a call of `allocate` and its app's first file, a row looks like an orphan.
+/// The default minimum age for `cleanup`. A row looks like an orphan from the call of `allocate` until the
+/// app's first file is written.
 const CLEANUP_MIN_AGE: SignedDuration = SignedDuration::from_mins(10);
 
 const FILE_NAME: &str = "manage-ports.toml";
 
-/// The default database, in the folder that is chosen for it.
+/// The default database, relative to the folder of the configuration file.
 const DATABASE_NAME: &str = "data/ports.db";
 
-/// The settings of one run.
+/// The resolved settings of one run.
 pub(crate) struct Config {
     /// The configuration file, if there is one.
     pub(crate) file: Option<PathBuf>,
     /// The database.
     pub(crate) database: Database,
-    /// Whether nobody named the database: it may then be missing.
+    /// Whether the database is only the default, whose file may be missing.
     pub(crate) database_is_default: bool,
     /// The apps directory.
     pub(crate) apps_dir: PathBuf,
-    /// Whether nobody named the apps directory.
+    /// Whether the apps directory is only the default.
     pub(crate) apps_dir_is_default: bool,
-    /// A file that must be inside the apps directory for a cleanup.
+    /// A file that must exist in the apps directory before `cleanup` removes anything.
     pub(crate) apps_dir_marker: Option<PathBuf>,
-    /// The platform's file of planned ports.
+    /// The file in which the platform plans ports.
     pub(crate) preconfigured: Option<PathBuf>,
-    /// How long after its making a row is kept by `cleanup`.
+    /// The minimum age of a row that `cleanup` removes.
     pub(crate) cleanup_min_age: SignedDuration,
-    /// The longest wait for other writers.
+    /// The longest wait for a lock that another process holds.
     pub(crate) timeout: Duration,
-    /// What may be handed out.
+    /// The limits on the ports that may be given.
     pub(crate) limits: Limits,
-    /// Whether to skip ports that something listens on.
+    /// Whether to skip ports that a socket on this machine listens on.
     pub(crate) probe: bool,
-    /// Whether to skip ports that containers publish, too.
+    /// Whether to skip ports that containers publish.
     pub(crate) containers: bool,
-    /// What apps' files call their two ports.
+    /// The names that apps' files use for the two ports.
     pub(crate) declared: Names,
-    /// How to print the answer, if it was said.
+    /// The output format, if one was asked for.
     format: Option<Format>,
-    /// What stdout can show.
+    /// The capabilities of stdout.
     pub(crate) look: Look,
 }
 
-/// The configuration file as written.
+/// The configuration file as it is written.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -104,7 +105,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Of kind `usage` for a bad flag and `config` for the environment and the file.
+    /// Kind `usage` for an invalid flag; kind `config` for an invalid variable or configuration file.
     pub(crate) fn resolve(flags: &GlobalArgs) -> Result<Self> {
         let named = flags.config.clone().or_else(|| variable("CONFIG").map(PathBuf::from));
         let path = named.or_else(|| Some(nearest_folder_with(FILE_NAME)?.join(FILE_NAME)));
@@ -116,7 +117,7 @@ impl Config {
             Some(path) => Error::msg(Kind::Config, format!("{}: {why}", path.display())),
             None => Error::msg(Kind::Config, why),
         };
-        // Paths in the file start at its folder, those of flags and variables in the current folder.
+        // Paths in the file are relative to its folder; paths in flags and variables, to the current folder.
         let base = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
 
         let database = if let Some(name) = &flags.database {
@@ -162,7 +163,7 @@ impl Config {
         let is_terminal = io::stdout().is_terminal();
         let named_apps_dir = flags.apps_dir.clone().or_else(|| variable("APPS_DIR").map(PathBuf::from));
         let named_apps_dir = named_apps_dir.or_else(|| Some(base.join(file.apps_dir.as_deref()?)));
-        // Without a configuration file, the default database's folder takes the place of its folder.
+        // Without a configuration file, the folder of the default database is used in place of its folder.
         let folder = match (&path, &database) {
             (None, None) => nearest_folder_with(DATABASE_NAME).unwrap_or_default(),
             _ => base.clone(),
@@ -193,7 +194,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Tells with `-v` what was chosen.
+    /// Logs the chosen settings if `-v` is given.
     fn log_choices(&self) {
         let named = |is_default| if is_default { " (nobody named one)" } else { "" };
         match &self.file {
@@ -204,22 +205,22 @@ impl Config {
         log::debug!("apps directory: {}{}", self.apps_dir.display(), named(self.apps_dir_is_default));
     }
 
-    /// The folders in which a command is looked for.
+    /// Returns the `PATH` in which commands are looked up.
     pub(crate) fn search_path(&self) -> OsString {
-        // Without a PATH the system looks here: see execvp(3).
+        // The system's default if PATH is not set, see execvp(3).
         env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into())
     }
 
-    /// Where servers of Docker's API may be, in the order in which they are to be asked.
+    /// Returns the possible sockets of Docker's API, in the order in which they are tried.
     pub(crate) fn container_sockets(&self) -> Vec<PathBuf> {
         containers::sockets(|name| env::var_os(name).filter(|value| !value.is_empty()))
     }
 
-    /// The format asked for, `human` if none was, out of those that a command has.
+    /// Returns the format asked for, or `human`, after a check that the command has it.
     ///
     /// # Errors
     ///
-    /// Of kind `usage` when the command does not have it.
+    /// Kind `usage` if the command does not have the format.
     pub(crate) fn format(&self, known: &[Format]) -> Result<Format> {
         let format = self.format.unwrap_or(Format::Human);
         if known.contains(&format) {
@@ -232,18 +233,18 @@ impl Config {
     }
 }
 
-/// A variable of ours; an empty one counts as not set.
+/// Reads a variable of this program; an empty one counts as not set.
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(format!("MANAGE_PORTS_{name}")).filter(|value| !value.is_empty())
 }
 
-/// The current folder, as an empty path, or the nearest one above it in which something has this name.
+/// Returns the current folder, as an empty path, or else the nearest parent folder that contains `name`.
 fn nearest_folder_with(name: &str) -> Option<PathBuf> {
-    // A link that leads nowhere is there, too: whoever reads it says what is wrong.
+    // A dangling symbolic link counts as present, so that opening it later reports the error.
     if Path::new(name).symlink_metadata().is_ok() {
         return Some(PathBuf::new());
     }
-    // What this user may not look into is not theirs to be configured by.
+    // A parent folder that this user may not search is skipped, since its files are not meant for this user.
     let here = env::current_dir().ok()?;
     let mut above = here.ancestors().skip(1);
     above.find(|folder| folder.join(name).symlink_metadata().is_ok()).map(Path::to_owned)
@@ -252,7 +253,7 @@ fn nearest_folder_with(name: &str) -> Option<PathBuf> {
 fn read_file(path: &Path) -> anyhow::Result<File> {
     let text = fs::read_to_string(path).with_context(|| format!("configuration file {}", path.display()))?;
     toml::from_str(&text).map_err(|err| {
-        // The line is named and not shown: it may hold a password.
+        // The message gives the line's number and not its text, which may hold a password.
         let before = err.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count();
         let key = text.lines().nth(line).and_then(|line| line.split(['=', ':', '"', '\'']).next()).unwrap_or_default();

@@ -1,11 +1,11 @@
-//! `[ports]`: which ports may be handed out.
+//! Reads the table `[ports]` of the configuration file, which limits the ports that may be given.
 
 use serde::Deserialize;
 
 use crate::core::policy::Limits;
 use crate::core::ports::{PortSet, as_port};
 
-/// The table `[ports]` as written.
+/// The table `[ports]` as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Ports {
@@ -34,11 +34,11 @@ impl Default for Ports {
     }
 }
 
-/// Checks the numbers of the table.
+/// Converts the table, and checks its numbers.
 ///
 /// # Errors
 ///
-/// The key, its value and what was expected, in words.
+/// Returns a message with the key, its value and the expected values.
 pub(super) fn limits(ports: &Ports) -> std::result::Result<Limits, String> {
     let port = |name: &str, value: i64| {
         as_port(value).ok_or_else(|| format!("{name} = {value}: expected a number from 1 to 65535"))

@@ -1,4 +1,4 @@
-//! A configuration file to begin with: the settings given, and every other key as a comment.
+//! Writes a first configuration file: the given settings, and every other key as a comment.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use super::FILE_NAME;
 use crate::error::{Error, Kind, Result};
 use crate::flags::GlobalArgs;
 
-/// Every key with its default, as a comment; a setting given takes the place of its line.
+/// Every key with its default, as a comment. A given setting replaces the line of its key.
 const TEMPLATE: &str = r#"# manage-ports.toml: every key is optional. Relative paths start at this file's folder.
 
 # The database: a path, or a URL such as "postgresql://user@host/ports".
@@ -56,12 +56,12 @@ const TEMPLATE: &str = r#"# manage-ports.toml: every key is optional. Relative p
 #frontend_services = ["frontend"]
 "#;
 
-/// Writes a configuration file with the settings that the flags give into the current folder, where
-/// there is none, and returns its path.
+/// Writes a configuration file with the settings from the flags into the current folder, and returns its
+/// path.
 ///
 /// # Errors
 ///
-/// When there is one, or it cannot be written.
+/// Fails if the file already exists or cannot be written.
 pub(crate) fn write_file(flags: &GlobalArgs) -> Result<PathBuf> {
     let text = filled(flags)?;
     let path = Path::new(FILE_NAME);
@@ -80,13 +80,13 @@ pub(crate) fn write_file(flags: &GlobalArgs) -> Result<PathBuf> {
     }
 }
 
-/// Removes a file that this program has just made.
+/// Removes a configuration file that this process has just created.
 pub(crate) fn remove(path: &Path) {
-    // What cannot be removed was named in the error before.
+    // If the removal fails, the error that the caller reports already names the file.
     let _ = std::fs::remove_file(path);
 }
 
-/// The template with the settings that the flags give.
+/// Returns the template with the settings from the flags.
 fn filled(flags: &GlobalArgs) -> Result<String> {
     let database = flags.database.as_ref().map(|name| ("database", name.to_str()));
     let apps_dir = flags.apps_dir.as_ref().map(|path| ("apps_dir", path.to_str()));
@@ -114,7 +114,7 @@ mod tests {
     use super::super::File;
     use super::*;
 
-    /// The template with all of its keys set.
+    /// Returns the template with all of its keys set.
     fn uncommented() -> String {
         TEMPLATE
             .lines()

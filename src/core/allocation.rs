@@ -1,4 +1,5 @@
-//! Allocations: an app's row in the table, with its pair of ports and its reservation.
+//! Models an allocation: one app's row in `port_configurations`, with its pair of ports and its
+//! reservation.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -18,54 +19,54 @@ pub(crate) struct PortPair {
 }
 
 impl PortPair {
-    /// Makes a pair, unless a port is 0 or both are the same.
+    /// Makes a pair, or returns `None` if a port is 0 or both ports are equal.
     pub(crate) fn new(backend: u16, frontend: u16) -> Option<Self> {
         (backend != 0 && frontend != 0 && backend != frontend).then_some(Self { backend, frontend })
     }
 
-    /// Both ports, the backend's first.
+    /// Returns both ports, the backend's first.
     pub(crate) fn ports(self) -> [u16; 2] {
         [self.backend, self.frontend]
     }
 }
 
-/// The key of a reservation's moment in a row's metadata.
+/// The key in a row's metadata whose value is the time at which the reservation ends.
 const RESERVED_UNTIL: &str = "reserved_until";
 
-/// The app's metadata is not a JSON object, so that nothing can be added to it.
+/// The error that an app's metadata is not a JSON object, so no key can be added to it or removed from it.
 #[derive(Debug)]
 pub(crate) struct ForeignMetadata(
-    /// Whose it is.
+    /// The app whose metadata it is.
     pub AppId,
 );
 
-/// One row of `port_configurations`, as it was found.
+/// One row of `port_configurations`, as read from the database.
 ///
-/// Ports are wider than a port can be because somebody else may have written the row.
+/// The port fields are `i64` because another program may have written numbers that are not ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Allocation {
-    /// What tells the row from every other in its database.
+    /// The row's primary key.
     pub(crate) id: i64,
-    /// Whose ports these are.
+    /// The app that has these ports.
     pub(crate) app: AppId,
     /// The backend's port.
     pub(crate) backend_port: i64,
     /// The frontend's port.
     pub(crate) frontend_port: i64,
-    /// The platform's flag of the same name; a missing one counts as false.
+    /// The platform's column of the same name; NULL is read as false.
     pub(crate) is_available: bool,
     /// The text of `metadata_json`.
     pub(crate) metadata: Option<String>,
-    /// When the row was made; `None` where the row has no time or none that can be read.
+    /// When the row was inserted; `None` if the column is NULL or cannot be read as a time.
     pub(crate) created_at: Option<Timestamp>,
-    /// Whether the row has a time of its making that cannot be read; then `created_at` is `None`, too.
+    /// Whether the column `created_at` has a value that cannot be read; the field is then `None`.
     pub(crate) created_at_is_unreadable: bool,
-    /// When the row was last changed, likewise.
+    /// When the row was last changed; `None` if the column is NULL or cannot be read as a time.
     pub(crate) updated_at: Option<Timestamp>,
 }
 
 impl Allocation {
-    /// A row that is yet to be written, without an id, held until a moment if one is given.
+    /// Makes a row to insert, with the id 0, and reserves it until `until` if that is given.
     pub(crate) fn new(app: AppId, pair: PortPair, until: Option<Timestamp>, now: Timestamp) -> Self {
         Self {
             id: 0,
@@ -80,19 +81,19 @@ impl Allocation {
         }
     }
 
-    /// The two ports, the backend's first.
+    /// Returns the two ports, the backend's first.
     pub(crate) fn ports(&self) -> [i64; 2] {
         [self.backend_port, self.frontend_port]
     }
 
-    /// Those of the two ports that can be one: from 1 to 65535.
+    /// Returns those of the two numbers that are valid ports, from 1 to 65535.
     pub(crate) fn valid_ports(&self) -> impl Iterator<Item = u16> + use<> {
         self.ports().into_iter().filter_map(as_port)
     }
 
-    /// What the row's metadata says of a reservation.
+    /// Reads the reservation from the row's metadata.
     pub(crate) fn reservation(&self) -> Reservation {
-        // Written with an escape, the key is the same.
+        // JSON may write the key with escapes, so text with a backslash is parsed, too.
         let Some(text) = self.metadata.as_deref().filter(|text| text.contains(RESERVED_UNTIL) || text.contains('\\'))
         else {
             return Reservation::None;
@@ -103,13 +104,13 @@ impl Allocation {
                 Some(until) => until.as_str().and_then(parse_until).map_or(Reservation::Unreadable, Reservation::Until),
             },
             Ok(_) => Reservation::None,
-            // What names none is not worth keeping.
+            // Invalid JSON that does not contain the key is not a reservation.
             Err(_) if !text.contains(RESERVED_UNTIL) => Reservation::None,
             Err(_) => Reservation::Unreadable,
         }
     }
 
-    /// Until when the row is held for a planned app, where it says so in a way that can be read.
+    /// Returns the end of the row's reservation, or `None` if there is no reservation or it cannot be read.
     pub(crate) fn reserved_until(&self) -> Option<Timestamp> {
         match self.reservation() {
             Reservation::Until(until) => Some(until),
@@ -117,8 +118,8 @@ impl Allocation {
         }
     }
 
-    /// What stands where the moment of a reservation should, if it is none: a text as it is, anything else as
-    /// JSON, and all of the metadata where that cannot be read.
+    /// Returns the value of an unreadable reservation for a message: a string as it is, any other value as
+    /// JSON, or the whole metadata if the metadata is not valid JSON.
     pub(crate) fn unreadable_reservation(&self) -> Option<String> {
         let text = self.metadata.as_deref().filter(|_| self.reservation() == Reservation::Unreadable)?;
         Some(
@@ -130,12 +131,12 @@ impl Allocation {
         )
     }
 
-    /// Holds the row until a moment, unless it is held for longer; keys of others in the metadata
-    /// stay as they are. Returns whether that changed it.
+    /// Reserves the row until `until`, unless its reservation ends at that time or later. All other keys of
+    /// the metadata keep their values. Returns whether the row changed.
     ///
     /// # Errors
     ///
-    /// [`ForeignMetadata`] when there is no object to write it into.
+    /// [`ForeignMetadata`] when the metadata is neither empty, nor `null`, nor a JSON object.
     pub(crate) fn hold(&mut self, until: Timestamp) -> Result<bool, ForeignMetadata> {
         if self.reserved_until().is_some_and(|held| held >= until) {
             return Ok(false);
@@ -144,12 +145,12 @@ impl Allocation {
         Ok(true)
     }
 
-    /// Ends the hold of the row, also one that is over or cannot be read; keys of others in the metadata
-    /// stay as they are. Returns whether that changed it.
+    /// Removes the row's reservation, even if the reservation has ended or cannot be read. All other keys of
+    /// the metadata keep their values. Returns whether the row changed.
     ///
     /// # Errors
     ///
-    /// [`ForeignMetadata`] when the reservation stands in what is no object.
+    /// [`ForeignMetadata`] when the metadata contains the key of a reservation but is not valid JSON.
     pub(crate) fn cancel(&mut self) -> Result<bool, ForeignMetadata> {
         if self.reservation() == Reservation::None {
             return Ok(false);
@@ -160,7 +161,7 @@ impl Allocation {
         Ok(true)
     }
 
-    /// The metadata as the object that it is, if anything is there.
+    /// Parses the metadata as a JSON object; empty metadata and `null` give an empty object.
     fn metadata_object(&self) -> Result<Map<String, Value>, ForeignMetadata> {
         let metadata = self.metadata.as_deref().filter(|text| !text.trim().is_empty()).unwrap_or("null");
         match serde_json::from_str(metadata) {
@@ -170,7 +171,7 @@ impl Allocation {
         }
     }
 
-    /// Whether the row is held at this moment; one that may be, counts.
+    /// Tells whether the row is reserved at the time `now`; an unreadable reservation counts as one.
     pub(crate) fn is_reserved(&self, now: Timestamp) -> bool {
         match self.reservation() {
             Reservation::None => false,
@@ -179,7 +180,7 @@ impl Allocation {
         }
     }
 
-    /// What the row is at this moment, given what stands at its app's directory.
+    /// Returns the row's state at the time `now`, given whether its app has a directory.
     pub(crate) fn state(&self, now: Timestamp, presence: &Presence) -> State {
         match presence {
             _ if self.is_reserved(now) => State::Reserved,
@@ -190,35 +191,35 @@ impl Allocation {
     }
 }
 
-/// An app's allocation as a call gave it.
+/// The allocation that a call returned for an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// The row.
     pub(crate) allocation: Allocation,
-    /// Whether this call made it.
+    /// Whether this call inserted the row.
     pub(crate) created: bool,
 }
 
-/// Metadata with a reservation until a moment, as text.
+/// Adds a reservation until `until` to the metadata and returns the metadata as JSON.
 fn held(mut metadata: Map<String, Value>, until: Timestamp) -> String {
     metadata.insert(RESERVED_UNTIL.to_owned(), until_text(until).into());
     Value::Object(metadata).to_string()
 }
 
-/// A reservation's moment in RFC 3339, in UTC: in whole seconds or with all six digits of the
-/// microseconds, as readers want it that do not know other fractions.
+/// Formats the end of a reservation in RFC 3339, in UTC: in whole seconds, or with six digits of
+/// microseconds, because some readers accept no other number of digits.
 pub(crate) fn until_text(until: Timestamp) -> String {
     if until.subsec_nanosecond() == 0 { format!("{until:.0}") } else { format!("{until:.6}") }
 }
 
-/// Reads a time as RFC 3339 has it; one without an offset, as Python writes it, is in UTC.
+/// Reads a time in RFC 3339; a time without an offset, as Python writes it, is taken as UTC.
 pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
-    // A civil time may be followed by an offset, and would be read without it.
+    // A `DateTime` is tried last because its parser accepts an offset and ignores it.
     text.parse().ok().or_else(|| TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok())
 }
 
-/// Reads a reservation's moment likewise; one that is later than can be told is the latest, up to the
-/// year 9999.
+/// Reads the end of a reservation as [`parse_time`] does. A time outside the range of [`Timestamp`]
+/// becomes its nearest limit, for years up to 9999.
 pub(crate) fn parse_until(text: &str) -> Option<Timestamp> {
     parse_time(text).or_else(|| {
         let local: DateTime = text.trim_end_matches(['Z', 'z']).parse().ok()?;
@@ -227,32 +228,32 @@ pub(crate) fn parse_until(text: &str) -> Option<Timestamp> {
     })
 }
 
-/// What a row says of a reservation.
+/// The reservation that a row's metadata contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reservation {
-    /// Nothing.
+    /// The row has no reservation.
     None,
-    /// It is held until this moment: `reserved_until` in its metadata, RFC 3339.
+    /// The row is reserved until this time, which is `reserved_until` in its metadata, in RFC 3339.
     Until(Timestamp),
-    /// It names a moment that cannot be read.
+    /// The metadata has a reservation whose end cannot be read.
     Unreadable,
 }
 
-/// What an allocation is at a moment.
+/// The state of an allocation at a given time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Its app has a directory.
+    /// The row's app has a directory.
     Allocated,
-    /// It is held for a planned app.
+    /// The row is reserved for a planned app.
     Reserved,
-    /// Its app has no directory.
+    /// The row's app has no directory.
     Orphaned,
-    /// Whether its app has a directory cannot be told.
+    /// The system did not tell whether the row's app has a directory.
     Unknown,
 }
 
 impl State {
-    /// The word for it, in every format.
+    /// Returns the state's name, which every output format uses.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Allocated => "allocated",
@@ -267,7 +268,7 @@ impl State {
 pub(super) mod tests {
     use super::*;
 
-    /// A row as the platform writes it.
+    /// Makes a row as the platform writes it.
     pub(crate) fn row(id: i64, model: &str, app_num: i64, backend_port: i64, frontend_port: i64) -> Allocation {
         Allocation {
             id,

@@ -18,13 +18,13 @@ pub(crate) const APPS_MAX: usize = 10_000;
 
 /// One generated app, named by its model and its number; shown as `MODEL/appN`.
 ///
-/// Rows that others wrote may hold any text and any number, so an `AppId` does too. What a
-/// command line names goes through [`check_model`] and [`parse_app_nums`] first.
+/// Rows that other programs wrote may hold any text and any number, so an `AppId` accepts both. Names
+/// from a command line are checked by [`check_model`] and [`parse_app_nums`] first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AppId {
     /// The model's name.
     pub(crate) model: String,
-    /// The app's number, from 1 to [`APP_NUM_MAX`] unless somebody else wrote it.
+    /// The app's number, from 1 to [`APP_NUM_MAX`] unless another program wrote the row.
     pub(crate) app_num: i64,
 }
 
@@ -54,14 +54,14 @@ pub(crate) fn safe_model(model: &str) -> String {
     model.chars().map(|c| if is_kept(c) { c } else { '_' }).collect()
 }
 
-/// What stands where an app's directory should be.
+/// Whether an app's directory exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// A directory, a file, or a link that leads somewhere.
+    /// The path is a directory, a file, or a symbolic link to something that exists.
     Present,
-    /// Nothing, or a link that leads nowhere.
+    /// The path does not exist, or is a dangling symbolic link.
     Absent,
-    /// This is not known, as the system did not tell for this reason.
+    /// The system did not tell whether the path exists, for this reason.
     Unreadable(String),
 }
 
@@ -69,7 +69,7 @@ pub(crate) enum Presence {
 ///
 /// # Errors
 ///
-/// A message that names the model and what was expected, when it breaks a rule.
+/// A message that names the model and the rule, when the model breaks a rule.
 pub(crate) fn check_model(name: &str) -> Result<(), String> {
     let chars = name.chars().count();
     let broken = if chars == 0 {
@@ -88,7 +88,7 @@ pub(crate) fn check_model(name: &str) -> Result<(), String> {
 
 /// Reads app numbers as a command line gives them: `3`, `1-50`, `1,3,5-9`, in any number of lists.
 ///
-/// A number that is named several times counts once, where it stands first.
+/// A number that occurs several times is kept once, at its first position.
 ///
 /// # Errors
 ///
@@ -119,8 +119,8 @@ pub(crate) fn parse_app_nums<S: AsRef<str>>(lists: &[S]) -> Result<Vec<u32>, Str
     Ok(nums)
 }
 
-/// Splits `MODEL/appN` into the model and what stands for N, which may also be a list or a range.
-/// A model may have slashes of its own, so the last one counts.
+/// Splits `MODEL/appN` into the model and the text of N, which may also be a list or a range.
+/// A model's name may contain slashes, so the text is split at the last slash.
 pub(crate) fn split_app(text: &str) -> Option<(&str, &str)> {
     let (model, app) = text.rsplit_once('/')?;
     let list = app.strip_prefix("app")?;
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_directory_is_the_one_that_the_platform_makes() {
-        // Each as `re.sub(r"[^\w\-.]", "_", model)` gives it in Python 3.11.
+        // Each result is that of `re.sub(r"[^\w\-.]", "_", model)` in Python 3.11.
         for (model, safe) in [
             ("openai_gpt-4.1", "openai_gpt-4.1"),
             ("openai/gpt 4.1:free", "openai_gpt_4.1_free"),

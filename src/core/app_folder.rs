@@ -1,11 +1,11 @@
-//! The folder of an app below the apps directory.
+//! Names the folder of an app below the apps directory, and reads the names of such folders.
 //!
-//! The platform finds an app in any of four places: at `<safe model>/app<N>` or `<safe model>/app_<N>`,
-//! or at either name in a folder between, such as that of a template.
+//! The platform looks for an app in four places: at `<safe model>/app<N>` and `<safe model>/app_<N>`,
+//! and under both names in a folder below `<safe model>`, such as that of a template.
 
 use super::app::{APP_NUM_MAX, AppId, check_model, safe_model};
 
-/// The folder that an app has below the apps directory, wherever it stands there: the name of the model's
+/// The folder of an app below the apps directory, in any of its four places: the name of the model's
 /// folder and the app's number. Apps of two models may share a folder, as [`safe_model`] is not reversible.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AppFolder {
@@ -21,17 +21,17 @@ impl AppFolder {
         Self { model: model.into(), app_num: app_num.into() }
     }
 
-    /// The folder of an app.
+    /// Returns the folder of an app.
     pub(crate) fn of(app: &AppId) -> Self {
         Self::new(safe_model(&app.model), app.app_num)
     }
 
-    /// The app that the folder's name tells: its model may have another name, see [`safe_model`].
+    /// Returns an app that has this folder. The real model's name may differ, see [`safe_model`].
     pub(crate) fn app(&self) -> AppId {
         AppId::new(&self.model, self.app_num)
     }
 
-    /// The first of the folder's four places, as a path from the apps directory on.
+    /// Returns the first of the folder's four places, as a path relative to the apps directory.
     pub(crate) fn path(&self) -> String {
         format!("{}/app{}", self.model, self.app_num)
     }
@@ -40,7 +40,7 @@ impl AppFolder {
     ///
     /// # Errors
     ///
-    /// In words, when no app that may be allocated has this folder.
+    /// A message with the reason, when no app that may be allocated has this folder.
     pub(crate) fn check(&self) -> Result<(), String> {
         let safe = safe_model(&self.model);
         if safe != self.model {
@@ -53,7 +53,7 @@ impl AppFolder {
     }
 }
 
-/// How the name of an app's folder is written; the first is looked for first.
+/// The two forms of the name of an app's folder, in the order in which they are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum NameForm {
     /// `app<N>`
@@ -62,8 +62,8 @@ pub(crate) enum NameForm {
     Underscored,
 }
 
-/// Reads the name of an app's folder. The number is written without a sign or leading zeros, or it is a
-/// number below 1 that somebody else gave an app.
+/// Reads the name of an app's folder and returns its form and the app's number. The number must have no
+/// plus sign and no leading zeros; 0 and negative numbers are read because rows may hold them.
 pub(crate) fn parse_folder_name(name: &str) -> Option<(NameForm, i64)> {
     let rest = name.strip_prefix("app")?;
     let (form, digits) = match rest.strip_prefix('_') {

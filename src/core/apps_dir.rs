@@ -1,25 +1,26 @@
-//! What the apps directory holds, as plain values.
+//! Models the contents of the apps directory as plain values, so that `core` can judge them without reading
+//! files.
 
 use super::app::Presence;
 use super::app_folder::AppFolder;
 use super::declared::Declared;
 
-/// What the apps directory holds.
+/// The contents of the apps directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct AppsDirView {
-    /// What stands at the places of each row's app, in the order of the rows.
+    /// For each row, in the order of the rows, whether its app's directory exists.
     pub(crate) presence: Vec<Presence>,
-    /// Every folder whose name is an app's, by model and number; where an app stands at several places,
-    /// in the order of the places.
+    /// Every folder whose name is that of an app, ordered by model and number. An app with several folders
+    /// has them in the order of its four places.
     pub(crate) found: Vec<FoundFolder>,
-    /// What the files in each of them declare, in the same order.
+    /// The ports that the files in each folder declare, in the order of `found`.
     pub(crate) declared: Vec<Declared>,
     /// Folders that could not be read, each with the reason.
     pub(crate) unreadable: Vec<(String, String)>,
 }
 
 impl AppsDirView {
-    /// Each app found once, with what its files declare in all of its places.
+    /// Returns each found app once, with the ports that the files in all of its folders declare.
     pub(crate) fn apps(&self) -> impl Iterator<Item = (&AppFolder, Declared)> {
         let folders: Vec<_> = self.found.iter().map(|found| &found.folder).zip(&self.declared).collect();
         let apps: Vec<_> = folders
@@ -30,12 +31,12 @@ impl AppsDirView {
     }
 }
 
-/// A folder whose name is an app's.
+/// A folder whose name is that of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FoundFolder {
-    /// Whose folder it is.
+    /// The app's folder, as a model and a number.
     pub(crate) folder: AppFolder,
-    /// The path from the apps directory on.
+    /// The path relative to the apps directory.
     pub(crate) path: String,
 }
 
@@ -43,7 +44,7 @@ pub(crate) struct FoundFolder {
 pub(crate) mod tests {
     use super::*;
 
-    /// The folder of an app in the first of its places.
+    /// Returns the folder of an app in the first of its places.
     pub(crate) fn found(model: &str, app_num: impl Into<i64>) -> FoundFolder {
         let folder = AppFolder::new(model, app_num);
         FoundFolder { path: folder.path(), folder }

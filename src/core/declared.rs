@@ -1,7 +1,7 @@
-//! Declared ports: what an app's own files say it uses.
+//! This file defines declared ports: the ports that an app's own files say it uses.
 //!
-//! An app may be served on other ports than it was given, because somebody edited its files. Only
-//! what all files agree on is a pair that could be taken over.
+//! An app may be served on other ports than those it was given, because somebody edited its files. A pair can
+//! be taken over only if all files agree on it.
 
 use std::fmt::{self, Display, Formatter};
 use std::ops::RangeInclusive;
@@ -12,25 +12,25 @@ use super::text::{Shown, listed};
 /// The name of the file with an app's variables.
 pub(crate) const ENV_FILE: &str = ".env";
 
-/// Which part of an app listens on a port.
+/// The part of an app that listens on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
-    /// The server behind.
+    /// The backend server.
     Backend,
-    /// What a browser opens.
+    /// The server that a browser opens.
     Frontend,
-    /// Another service, such as a database, which is given no port.
+    /// Another service, such as a database. It is given no port.
     Other,
 }
 
 impl Role {
-    /// The two that are given a port.
+    /// The two roles that are given a port.
     pub(crate) const GIVEN: [Self; 2] = [Self::Backend, Self::Frontend];
 
-    /// All of them.
+    /// All roles.
     pub(crate) const ALL: [Self; 3] = [Self::Backend, Self::Frontend, Self::Other];
 
-    /// The word for it.
+    /// Returns the role's name.
     #[must_use]
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -47,7 +47,8 @@ impl Display for Role {
     }
 }
 
-/// What apps' files call the backend and the frontend; of each list the first name that a file has counts.
+/// The names that apps' files use for the backend and the frontend. Of each list, the first name that a file
+/// has is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Names {
     /// The variables that hold the backend's port.
@@ -73,7 +74,7 @@ impl Default for Names {
 }
 
 impl Names {
-    /// The variables that hold a role's port.
+    /// Returns the variables that hold a role's port.
     pub(crate) fn variables(&self, role: Role) -> &[String] {
         match role {
             Role::Backend => &self.backend_variables,
@@ -82,14 +83,14 @@ impl Names {
         }
     }
 
-    /// All variables with these ports, those of the backend first.
+    /// Returns all variables with these ports, those of the backend first.
     pub(crate) fn with_ports<T: Display>(&self, [backend, frontend]: [T; 2]) -> Vec<(&str, String)> {
         let backends = self.backend_variables.iter().map(|name| (name.as_str(), backend.to_string()));
         let frontends = self.frontend_variables.iter().map(|name| (name.as_str(), frontend.to_string()));
         backends.chain(frontends).collect()
     }
 
-    /// The Compose services that have a role.
+    /// Returns the Compose services that have a role.
     pub(crate) fn services(&self, role: Role) -> &[String] {
         match role {
             Role::Backend => &self.backend_services,
@@ -98,12 +99,12 @@ impl Names {
         }
     }
 
-    /// Checks that no list is empty, that each name can be one, and that none is a backend's and a
+    /// Checks that no list is empty, that each name is valid, and that no name is both a backend's and a
     /// frontend's.
     ///
     /// # Errors
     ///
-    /// In words that name the key, when one of these is not so.
+    /// Returns a message that names the key when one of these is not so.
     pub(crate) fn check(&self) -> Result<(), String> {
         for (kind, is_name) in [("variables", is_variable as fn(&str) -> bool), ("services", is_service)] {
             let lists = Role::GIVEN.map(|role| (format!("{role}_{kind}"), self.list(role, kind)));
@@ -128,97 +129,97 @@ impl Names {
     }
 }
 
-/// Whether a shell takes the text for the name of a variable.
+/// Tells whether a shell accepts the text as the name of a variable.
 fn is_variable(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Whether Compose takes the text for the name of a service.
+/// Tells whether Compose accepts the text as the name of a service.
 fn is_service(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
-/// Ports that one line of a file names in a row, from 1 to 65535.
+/// A range of ports, from 1 to 65535, that one line of a file names.
 ///
-/// A line may name all there are, so they stay a range.
+/// They are stored as a range, because a line may name every port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeclaredPorts {
-    /// Whose ports they are.
+    /// The role to which the ports belong.
     pub(crate) role: Role,
     /// The ports on this machine.
     pub(crate) ports: RangeInclusive<u16>,
-    /// The file, as a path from the app's directory on.
+    /// The file, as a path relative to the app's directory.
     pub(crate) file: String,
-    /// The line in it, from 1.
+    /// The line in the file, from 1.
     pub(crate) line: usize,
 }
 
-/// Something about a file, told in words.
+/// A remark about a file, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Note {
-    /// The file, as a path from the app's directory on.
+    /// The file, as a path relative to the app's directory.
     pub(crate) file: String,
-    /// The line in it, from 1, where one is meant.
+    /// The line in the file, from 1, if the remark is about one line.
     pub(crate) line: Option<usize>,
-    /// The words, which name the line as well.
+    /// The remark, which names the line as well.
     pub(crate) reason: String,
 }
 
-/// Ports that a Compose service names and does not publish.
+/// Ports that a Compose service names but does not publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unpublished {
-    /// The role that the service has.
+    /// The role of the service.
     pub(crate) role: Role,
-    /// Its name.
+    /// The name of the service.
     pub(crate) service: String,
-    /// The ports that it names, rising.
+    /// The ports that the service names, in ascending order.
     pub(crate) ports: Vec<RangeInclusive<u16>>,
-    /// Why it does not publish them.
+    /// The reason why the service does not publish them.
     pub(crate) why: WhyUnpublished,
-    /// The file, as a path from the app's directory on.
+    /// The file, as a path relative to the app's directory.
     pub(crate) file: String,
-    /// The line in it, from 1.
+    /// The line in the file, from 1.
     pub(crate) line: usize,
 }
 
-/// Why a Compose service publishes nothing.
+/// The reason why a Compose service publishes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WhyUnpublished {
-    /// It uses the network of this machine.
+    /// The service uses the network of this machine.
     HostNetwork,
-    /// It has no network.
+    /// The service has no network.
     NoNetwork,
-    /// It uses the network of another container.
+    /// The service uses the network of another container.
     SharedNetwork,
-    /// It has no container.
+    /// The service has no container.
     NoReplicas,
-    /// None of these profiles is on.
+    /// None of these profiles is active, and the service needs one.
     Profiles(Vec<String>),
 }
 
-/// All that one app's files say.
+/// Everything that one app's files declare.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Declared {
-    /// The ports, those of one file and role rising.
+    /// The ports. Those of one file and role are in ascending order.
     pub(crate) ports: Vec<DeclaredPorts>,
-    /// The roles of which `.env` has a port that could not be read.
+    /// The roles whose port in `.env` could not be read.
     pub(crate) unknown_in_env: Vec<Role>,
-    /// The roles of which the Compose files may have more ports, as something could not be read.
+    /// The roles that may have more ports in the Compose files, because something could not be read.
     pub(crate) unknown_in_compose: Vec<Role>,
-    /// What could not be read.
+    /// The parts of files that could not be read.
     pub(crate) unreadable: Vec<Note>,
     /// Entries of `ports` that Compose refuses.
     pub(crate) refused: Vec<Note>,
-    /// Ports that services name and do not publish.
+    /// The ports that services name but do not publish.
     pub(crate) unpublished: Vec<Unpublished>,
-    /// How many files were read.
+    /// The number of files that were read.
     pub(crate) files: usize,
 }
 
 impl Declared {
-    /// What the files in several folders of one app say together.
+    /// Combines the declarations of the files in several folders of one app.
     pub(crate) fn of_all<'a>(folders: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut all = Self::default();
         for folder in folders {
@@ -233,17 +234,17 @@ impl Declared {
         all
     }
 
-    /// The ports of one role.
+    /// Returns the ports of one role.
     pub(crate) fn of(&self, role: Role) -> impl Iterator<Item = &DeclaredPorts> {
         self.ports.iter().filter(move |declared| declared.role == role)
     }
 
-    /// The pair that the files agree on; `None` where they name no port.
+    /// Returns the pair on which the files agree, or `None` if they name no port.
     ///
     /// # Errors
     ///
-    /// In words, when a port of a role may be missing, only one role has a port, a role has several, or both
-    /// have the same one.
+    /// Returns the reason in words when a port of a role may be missing, only one role has a port, a role has
+    /// several ports, or both roles have the same port.
     pub(crate) fn pair(&self) -> Result<Option<PortPair>, String> {
         let unknown = || self.unknown_in_env.iter().chain(&self.unknown_in_compose);
         if unknown().any(|role| Role::GIVEN.contains(role)) {
@@ -261,7 +262,7 @@ impl Declared {
         }
     }
 
-    /// The one port that a role has over all files.
+    /// Returns the one port that a role has in all files.
     fn only(&self, role: Role) -> Result<Option<u16>, String> {
         let ranges = union(self.of(role).map(|declared| declared.ports.clone()).collect());
         let count = ranges.iter().map(ExactSizeIterator::len).sum();
@@ -279,7 +280,7 @@ impl Declared {
     }
 }
 
-/// The ports in any of the ranges, each once and rising.
+/// Merges the ranges and returns their ports without overlaps, in ascending order.
 pub(crate) fn union(mut ranges: Vec<RangeInclusive<u16>>) -> Vec<RangeInclusive<u16>> {
     ranges.sort_unstable_by_key(|range| *range.start());
     let mut union: Vec<RangeInclusive<u16>> = Vec::new();

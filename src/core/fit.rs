@@ -1,14 +1,14 @@
-//! Text that fits a number of terminal columns: measured, cut and wrapped.
+//! Measures text in terminal columns, and cuts or wraps it to a width.
 
 use std::borrow::Cow;
 
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
-/// Below this width a terminal is too narrow to wrap words in; it wraps lines itself.
+/// Text is not wrapped for a terminal narrower than this many columns; the terminal then wraps lines itself.
 const MIN_WIDTH: usize = 20;
 
-/// The number of terminal columns that a text takes: two for a wide character, none for a combining one.
+/// Returns the width of a text in terminal columns: two for a wide character, none for a combining one.
 pub(crate) fn columns(text: &str) -> usize {
     text.width()
 }
@@ -26,7 +26,7 @@ pub(crate) fn cut_middle(text: &str, width: usize) -> Cow<'_, str> {
     format!("{}…{}", head.concat(), tail.concat()).into()
 }
 
-/// How many of these clusters fit, from the first on.
+/// Returns how many of the grapheme clusters, from the first on, fit in `width` columns.
 fn fitting<'a>(clusters: impl Iterator<Item = &'a str>, width: usize) -> usize {
     let mut used = 0;
     clusters
@@ -37,10 +37,10 @@ fn fitting<'a>(clusters: impl Iterator<Item = &'a str>, width: usize) -> usize {
         .count()
 }
 
-/// Wraps the lines of a text to a terminal's width, if it told one; what goes on is indented.
+/// Wraps the lines of a text to a terminal's width, if the width is known, and indents continuation lines.
 ///
-/// Lines break between words. A word that is longer than a line, such as a path, breaks after `/`, and
-/// where there is none between characters; no character is lost.
+/// Lines break between words. A word that is longer than a line, such as a path, breaks after a `/`, or
+/// between characters if no `/` is near enough. Only white space at the end of a line is dropped.
 pub(crate) fn wrap(text: &str, width: Option<usize>, indent: usize) -> Cow<'_, str> {
     match width.filter(|&width| width >= MIN_WIDTH) {
         Some(width) if text.split('\n').any(|line| columns(line) > width) => {
@@ -51,7 +51,7 @@ pub(crate) fn wrap(text: &str, width: Option<usize>, indent: usize) -> Cow<'_, s
     }
 }
 
-/// The lines that one line becomes.
+/// Wraps one line and returns the resulting lines.
 fn wrap_line(line: &str, width: usize, indent: usize) -> Vec<String> {
     let mut wrapped = Wrapped { lines: Vec::new(), current: String::new(), used: 0, width, indent };
     for word in line.split_inclusive(' ') {
@@ -80,11 +80,11 @@ fn wrap_line(line: &str, width: usize, indent: usize) -> Vec<String> {
     wrapped.lines
 }
 
-/// Lines that are being filled.
+/// The state of wrapping one line: the finished lines and the current one.
 struct Wrapped {
     lines: Vec<String>,
     current: String,
-    /// The columns of the current line.
+    /// The width of the current line in columns.
     used: usize,
     width: usize,
     indent: usize,
@@ -107,16 +107,18 @@ impl Wrapped {
     }
 }
 
-/// Encloses a text with right-to-left characters in isolates, so that what stands beside it on a line
-/// keeps its place.
+/// Encloses a text that has right-to-left characters in a first-strong isolate, so that the text beside it
+/// on the line keeps its place. Returns any other text unchanged.
 ///
 /// Source: UAX #9, "Explicit Directional Isolates", <https://www.unicode.org/reports/tr9/>.
 pub(crate) fn isolated(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.chars().any(is_right_to_left) { format!("\u{2068}{text}\u{2069}").into() } else { text }
 }
 
-/// Whether a character may have one of the bidirectional classes R and AL: the blocks that Unicode sets
-/// aside for them, see <https://www.unicode.org/Public/UCD/latest/ucd/extracted/DerivedBidiClass.txt>.
+/// Tells whether a character may have one of the bidirectional classes R and AL, because it is in a block
+/// that Unicode reserves for them.
+///
+/// Source: <https://www.unicode.org/Public/UCD/latest/ucd/extracted/DerivedBidiClass.txt>.
 fn is_right_to_left(c: char) -> bool {
     matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}'
         | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')

@@ -1,10 +1,10 @@
-//! Patterns for the names of models, in the syntax of shells.
+//! Matches the names of models against glob patterns, in the syntax of shells.
 //!
-//! `*` stands for any text, `?` for any character, `[a-z]` for one of a class and `[!a-z]` for one
-//! outside of it, `{a,b}` for one of several patterns; a backslash takes a character's meaning away.
-//! A model's name is no path: `*` and `?` match `/`, too.
+//! `*` matches any text, `?` any character, `[a-z]` one character of a class, `[!a-z]` one character
+//! outside the class, and `{a,b}` one of several patterns; a backslash makes the next character literal.
+//! A model's name is not a path, so `*` and `?` also match `/`.
 
-/// A pattern that names are matched against.
+/// A parsed glob pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Glob(Vec<Token>);
 
@@ -27,14 +27,14 @@ impl Glob {
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in words.
+    /// A message with the pattern and what is wrong with it.
     pub(crate) fn parse(pattern: &str) -> Result<Self, String> {
         let wrong = |why: &str| format!("'{}' is not a pattern: {why}", super::text::Shown(pattern));
         let mut rest = pattern.chars().collect::<Vec<_>>().into_iter();
         Ok(Self(tokens(&mut rest, 0).map_err(wrong)?))
     }
 
-    /// Whether the whole name matches.
+    /// Tells whether the pattern matches the whole name.
     pub(crate) fn matches(&self, name: &str) -> bool {
         let name: Vec<_> = name.chars().collect();
         ends(&self.0, &name, &[0]).contains(&name.len())
@@ -43,10 +43,11 @@ impl Glob {
 
 type Rest = std::vec::IntoIter<char>;
 
-/// The most braces inside braces.
+/// The deepest nesting of braces that a pattern may have.
 const DEPTH_MAX: usize = 16;
 
-/// Reads tokens up to the end, or inside braces up to a comma or the closing brace, which stays.
+/// Reads tokens up to the end of the pattern or, inside braces, up to a comma or the closing brace. The
+/// comma or brace is left in `rest`.
 fn tokens(rest: &mut Rest, depth: usize) -> Result<Vec<Token>, &'static str> {
     let mut found = Vec::new();
     while let Some(&next) = rest.as_slice().first() {
@@ -68,7 +69,7 @@ fn tokens(rest: &mut Rest, depth: usize) -> Result<Vec<Token>, &'static str> {
     Ok(found)
 }
 
-/// Reads what follows `{`.
+/// Reads the alternatives after a `{`, including the closing brace.
 fn either(rest: &mut Rest, depth: usize) -> Result<Token, &'static str> {
     let mut patterns = Vec::new();
     loop {
@@ -81,7 +82,8 @@ fn either(rest: &mut Rest, depth: usize) -> Result<Token, &'static str> {
     }
 }
 
-/// Reads what follows `[`: a `]` or a `-` at the beginning stands for itself.
+/// Reads the character class after a `[`, including the closing bracket. A `]` or a `-` at the beginning
+/// is literal.
 fn class(rest: &mut Rest) -> Result<Token, &'static str> {
     let is_negated = matches!(rest.as_slice().first(), Some('!' | '^'));
     if is_negated {
@@ -108,10 +110,11 @@ fn class(rest: &mut Rest) -> Result<Token, &'static str> {
     }
 }
 
-/// Where in the name the tokens may end, rising, if they begin at one of `starts`.
+/// Returns every position in the name, in rising order, at which a match of the tokens may end that begins
+/// at one of `starts`.
 ///
-/// All places are followed at once, so that no pattern makes the time grow beyond its length times
-/// the name's.
+/// All positions are followed at once instead of backtracking, so the time for a pattern grows at most as
+/// its length times the name's length.
 fn ends(tokens: &[Token], name: &[char], starts: &[usize]) -> Vec<usize> {
     let mut places = starts.to_vec();
     for token in tokens {
@@ -204,7 +207,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_matches_what_the_crate_globset_matches(pattern in r"[ab*?/\[\]!{},-]{0,8}", name in "[ab/]{0,6}") {
-            // `**` between separators means folders there.
+            // In globset, `**` between separators matches whole folders.
             prop_assume!(!pattern.contains("**"));
             let theirs = GlobBuilder::new(&pattern).literal_separator(false).empty_alternates(true).build();
             if let (Ok(ours), Ok(theirs)) = (Glob::parse(&pattern), theirs) {

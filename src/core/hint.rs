@@ -1,4 +1,4 @@
-//! What to say of a model or an app that no row has.
+//! Writes the hint for a model or an app that has no row, such as the similar name that may have been meant.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -6,12 +6,14 @@ use std::collections::BTreeSet;
 use super::app::AppId;
 use super::text::{Shown, ranges};
 
-/// A name of fewer characters than this, without its separators, is one edit away from too many others.
+/// The fewest characters, without separators, for which names that differ by one edit count as similar:
+/// shorter names are one edit away from too many others.
 const SHORTEST_ALIKE: usize = 3;
 
-/// Says of a model which apps it has, or that it has none and which name may have been meant.
+/// Writes which apps a model has or, if it has none, that no row has the model and which similar name may
+/// have been meant.
 ///
-/// `known` are the apps that rows have, and `place` names where they were looked for.
+/// `known` are the apps that have rows, and `place` names the database in the message.
 pub(crate) fn about_missing<'a>(model: &str, known: impl IntoIterator<Item = &'a AppId>, place: &str) -> String {
     let known: Vec<_> = known.into_iter().collect();
     let nums: BTreeSet<_> = known.iter().filter(|app| app.model == model).map(|app| app.app_num).collect();
@@ -27,10 +29,10 @@ pub(crate) fn about_missing<'a>(model: &str, known: impl IntoIterator<Item = &'a
     }
 }
 
-/// The model that may have been meant by a name that is none: the one that differs least.
+/// Returns the model that a misspelt name may have meant: the known model that differs least from it.
 ///
 /// Names are compared without case and without separators, and may then differ by one edit: one
-/// character added, left out or replaced, or two neighbours swapped.
+/// character added, left out or replaced, or two adjacent characters swapped.
 pub(crate) fn nearest<'a>(name: &str, models: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let asked = letters(name);
     let candidates: BTreeSet<_> = models.into_iter().filter(|model| *model != name).collect();
@@ -49,13 +51,13 @@ pub(crate) fn nearest<'a>(name: &str, models: impl IntoIterator<Item = &'a str>)
     alike.min().map(|(_, _, model)| model)
 }
 
-/// The characters of a name that count when names are compared.
+/// Returns the characters of a name that are compared: all but separators, in lower case.
 fn letters(name: &str) -> Vec<char> {
     let is_separator = |c: &char| matches!(c, '-' | '_' | '.' | ':' | '/') || c.is_whitespace();
     name.chars().flat_map(char::to_lowercase).filter(|c| !is_separator(c)).collect()
 }
 
-/// Whether one edit makes one text of the other, which differs.
+/// Tells whether one edit turns one text into the other; the texts must differ.
 fn is_one_edit(a: &[char], b: &[char]) -> bool {
     let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
     let start = long.iter().zip(short).take_while(|(a, b)| a == b).count();
@@ -72,10 +74,10 @@ fn common_prefix(a: &str, b: &str) -> usize {
     a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count()
 }
 
-/// The most ranges that are told.
+/// The most ranges that a hint lists.
 const RANGES_MAX: usize = 20;
 
-/// Tells numbers as ranges, such as `1-30, 32`.
+/// Writes numbers as ranges, such as `1-30, 32`, at most [`RANGES_MAX`] of them.
 fn told_ranges(nums: &BTreeSet<i64>) -> String {
     let ranges = ranges(nums);
     let more = ranges.len().saturating_sub(RANGES_MAX);

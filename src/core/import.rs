@@ -1,7 +1,8 @@
 //! Decides which entries of an import become rows, given the rows that are in the table.
 //!
-//! A file may hold a million entries, of which most cannot be added, as there are not so many ports. Entries
-//! and reasons are therefore kept small, and put into words one at a time.
+//! A file may hold a million entries, and most of them cannot be added, as there are not so many ports. The
+//! entries and the reasons against them are therefore stored compactly, and each message is built only when
+//! it is shown.
 
 use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
@@ -12,28 +13,28 @@ use super::allocation::{Allocation, PortPair};
 use super::app::AppId;
 use super::app_folder::AppFolder;
 
-/// An app and the pair that it is said to have.
+/// One entry of an import: an app and the pair of ports that the file gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Whose the ports are.
+    /// The app that has the ports.
     pub(crate) app: AppId,
     /// The ports.
     pub(crate) pair: PortPair,
-    /// The moment until which they are held for it, where one is told.
+    /// When the app's reservation ends, if the entry names a time.
     pub(crate) until: Option<Timestamp>,
 }
 
-/// Entries in their order, kept small.
+/// The entries of an import, in their order, in a compact form.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Entries {
-    /// The names of all models, one behind the other.
+    /// The names of the models, concatenated.
     models: String,
     entries: Vec<Small>,
-    /// The moments until which entries are held, by their place in the order; most entries have none.
+    /// The end of each reservation, by the index of its entry; most entries have no reservation.
     held: Vec<(usize, Timestamp)>,
 }
 
-/// An entry whose model is a part of [`Entries::models`].
+/// An entry whose model is stored as a slice of [`Entries::models`].
 #[derive(Debug, Clone)]
 struct Small {
     model_start: usize,
@@ -51,7 +52,7 @@ impl Entries {
             _ => {
                 let start = self.models.len();
                 self.models.push_str(model);
-                // A model has 200 characters at most.
+                // A model has 200 characters at most, so its length fits.
                 (start, u32::try_from(model.len()).unwrap_or(u32::MAX))
             }
         };
@@ -59,12 +60,12 @@ impl Entries {
         self.entries.push(Small { model_start, model_length, app_num, pair });
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// An entry by its place in the order.
+    /// Returns the entry with this index, counted from 0.
     pub(crate) fn get(&self, index: usize) -> Option<Entry> {
         let small = self.entries.get(index)?;
         let app = AppId::new(self.model((small.model_start, small.model_length)), small.app_num);
@@ -73,7 +74,7 @@ impl Entries {
         Some(Entry { app, pair: small.pair, until })
     }
 
-    /// All entries.
+    /// Returns all entries, in their order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Entry> {
         (0..self.len()).filter_map(|index| self.get(index))
     }
@@ -84,43 +85,43 @@ impl Entries {
     }
 }
 
-/// What becomes of the entries of an import.
+/// The decision for each entry of an import: added, already there, or in conflict.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Import {
     /// The entries to add, in their order.
     pub(crate) new: Vec<Entry>,
-    /// How many are there already, with the same ports.
+    /// The number of entries whose apps have the same ports in the table already.
     pub(crate) existing: usize,
-    /// The entries that cannot be added, by their place in the order, each with the reason.
+    /// The entries that cannot be added, each as its index and the reason.
     pub(crate) conflicts: Vec<(u32, Obstacle)>,
-    /// The apps that have ports, with these, which the reasons name.
+    /// The apps that have ports, each with its two ports; an [`Obstacle`] refers to an app by its index here.
     users: Vec<(AppId, [i64; 2])>,
 }
 
 /// Why an entry cannot be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Obstacle {
-    /// The app, by its place among the users, has other ports.
+    /// The app has other ports; the number is its index in the field `users` of [`Import`].
     OtherPorts(u32),
-    /// A port is another app's.
+    /// Another app has one of the ports.
     Taken {
-        /// The port.
+        /// The port that another app has.
         port: u16,
-        /// Whether it is that app's backend; its frontend otherwise.
+        /// Whether the port is that app's backend port; it is its frontend port otherwise.
         is_backend: bool,
-        /// The app, by its place among the users.
+        /// That app's index in the field `users` of [`Import`].
         user: u32,
     },
 }
 
 impl Import {
-    /// An obstacle in words.
+    /// Returns the obstacle as a message that can be displayed.
     pub(crate) fn told(&self, obstacle: Obstacle) -> impl Display {
         Told { import: self, obstacle }
     }
 }
 
-/// An obstacle that can be shown.
+/// An obstacle with the import whose apps its message names.
 struct Told<'a> {
     import: &'a Import,
     obstacle: Obstacle,
@@ -143,28 +144,29 @@ impl Display for Told<'_> {
     }
 }
 
-/// An app that is passed over, and the reason in words.
+/// An app that an import skips, and the reason as a message.
 pub(crate) type Skipped = (AppId, String);
 
-/// What an import did, or would do.
+/// The result of an import or of its dry run.
 pub(crate) struct Report {
-    /// Whether nothing was changed.
+    /// Whether this was a dry run, which changes nothing.
     pub(crate) is_dry_run: bool,
-    /// How many allocations it made.
+    /// The number of allocations that the import inserted, or would insert without the dry run.
     pub(crate) imported: usize,
-    /// How many were there already, with the same ports.
+    /// The number of apps that had the same ports in the table already.
     pub(crate) existing: usize,
-    /// How many apps it passed over.
+    /// The number of apps that the import skipped.
     pub(crate) skipped: usize,
-    /// The first of these apps.
+    /// The first of the skipped apps.
     pub(crate) skipped_apps: Vec<Skipped>,
 }
 
-/// Sorts out entries: an app keeps the pair that it has, and a port its first user.
+/// Decides, for each entry, whether to add it: an app keeps the pair that it has, and a port belongs to the
+/// first app that has it.
 ///
-/// An entry whose ports the app has already is there. So is one of an app with the same folder: the platform
-/// names a model in either way. Ports are taken as they are said to be, excluded ones and those that browsers
-/// refuse among them: the apps use them already.
+/// An entry counts as existing if its app has the same ports already, or if an app with the same folder has
+/// them, because the platform writes a model's name in two ways. Ports are taken as the file names them, even
+/// if they are excluded or refused by browsers, because the apps use them already.
 pub(crate) fn plan(entries: &Entries, rows: &[Allocation]) -> Import {
     let mut import = Import::default();
     let mut known = Known::default();
@@ -184,17 +186,17 @@ pub(crate) fn plan(entries: &Entries, rows: &[Allocation]) -> Import {
     import
 }
 
-/// Who has which ports, so far. Apps are known by their place in a list.
+/// The apps and the ports that they have so far. An app is represented by its index in [`Import::users`].
 #[derive(Default)]
 struct Known {
     apps: HashMap<AppId, u32>,
-    /// The users of each port, in the order of their coming, and whether it is their backend's.
+    /// The apps that have each port, the first one first, and whether it is the app's backend port.
     users: HashMap<u16, Vec<(u32, bool)>>,
 }
 
 impl Known {
     fn insert(&mut self, app: &AppId, ports: [i64; 2], users: &mut Vec<(AppId, [i64; 2])>) {
-        // There are no more than ports.
+        // There are no more apps than ports, so the number fits.
         let Ok(user) = u32::try_from(users.len()) else { return };
         self.apps.entry(app.clone()).or_insert(user);
         for (port, is_backend) in ports.into_iter().zip([true, false]) {
@@ -205,7 +207,7 @@ impl Known {
         users.push((app.clone(), ports));
     }
 
-    /// Why the app cannot have the ports of its entry, if it cannot.
+    /// Returns the reason why an entry cannot be added, or `None` if it can.
     fn obstacle(&self, entry: &Entry) -> Option<Obstacle> {
         if let Some(user) = self.apps.get(&entry.app) {
             return Some(Obstacle::OtherPorts(*user));
@@ -216,7 +218,7 @@ impl Known {
         })
     }
 
-    /// Whether an app with the same folder has the ports of an entry.
+    /// Tells whether an app with the same folder as the entry's app has the entry's ports.
     fn is_there(&self, entry: &Entry, users: &[(AppId, [i64; 2])]) -> bool {
         let [backend, frontend] = entry.pair.ports().map(|port| self.users.get(&port).map_or(&[][..], Vec::as_slice));
         let folder = AppFolder::of(&entry.app);

@@ -1,4 +1,4 @@
-//! Who uses the ports of allocations: processes that listen, and containers that publish.
+//! Models the users of ports: processes that listen on them and containers that publish them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
@@ -6,10 +6,10 @@ use std::fmt::{self, Display};
 use super::allocation::Allocation;
 use super::text::Shown;
 
-/// Who uses a port: a process that listens on it, or a running container that publishes it.
+/// A user of a port: a process that listens on it, or a running container that publishes it.
 ///
-/// A process that may not be seen has neither a process id nor a program; only a container has a name
-/// in `container`.
+/// The process id and the program are `None` if this user may not see the process. The field `container`
+/// is set only for a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Listener {
     /// The process's id.
@@ -23,12 +23,12 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// What the user does with the port, to be read after its name: `python3 (pid 12) listens on`.
+    /// Returns the verb that a message puts between the user and the port: `python3 (pid 12) listens on`.
     pub(crate) fn verb(&self) -> &'static str {
         if self.container.is_some() { "publishes" } else { "listens on" }
     }
 
-    /// The use of the port, to be read after it: `listened on by python3 (pid 12)`.
+    /// Returns the phrase that a message puts after the port: `listened on by python3 (pid 12)`.
     pub(crate) fn use_of_port(&self) -> String {
         let verb = if self.container.is_some() { "published" } else { "listened on" };
         format!("{verb} by {self}")
@@ -52,17 +52,17 @@ impl Display for Listener {
     }
 }
 
-/// The users of each port that somebody uses.
+/// The users of each port that is in use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Listeners(BTreeMap<u16, BTreeSet<Listener>>);
 
 impl Listeners {
-    /// Who uses the port.
+    /// Returns the users of the port.
     pub(crate) fn on(&self, port: u16) -> impl Iterator<Item = &Listener> {
         self.0.get(&port).into_iter().flatten()
     }
 
-    /// Who uses the row's ports, by port.
+    /// Returns the users of the row's two ports, each with the port.
     pub(crate) fn of(&self, row: &Allocation) -> impl Iterator<Item = (u16, &Listener)> {
         let ports: BTreeSet<_> = row.valid_ports().collect();
         ports.into_iter().flat_map(|port| self.on(port).map(move |listener| (port, listener)))

@@ -1,4 +1,5 @@
-//! The slots of the port range, and what each is.
+//! Classifies each slot of the port range as free, in use or not available, and arranges the slots in lines
+//! of a picture.
 
 use std::collections::HashMap;
 
@@ -9,22 +10,22 @@ use super::policy::{Limits, survey};
 use super::ports::{PortSet, as_port};
 use super::refusal::Reason;
 
-/// What a slot is.
+/// The state of a slot in the map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slot {
-    /// It is that of a row in this state.
+    /// A row in this state has the slot.
     Allocated(State),
-    /// No row has its ports, and something on this machine uses one of them.
+    /// No row has the slot's ports, but something on this machine uses one of them.
     Listening,
-    /// It is not given: a row of another slot has one of its ports, or one is excluded, planned for an
-    /// app, refused by browsers, or not this user's to listen on.
+    /// The slot cannot be allocated: one of its ports is in a row of another slot, excluded, planned for an
+    /// app, refused by browsers, or one on which this user may not listen.
     Blocked,
-    /// It can be given.
+    /// The slot can be allocated.
     Free,
 }
 
 impl Slot {
-    /// Each of them, in the order of a legend.
+    /// All states, in the order of a legend.
     pub(crate) const ALL: [Self; 7] = [
         Self::Allocated(State::Allocated),
         Self::Allocated(State::Reserved),
@@ -35,7 +36,7 @@ impl Slot {
         Self::Free,
     ];
 
-    /// The word for it, in every format.
+    /// Returns the state's name, which every output format uses.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Allocated(state) => state.name(),
@@ -46,33 +47,33 @@ impl Slot {
     }
 }
 
-/// Neighbouring slots that are the same.
+/// Adjacent slots in the same state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// The first of them.
+    /// The first slot.
     pub(crate) first: PortPair,
-    /// The last of them.
+    /// The last slot.
     pub(crate) last: PortPair,
-    /// How many they are.
+    /// The number of slots.
     pub(crate) len: usize,
-    /// What they are.
+    /// The state of all the slots.
     pub(crate) slot: Slot,
 }
 
-/// The whole range.
+/// The states of all slots of the port range.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Map {
-    /// All slots, lowest first.
+    /// All slots as runs, lowest first.
     pub(crate) runs: Vec<Run>,
-    /// How far apart two slots are.
+    /// The difference between the ports of two adjacent slots.
     pub(crate) step: u16,
-    /// How many rows have no slot.
+    /// The number of rows whose ports belong to no slot.
     pub(crate) outside: usize,
 }
 
 impl Map {
-    /// Draws the map. `is_used` tells of a port that no row has whether something on this machine uses
-    /// it, and `is_permitted` whether this user may listen on it.
+    /// Makes the map. For a port that no row has, `is_used` tells whether something on this machine uses the
+    /// port, and `is_permitted` whether this user may listen on it.
     pub(crate) fn new(
         limits: &Limits,
         plans: &Plans,
@@ -107,12 +108,13 @@ impl Map {
         }
     }
 
-    /// How many slots are this.
+    /// Returns the number of slots in this state.
     pub(crate) fn count(&self, slot: Slot) -> usize {
         self.runs.iter().filter(|run| run.slot == slot).map(|run| run.len).sum()
     }
 
-    /// The lines of a picture in which a line has so many cells; long free stretches are one line.
+    /// Returns the lines of a picture that shows `cells` slots a line. [`FOLDED_LINES`] or more successive
+    /// lines with only free slots become one line.
     pub(crate) fn lines(&self, cells: usize) -> Vec<Line> {
         let mut lines: Vec<Line> = Vec::new();
         let mut line = Vec::new();
@@ -136,7 +138,7 @@ impl Map {
         fold(lines)
     }
 
-    /// The first `len` slots of a run at most, and the others.
+    /// Splits a run after its first `len` slots; the second part is empty if the run is not longer.
     fn split(&self, run: Run, len: usize) -> (Run, Run) {
         let at = |index: usize| {
             let offset = u16::try_from(index).unwrap_or(u16::MAX).saturating_mul(self.step);
@@ -149,7 +151,8 @@ impl Map {
     }
 }
 
-/// Whose slot each is. A row has one slot: that of its backend port, or else that of its frontend port.
+/// The states of the rows, by the port that decides a row's slot. A row has one slot: the slot of its
+/// backend port or, if no slot has that port, the slot of its frontend port.
 #[derive(Default)]
 struct Owners {
     by_backend: HashMap<u16, State>,
@@ -184,13 +187,13 @@ impl Owners {
 /// A line of the picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// Slots, a cell each.
+    /// A line with one cell for each slot.
     Cells(Vec<Run>),
-    /// Several lines of free slots.
+    /// Several lines in which all slots are free, folded into one.
     Folded(Run),
 }
 
-/// So many lines that are free from end to end become one.
+/// At least this many successive lines with only free slots are folded into one.
 const FOLDED_LINES: usize = 3;
 
 fn fold(lines: Vec<Line>) -> Vec<Line> {

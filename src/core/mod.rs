@@ -1,4 +1,4 @@
-//! What the tool knows, as plain values: apps, ports, which pair comes next, what a conflict is.
+//! Contains the rules of the tool, on plain values: apps, ports, the choice of a pair, and conflicts.
 //!
 //! Nothing here touches a terminal, a file, a socket, a thread, a clock, a random number or a log,
 //! so that every rule can be tested with plain values.

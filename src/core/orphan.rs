@@ -1,4 +1,4 @@
-//! Which rows a cleanup removes, and why it keeps a row that has no directory.
+//! Decides which rows a cleanup removes, and why it keeps a row whose app has no directory.
 
 use std::collections::HashMap;
 
@@ -8,25 +8,25 @@ use super::allocation::{Allocation, until_text};
 use super::app::{AppId, Presence};
 use super::listener::Listeners;
 
-/// Why a cleanup keeps a row that it cannot show to be in use.
+/// Why a cleanup keeps a row although it did not find the app's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeptReason {
-    /// It is held for a planned app.
+    /// The row is reserved for a planned app.
     Reserved,
-    /// It is younger than the age asked for, or the time of its making cannot be read.
+    /// The row is younger than the minimum age, or the time at which it was inserted cannot be read.
     TooRecent,
-    /// Somebody uses one of its ports.
+    /// A process listens on one of the row's ports, or a container publishes one.
     Listening,
-    /// What stands at its app's places could not be read.
+    /// The system did not tell whether the row's app has a directory.
     Unreadable,
-    /// Whether a container publishes one of its ports could not be told.
+    /// It is not known whether a container publishes one of the row's ports.
     Unknown,
-    /// The row, or what stands at its app's places, is no longer as it was seen.
+    /// The row changed, or its app's directory appeared, after the cleanup had read them.
     Changed,
 }
 
 impl KeptReason {
-    /// The reason's name in JSON.
+    /// Returns the reason's name in JSON.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Reserved => "reserved",
@@ -42,28 +42,29 @@ impl KeptReason {
 /// A row that a cleanup kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kept {
-    /// Whose row it is.
+    /// The app of the row.
     pub(crate) app: AppId,
-    /// Why it was kept.
+    /// Why the cleanup kept the row.
     pub(crate) reason: KeptReason,
-    /// The same in words, with what was seen.
+    /// The reason as a message, with details such as the port and the process.
     pub(crate) why: String,
 }
 
-/// What a cleanup makes of the rows.
+/// The decision of a cleanup for each row whose app's directory was not found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sweep {
     /// The rows to remove.
     pub(crate) orphans: Vec<Allocation>,
-    /// The rows kept although their apps were not seen.
+    /// The rows that are kept, each with the reason.
     pub(crate) kept: Vec<Kept>,
 }
 
 impl Sweep {
-    /// Judges rows by their own words and by what stands at their apps' places, each row's in its order.
+    /// Decides for each row whether it is an orphan, by its columns and by whether its app has a directory.
+    /// `presence` has one element for each row, in the order of the rows.
     ///
-    /// A row is kept that was made less than `min_age` before `now`, or that has a time of its making
-    /// which cannot be read; one without any is old.
+    /// A row is kept if it was inserted less than `min_age` before `now`, or if its `created_at` cannot be
+    /// read. A row whose `created_at` is NULL counts as old.
     pub(crate) fn new(rows: Vec<Allocation>, presence: &[Presence], now: Timestamp, min_age: SignedDuration) -> Self {
         let mut sweep = Self::default();
         for (row, presence) in rows.into_iter().zip(presence) {
@@ -76,7 +77,8 @@ impl Sweep {
         sweep
     }
 
-    /// Keeps the orphans whose apps came since, given what stands at their places now.
+    /// Keeps the orphans whose apps may have a directory by now. `presence` is what a second look at each
+    /// orphan's directory found, in the order of the orphans.
     pub(crate) fn keep_arrived(&mut self, presence: &[Presence]) {
         let mut presence = presence.iter();
         self.keep(|_| match presence.next() {
@@ -86,8 +88,8 @@ impl Sweep {
         });
     }
 
-    /// Keeps the orphans whose ports somebody uses; all others, too, where `unknown` says why the ports
-    /// that containers publish are not known.
+    /// Keeps the orphans whose ports are in use. If the ports that containers publish are not known,
+    /// `unknown` is the reason, and all other orphans are kept, too.
     pub(crate) fn keep_used(&mut self, listeners: &Listeners, unknown: Option<&str>) {
         self.keep(|row| {
             let users: Vec<_> =
@@ -102,8 +104,8 @@ impl Sweep {
         });
     }
 
-    /// Keeps the orphans whose rows are no longer as they were seen, given all rows as they are now, and
-    /// forgets those whose rows are gone: nobody has their ports any more.
+    /// Keeps the orphans whose rows have changed, given all rows that are now in the table, and drops the
+    /// orphans whose rows were deleted, because nothing is left to remove.
     pub(crate) fn keep_changed(&mut self, current: Vec<Allocation>) {
         let current: HashMap<_, _> = current.into_iter().map(|row| (row.id, row)).collect();
         self.orphans.retain(|seen| current.contains_key(&seen.id));
@@ -112,7 +114,7 @@ impl Sweep {
         });
     }
 
-    /// Keeps the orphans for which there is a reason.
+    /// Keeps the orphans for which `reason` returns a reason and a message.
     fn keep(&mut self, mut reason: impl FnMut(&Allocation) -> Option<(KeptReason, String)>) {
         let kept = &mut self.kept;
         self.orphans.retain(|row| match reason(row) {
@@ -126,7 +128,8 @@ impl Sweep {
     }
 }
 
-/// What keeps a row from being an orphan, with the words for it; `None` if its app is there.
+/// Judges one row. Returns `None` if its app has a directory, `Ok` if the row is an orphan, or else the
+/// reason to keep it, with its message.
 fn judge(
     row: &Allocation,
     presence: &Presence,
@@ -174,7 +177,8 @@ mod tests {
         "2026-01-01T10:00:00Z".parse().unwrap()
     }
 
-    /// What becomes of one row: a reason to keep it, `Some(None)` to remove it, nothing if its app is there.
+    /// Returns the decision for one row: a reason to keep it, `Some(None)` to remove it, or `None` if its app
+    /// has a directory.
     fn verdict(row: &Allocation, presence: &Presence, min_age: SignedDuration) -> Option<Option<KeptReason>> {
         let sweep = Sweep::new(vec![row.clone()], std::slice::from_ref(presence), now(), min_age);
         sweep.kept.first().map(|kept| Some(kept.reason)).or(sweep.orphans.first().map(|_| None))

@@ -1,13 +1,13 @@
-//! Paths as plain values.
+//! Derives paths from other paths, without looking at the file system.
 
 use std::path::{Path, PathBuf};
 
-/// The folder that a path stands in; `.` for a bare name.
+/// Returns the parent folder of a path, which is `.` for a bare name.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A file that stands beside another under the same name with this suffix.
+/// Returns the path with `suffix` appended to the file's name, such as `-wal`.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);

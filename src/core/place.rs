@@ -1,42 +1,43 @@
-//! Tells of an app where its directory is, which state its row is in, and what its files declare.
+//! Models what commands list about an app: its row, the row's state, the app's directory, and the ports that
+//! its files declare.
 
 use std::ops::RangeInclusive;
 
 use super::allocation::{Allocation, State};
 use super::declared::{Declared, Role};
 
-/// What was seen of an app in the apps directory.
+/// An app's directory and the state of the row that follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// What its row is.
+    /// The state of the app's row.
     pub(crate) state: State,
-    /// Its directory, where there is one.
+    /// The app's directory, if there is one.
     pub(crate) directory: Option<String>,
 }
 
-/// A row as it is listed.
+/// A row as a command lists it.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed<'a> {
     /// The row.
     pub(crate) row: &'a Allocation,
-    /// Where its app is, if that was looked at.
+    /// The app's directory and the row's state, if the apps directory was read.
     pub(crate) place: Option<Place>,
 }
 
-/// What one line of an app's file declares.
+/// The ports that one line of an app's file declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeclaredLine {
-    /// The file, as a path from the app's directory on.
+    /// The file, as a path relative to the app's directory.
     pub(crate) file: String,
-    /// The line in it, from 1.
+    /// The number of the line in the file, from 1.
     pub(crate) line: usize,
-    /// The ports that it names for the backend.
+    /// The ports that the line declares for the backend.
     pub(crate) backend: Vec<RangeInclusive<u16>>,
-    /// The ports that it names for the frontend.
+    /// The ports that the line declares for the frontend.
     pub(crate) frontend: Vec<RangeInclusive<u16>>,
 }
 
-/// What an app's files declare, line by line; the ports of other services are left out.
+/// Returns the ports that an app's files declare, line by line, without the ports of other services.
 pub(crate) fn declared_lines(declared: &Declared) -> Vec<DeclaredLine> {
     let mut lines: Vec<DeclaredLine> = Vec::new();
     for found in declared.ports.iter().filter(|found| found.role != Role::Other) {

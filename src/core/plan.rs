@@ -1,4 +1,4 @@
-//! Pairs that were planned for apps before they were made.
+//! Models plans: pairs of ports that a file assigns to apps before the apps have rows.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -6,28 +6,28 @@ use std::collections::hash_map::Entry;
 use super::allocation::PortPair;
 use super::app::AppId;
 
-/// The pair that is planned for each app, and whose each planned port is.
+/// The pair that is planned for each app, and the app that each port is planned for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plans {
     pairs: HashMap<AppId, PortPair>,
-    /// The one app that a port is planned for; `None` where it is planned for several.
+    /// The one app that each planned port is planned for; `None` if the port is planned for several apps.
     apps: HashMap<u16, Option<AppId>>,
 }
 
 impl Plans {
-    /// The pair that is planned for the app.
+    /// Returns the pair that is planned for the app.
     pub(crate) fn pair_of(&self, app: &AppId) -> Option<PortPair> {
         self.pairs.get(app).copied()
     }
 
-    /// Whether the port is planned for an app other than this one.
+    /// Tells whether the port is planned for another app, or for several apps.
     pub(crate) fn is_for_another(&self, port: u16, app: &AppId) -> bool {
         self.apps.get(&port).is_some_and(|planned| planned.as_ref() != Some(app))
     }
 }
 
 impl FromIterator<(AppId, PortPair)> for Plans {
-    /// Collects plans; the first counts where an app is named twice.
+    /// Collects plans; if an app occurs twice, its first plan counts.
     fn from_iter<I: IntoIterator<Item = (AppId, PortPair)>>(planned: I) -> Self {
         let mut plans = Self::default();
         for (app, pair) in planned {

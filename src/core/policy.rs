@@ -1,4 +1,5 @@
-//! Which pair an app gets: a pure choice from the taken ports, the plans, the limits and a probe.
+//! Chooses the pair of ports that an app gets, from the taken ports, the plans, the limits and a probe. Apart
+//! from the probe, the functions are pure, so that every rule can be tested with plain values.
 
 use super::allocation::PortPair;
 use super::app::AppId;
@@ -6,25 +7,25 @@ use super::plan::Plans;
 use super::ports::{PortSet, is_browser_blocked};
 use super::refusal::{Reason, Refusal, Tally};
 
-/// What may be handed out: the slots and the ports kept back.
+/// The slots that may be allocated, and the ports that may not.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     /// The backend port of slot 0.
     pub(crate) backend_base: u16,
     /// The frontend port of slot 0, different from `backend_base`.
     pub(crate) frontend_base: u16,
-    /// How far apart two slots are, at least 1.
+    /// The difference between the ports of two adjacent slots, at least 1.
     pub(crate) step: u16,
     /// The highest port of a slot.
     pub(crate) max: u16,
-    /// Ports never handed out.
+    /// The ports that are never allocated, except as part of a planned pair.
     pub(crate) excluded: PortSet,
-    /// Whether ports that browsers refuse may be handed out.
+    /// Whether ports that browsers refuse may be allocated.
     pub(crate) allow_browser_blocked: bool,
 }
 
 impl Limits {
-    /// Every slot, lowest first: slot k is `(backend_base + k·step, frontend_base + k·step)`.
+    /// Returns all slots, lowest first: slot k is `(backend_base + k·step, frontend_base + k·step)`.
     pub(crate) fn slots(&self) -> impl Iterator<Item = PortPair> + Clone {
         let room = self.max.checked_sub(self.backend_base.max(self.frontend_base));
         let count = room.map_or(0, |room| u32::from(room / self.step.max(1)) + 1);
@@ -34,7 +35,7 @@ impl Limits {
         })
     }
 
-    /// Why the app cannot have the slot, as far as that is known without a probe.
+    /// Returns the reason why the app cannot have the slot, as far as it is known without a probe.
     fn obstacle(&self, slot: PortPair, app: &AppId, plans: &Plans, taken: &PortSet) -> Option<Reason> {
         let ports = slot.ports();
         if ports.iter().any(|&port| taken.contains(port)) {
@@ -46,7 +47,7 @@ impl Limits {
         }
     }
 
-    /// Why a port is kept back from everyone, if it is.
+    /// Returns the reason why no app may have the port, or `None` if the limits allow it.
     fn keeps_back(&self, port: u16) -> Option<Reason> {
         if self.excluded.contains(port) {
             Some(Reason::Excluded)
@@ -58,14 +59,14 @@ impl Limits {
     }
 }
 
-/// Tells why a new server could not listen on a port; `None` where it could.
+/// A function that returns the reason why a new server could not listen on a port, or `None` if it could.
 pub(crate) type Probe<'a> = dyn FnMut(u16) -> Option<Reason> + 'a;
 
 /// Chooses a pair for each app: its planned pair if both ports are free, else the lowest free slot.
 ///
-/// A planned pair is taken as written, whatever the limits say and whether or not this user may listen
-/// on its ports. A slot is neither planned for another app, nor excluded, nor blocked by browsers. All
-/// planned pairs are given out before the first slot. `probe` is called only for ports that are
+/// A planned pair is taken even if the limits forbid it or this user may not listen on its ports. A slot
+/// is free only if its ports are neither planned for another app, nor excluded, nor blocked by browsers.
+/// All planned pairs are allocated before the first slot. `probe` is called only for ports that are
 /// otherwise free.
 ///
 /// # Errors
@@ -97,25 +98,25 @@ pub(crate) fn choose(
     pairs.ok_or(Refusal::Exhausted(search.tally))
 }
 
-/// Every slot, lowest first, and what keeps a new app from it that has no planned pair, as far as that
-/// is known without a probe.
+/// Returns every slot, lowest first, each with the reason why a new app without a plan cannot have it, as
+/// far as the reason is known without a probe.
 pub(crate) fn survey(
     limits: &Limits,
     plans: &Plans,
     taken: &PortSet,
 ) -> impl Iterator<Item = (PortPair, Option<Reason>)> {
-    // No plan is for a model without a name.
+    // No plan can name this app, because a model's name is never empty.
     let nobody = AppId::new("", 0);
     limits.slots().map(move |slot| (slot, limits.obstacle(slot, &nobody, plans, taken)))
 }
 
-/// Accepts a pair asked for by number, or says why not.
+/// Checks that an app can have the pair that the user asked for by number.
 ///
-/// A pair on which this user may not listen is accepted: its app may run as another user.
+/// A pair on which this user may not listen is accepted, because its app may run as another user.
 ///
 /// # Errors
 ///
-/// [`Refusal::Port`] with the first port that is taken, kept back or in use.
+/// [`Refusal::Port`] with the first port that is taken, excluded, blocked by browsers or in use.
 pub(crate) fn admit(
     limits: &Limits,
     pair: PortPair,
@@ -139,21 +140,21 @@ pub(crate) fn admit(
 /// After this many slots in a row on which no server could listen, a search tries a sample of the rest.
 const REFUSED_IN_A_ROW: usize = 256;
 
-/// The number of slots in that sample.
+/// The number of slots in the sample that [`Search::is_hopeless`] probes.
 const SAMPLES: usize = 64;
 
-/// A search for pairs, one app after the other.
+/// The state of a search for pairs, which handles one app after the other.
 struct Search<'a, 'b> {
     limits: &'a Limits,
     plans: &'a Plans,
-    /// The ports that are taken, those of the pairs found so far among them.
+    /// The ports that are taken, including those of the pairs found so far.
     taken: PortSet,
     probe: &'a mut Probe<'b>,
-    /// Slots that were passed over because they are planned for an app other than the one whose turn
-    /// it was.
+    /// The slots that the search skipped because they are planned for an app other than the one that it
+    /// was searching for.
     set_aside: Vec<PortPair>,
     tally: Tally,
-    /// How many of the slots probed last refused a server, without one in between that did not.
+    /// The number of successive probed slots, up to the last one, on which no server could listen.
     refused_in_a_row: usize,
 }
 
@@ -165,7 +166,7 @@ impl Search<'_, '_> {
         pair.ports().into_iter().all(is_free).then(|| self.take(pair))
     }
 
-    /// Takes the lowest of the slots set aside that is planned for this app alone, and free.
+    /// Takes the lowest free slot in `set_aside` that has a port planned for this app alone.
     fn slot_set_aside(&mut self, app: &AppId) -> Option<PortPair> {
         let planned = self.plans.pair_of(app)?.ports();
         let set_aside = std::mem::take(&mut self.set_aside);
@@ -182,7 +183,7 @@ impl Search<'_, '_> {
 
     /// Takes the first of the remaining slots that the app can have.
     ///
-    /// Ports only become taken here, so a slot that no app can have need not be looked at again.
+    /// A search never releases a port, so a slot that no app can have need not be checked again.
     fn next_slot(&mut self, app: &AppId, slots: &mut (impl Iterator<Item = PortPair> + Clone)) -> Option<PortPair> {
         while let Some(slot) = slots.next() {
             self.tally.slots += 1;
@@ -214,23 +215,23 @@ impl Search<'_, '_> {
         None
     }
 
-    /// Tells whether a sample of the remaining slots holds none on which a server could listen.
+    /// Tells whether a server could listen on none of the slots in a sample of the remaining ones.
     ///
-    /// A system that refuses every port would otherwise be asked about all of them, with the write lock
-    /// held.
+    /// Without this sample, a search on a system that refuses every port would probe all ports while it
+    /// holds the write lock.
     fn is_hopeless(&mut self, app: &AppId, slots: impl Iterator<Item = PortPair>) -> bool {
         let slots: Vec<_> = slots.filter(|&slot| self.obstacle(slot, app).is_none()).collect();
-        // From the end: a user who may listen on high ports alone may listen on the last.
+        // The sample begins at the highest slot, because some users may listen on high ports alone.
         let mut sample = slots.iter().rev().step_by((slots.len() / SAMPLES).max(1));
         !slots.is_empty() && sample.all(|&slot| self.refused(slot).is_some())
     }
 
-    /// Why the app cannot have the slot, as far as that is known without a probe.
+    /// Returns the reason why the app cannot have the slot, as far as it is known without a probe.
     fn obstacle(&self, slot: PortPair, app: &AppId) -> Option<Reason> {
         self.limits.obstacle(slot, app, self.plans, &self.taken)
     }
 
-    /// The first port of the slot on which a new server could not listen, and why.
+    /// Returns the first port of the slot on which a new server could not listen, and the reason.
     fn refused(&mut self, slot: PortPair) -> Option<(u16, Reason)> {
         slot.ports().into_iter().find_map(|port| Some((port, (self.probe)(port)?)))
     }
@@ -262,7 +263,7 @@ mod tests {
         AppId::new("m", number)
     }
 
-    /// Chooses for so many apps without plans.
+    /// Chooses pairs for this number of apps without plans.
     fn choose_for(
         wanted: i64,
         limits: &Limits,
@@ -325,12 +326,12 @@ mod tests {
 
     #[test]
     fn a_slot_planned_for_another_app_is_passed_over() {
-        // Two plans cross slots, one of them in the other column; one is not free itself.
+        // Each plan names ports of slots, one of them in the other column; two pairs have a taken port.
         let plans: Plans =
             [(app(2), pair(8001, 7001)), (app(9), pair(5003, 8003)), (app(3), pair(5005, 7003))].into_iter().collect();
         let taken: PortSet = [7001, 7003].into_iter().collect();
         let chosen = choose_planned(4, &limits(), &plans, &taken, |_| None);
-        // What was passed over for the first goes to the apps that it is planned for.
+        // The slots skipped for the first app go to the apps that they are planned for.
         assert_eq!(chosen, Ok(vec![pair(5007, 8007), pair(5001, 8001), pair(5005, 8005), pair(5009, 8009)]));
         let small = Limits { max: 8003, ..limits() };
         let Err(Refusal::Exhausted(tally)) = choose_planned(1, &small, &plans, &taken, |_| None) else {
@@ -393,7 +394,7 @@ mod tests {
         assert_eq!((tally.given_up, tally.in_use.len()), (true, REFUSED_IN_A_ROW));
         assert!(probed < 400, "{probed} ports were asked about");
 
-        // Many listeners in a row, or a user who may not bind to the lower ports, are no reason to give up.
+        // A search goes on after many ports in use in a row, and after many that this user may not bind to.
         for reason in [Reason::InUse, Reason::NotPermitted] {
             let refused = |port: u16| (port < 60_000).then_some(reason);
             assert_eq!(choose_for(1, &limits(), &PortSet::new(), refused), Ok(vec![pair(60_001, 63_001)]));
@@ -432,7 +433,7 @@ mod tests {
             };
             let choose = || choose_planned(wanted, &limits, &plans, &taken, |port| in_use(listening.contains(&port)));
 
-            // The slow way: planned pairs first, then for each app anew the first usable slot.
+            // The slow way takes planned pairs first, then searches all slots from the first for each app.
             let mut now_taken = taken.clone();
             let mut expected = vec![None; wanted as usize];
             for (pair, number) in expected.iter_mut().zip(1..) {

@@ -8,33 +8,33 @@ use serde::Deserialize;
 
 use super::allocation::Allocation;
 
-/// What a self-test found.
+/// The results of a self-test.
 pub(crate) struct Report {
-    /// The promises, each with what broke it; nothing if it held.
+    /// The promises, each with a message about how it was broken, or `None` if it held.
     pub(crate) promises: Vec<(String, Option<String>)>,
-    /// New allocations a second, by all processes together.
+    /// The number of new allocations a second, of all processes together.
     pub(crate) per_second: f64,
-    /// How long half of the processes took at most, from start to exit.
+    /// The median time that a process took, from start to exit.
     pub(crate) p50: Duration,
-    /// How long all but one in a hundred took at most.
+    /// The 99th percentile of the time that a process took, from start to exit.
     pub(crate) p99: Duration,
-    /// How long it takes here to make 4 KiB durable, if it could be done.
+    /// The time that writing and syncing 4 KiB takes on this machine, if it could be measured.
     pub(crate) sync: Option<Duration>,
-    /// How the scratch database kept what was written, if it could be opened.
+    /// How the scratch database stored the rows, if it could be opened.
     pub(crate) mode: Option<ScratchMode>,
 }
 
-/// How a scratch database kept what was written.
+/// How a scratch database stored the rows.
 pub(crate) struct ScratchMode {
-    /// Its journal mode, in the database's words.
+    /// The journal mode, as the database names it.
     pub(crate) journal: String,
-    /// How writers waited for each other, in words.
+    /// How writers waited for each other, as a phrase.
     pub(crate) waiting: &'static str,
-    /// What it was kept on, and what is weak about that, in words.
+    /// The storage that the database was on, with its weakness if it has one, as a phrase.
     pub(crate) storage: String,
 }
 
-/// The line that `allocate --json` prints.
+/// The fields that are read from the line that `allocate --json` prints.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Answered {
     pub(crate) app_num: i64,
@@ -43,7 +43,8 @@ pub(crate) struct Answered {
     pub(crate) created: bool,
 }
 
-/// One row, in which all agree and which one of them made.
+/// Checks that the table has exactly one row, that all answers agree with it, and that exactly one process
+/// inserted it.
 pub(crate) fn same_answer(answers: &[Answered], rows: &[Allocation]) -> Result<()> {
     let created = answers.iter().filter(|answer| answer.created).count();
     ensure!(created == 1, "{created} processes say that they made the row");
@@ -53,7 +54,7 @@ pub(crate) fn same_answer(answers: &[Answered], rows: &[Allocation]) -> Result<(
     Ok(())
 }
 
-/// A row for each answer, and no port twice among all rows.
+/// Checks that each answer has its row and that no port occurs twice in the table.
 pub(crate) fn own_answers(answers: &[Answered], rows: &[Allocation]) -> Result<()> {
     let lost = answers.iter().filter(|answer| !rows.iter().any(|row| is_row(answer, row))).count();
     ensure!(lost == 0, "{lost} answers are not in the table");
@@ -62,7 +63,7 @@ pub(crate) fn own_answers(answers: &[Answered], rows: &[Allocation]) -> Result<(
     Ok(())
 }
 
-/// The same, and each row was made by the process that asked for it.
+/// Checks what [`own_answers`] checks, and that each process inserted the rows that it asked for.
 pub(crate) fn all_made(answers: &[Answered], rows: &[Allocation]) -> Result<()> {
     let found = answers.iter().filter(|answer| !answer.created).count();
     ensure!(found == 0, "{found} rows were there already, left by a batch that was not made as a whole");

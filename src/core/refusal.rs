@@ -5,83 +5,86 @@ use std::fmt::{self, Display};
 /// Why a port cannot be handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// A row has it, in either column.
+    /// A row has the port, as its backend or its frontend port.
     Taken,
-    /// It is planned for another app.
+    /// The port is planned for another app.
     Planned,
-    /// The configuration excludes it.
+    /// The configuration excludes the port.
     Excluded,
-    /// Browsers refuse to open it.
+    /// Browsers refuse to open the port.
     BrowserBlocked,
-    /// Something on this machine uses it, or the system says so.
+    /// Something on this machine uses the port, or the system says that the port is in use.
     InUse,
-    /// This user may not listen on it.
+    /// This user may not listen on the port.
     NotPermitted,
 }
 
 /// Why a choice could not be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// A port asked for by number cannot be had.
+    /// The app cannot have a port that the user asked for by number.
     Port {
-        /// The first of the two that cannot.
+        /// The first of the two ports that the app cannot have.
         port: u16,
-        /// Why not.
+        /// Why the app cannot have the port.
         reason: Reason,
     },
     /// Not enough slots are free.
     Exhausted(Tally),
-    /// What is known of the ports was not gathered yet.
+    /// The caller has not yet collected what the choice depends on, such as the plans.
     NotPrepared,
-    /// Whoever asked cannot make use of a pair that was chosen.
+    /// The caller cannot use a pair that was chosen.
     Useless,
 }
 
-/// What became of the slots in a search that found too few.
+/// The numbers of slots in a search that found too few, by the reason why each was not free.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// How many pairs were wanted.
+    /// The number of pairs that were wanted.
     pub(crate) wanted: usize,
-    /// How many slots are free.
+    /// The number of free slots.
     pub(crate) free: usize,
-    /// How many slots were looked at: all there are, unless the search was given up.
+    /// The number of slots that the search checked: all slots, unless the search was given up.
     pub(crate) slots: usize,
-    /// Slots with a taken port.
+    /// The number of slots with a taken port.
     pub(crate) taken: usize,
-    /// Slots with a port that is planned for another app.
+    /// The number of slots with a port that is planned for another app.
     pub(crate) planned: usize,
-    /// Slots with an excluded port or one that browsers refuse.
+    /// The number of slots with a port that is excluded or that browsers refuse.
     pub(crate) kept_back: usize,
-    /// Slots with a port that this user may not listen on.
+    /// The number of slots with a port that this user may not listen on.
     pub(crate) not_permitted: usize,
     /// The first port in use of each slot that has one.
     pub(crate) in_use: Vec<u16>,
-    /// Slots with a port on which nothing listens, although the system says that it is in use.
+    /// The number of slots with a port on which nothing listens, although the system says that it is in use.
     pub(crate) refused: usize,
-    /// Whether the search was given up because no port anywhere in the range could be listened on.
+    /// Whether the search was given up because a server could listen on none of the ports in a sample of the
+    /// range.
     pub(crate) given_up: bool,
 }
 
-/// What keeps a search from finding enough slots.
+/// The main reason why a search found too few slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shortage {
-    /// Nearly all slots are used.
+    /// Nearly all slots are in use.
     Full,
-    /// The system refuses nearly every port although nothing listens on it.
+    /// The system says of nearly every port that it is in use, although nothing listens on it.
     Refused,
     /// This user may listen on hardly any port.
     NotPermitted,
 }
 
 impl Tally {
-    /// Sets apart the ports that the system calls in use although nothing listens on them.
+    /// Moves the ports on which nothing listens from `in_use` to the count `refused`. The system says that
+    /// they are in use.
     pub(crate) fn set_refused_apart(&mut self, is_listened_on: impl Fn(u16) -> bool) {
         let found = self.in_use.len();
         self.in_use.retain(|&port| is_listened_on(port));
         self.refused += found - self.in_use.len();
     }
 
-    /// What nearly all of the slots have in common that are nobody's and allowed, yet not free.
+    /// Returns the reason that holds for at least nine tenths of the probed slots, or [`Shortage::Full`] if
+    /// there is no such reason.
     pub(crate) fn shortage(&self) -> Shortage {
         let probed = self.free + self.in_use.len() + self.refused + self.not_permitted;
         let are_nearly_all = |slots: usize| slots > 0 && slots * 10 >= probed * 9;

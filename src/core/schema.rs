@@ -1,22 +1,22 @@
-//! What the platform's table is made of.
+//! Names the unique indexes of the platform's table, so that both databases check for the same ones.
 
 /// A unique index that the platform's table has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UniqueIndex {
-    /// One row an app: the constraint `unique_model_app`.
+    /// The constraint `unique_model_app`, which allows one row for each app.
     ModelApp,
-    /// One row a backend port.
+    /// The index that allows one row for each backend port.
     BackendPort,
-    /// One row a frontend port.
+    /// The index that allows one row for each frontend port.
     FrontendPort,
 }
 
 impl UniqueIndex {
-    /// All of them.
+    /// All unique indexes of the table.
     pub(crate) const ALL: [Self; 3] = [Self::ModelApp, Self::BackendPort, Self::FrontendPort];
 
-    /// Those that a table with unique indexes on these columns lacks; of an index, the columns' names
-    /// stand in alphabetical order with commas between them.
+    /// Returns the indexes that a table lacks. `present` has one element for each unique index of the table:
+    /// the names of its columns in alphabetical order, joined by commas.
     pub(crate) fn missing_from(present: &[String]) -> Vec<Self> {
         let sorted = |index: &Self| {
             let mut columns = index.columns().to_vec();
@@ -26,7 +26,7 @@ impl UniqueIndex {
         Self::ALL.into_iter().filter(|index| !present.contains(&sorted(index))).collect()
     }
 
-    /// The columns it covers.
+    /// Returns the columns that the index covers.
     pub(crate) fn columns(self) -> &'static [&'static str] {
         match self {
             Self::ModelApp => &["model", "app_num"],

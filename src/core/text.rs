@@ -1,17 +1,17 @@
-//! Makes text from other people's rows safe to show.
+//! Escapes text from rows and command lines so that it is safe to show in a terminal, and writes lists.
 //!
-//! Models come from a database that others write and from command lines. A terminal would obey a
-//! control character in one, and a bidirectional override would make a line read as another.
+//! The names of models come from a database that other programs write, and from command lines. A terminal
+//! would obey a control character in a name, and a bidirectional override would reorder the line around it.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write};
 
 /// Shows a text with everything that a terminal would obey escaped as `\n`, `\t` or `\u{1b}`.
 ///
-/// Escaped are control characters, the bidirectional formatting characters of UAX #9, and the
-/// separators of lines and paragraphs.
+/// The escaped characters are control characters, the bidirectional formatting characters of UAX #9, and
+/// the separators of lines and paragraphs.
 pub(crate) struct Shown<'a>(
-    /// The text as it was found.
+    /// The text without escapes.
     pub &'a str,
 );
 
@@ -28,7 +28,7 @@ impl Display for Shown<'_> {
     }
 }
 
-/// Whether a terminal would act on this character instead of showing it.
+/// Tells whether a terminal would act on this character instead of showing it.
 fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -45,8 +45,8 @@ pub(crate) fn listed<T: Display>(items: impl IntoIterator<Item = T>, count: usiz
     if more == 0 { first } else { format!("{first} and {more} more") }
 }
 
-/// Escapes the characters in JSON that a terminal obeys and JSON allows unescaped. They can only stand
-/// inside strings, where the escape means the same character.
+/// Escapes the characters in JSON that a terminal obeys but JSON allows unescaped. Such characters occur
+/// only inside strings, where the escape means the same character.
 pub(crate) fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
@@ -60,7 +60,7 @@ pub(crate) fn escape_json(json: &str) -> String {
     escaped
 }
 
-/// Tells numbers as ranges, such as `1-30` and `32`.
+/// Writes numbers as ranges, such as `1-30` and `32`.
 pub(crate) fn ranges(nums: &BTreeSet<i64>) -> Vec<String> {
     let mut ranges: Vec<(i64, i64)> = Vec::new();
     for &num in nums {

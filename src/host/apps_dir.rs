@@ -1,4 +1,5 @@
-//! The apps directory: which apps have a folder in it, see [`crate::core::app_folder`].
+//! This file reads the apps directory and tells which apps have a folder in it, see
+//! [`crate::core::app_folder`].
 
 mod model_folder;
 
@@ -28,25 +29,26 @@ pub(crate) struct AppsDir<'a> {
     identity: Identity,
 }
 
-/// What tells one mounted directory from another at the same path: device and inode.
+/// The device and inode numbers, which tell apart two directories that were mounted at the same path.
 type Identity = (u64, u64);
 
 impl<'a> AppsDir<'a> {
-    /// Opens the directory, in which there must be the marker file if one is named.
+    /// Opens the directory. If `marker` names a file, that file must be in the directory.
     pub(crate) fn open(path: &'a Path, marker: Option<&'a Path>) -> anyhow::Result<Self> {
         let identity = identity(path, marker)?;
         Ok(Self { path, marker, identity })
     }
 
-    /// Makes sure that the directory is still the one that was opened: a volume that went away
-    /// while it was looked at makes every app seem to be missing.
+    /// Checks that the directory is still the one that was opened. If a volume is unmounted while we read it,
+    /// every app seems to be missing.
     pub(crate) fn ensure_unchanged(&self) -> anyhow::Result<()> {
         let identity = identity(self.path, self.marker)?;
         ensure!(identity == self.identity, "apps directory {} was replaced while it was read", self.path.display());
         Ok(())
     }
 
-    /// The folders in which an app stands, the platform's first choice first; none where none can be seen.
+    /// Returns the folders of an app, the platform's first choice first. The list is empty if no folder can
+    /// be seen.
     pub(crate) fn directories(&self, app: &AppId) -> Vec<PathBuf> {
         let folders = |folder: &ModelFolder, path: &Path, app_num| {
             folder.folders(app_num).map(|place| path.join(&place.path)).collect()
@@ -55,12 +57,12 @@ impl<'a> AppsDir<'a> {
         folders
     }
 
-    /// What stands at the places of each row's app; `step` is called for each entry of a folder and may
-    /// end the look.
+    /// Tells, for each row's app, whether it has a folder. `step` is called for each directory entry and may
+    /// end the search.
     ///
     /// # Errors
     ///
-    /// What `step` failed with.
+    /// Returns the error of `step`.
     pub(crate) fn presence_of<'r, E>(
         &self,
         rows: impl IntoIterator<Item = &'r Allocation>,
@@ -70,11 +72,11 @@ impl<'a> AppsDir<'a> {
         rows.into_iter().map(|row| self.see(&mut models, &row.app, &step, ModelFolder::presence)).collect()
     }
 
-    /// What stands at the places of each row's app, and the first of the app's folders.
+    /// Tells, for each row's app, whether it has a folder, and returns the first of its folders.
     ///
     /// # Errors
     ///
-    /// What `step` failed with, which is called for each entry of a folder.
+    /// Returns the error of `step`, which is called for each entry of a folder.
     pub(crate) fn places_of<'r, E>(
         &self,
         rows: impl IntoIterator<Item = &'r Allocation>,
@@ -83,11 +85,12 @@ impl<'a> AppsDir<'a> {
         self.places_of_apps(rows.into_iter().map(|row| &row.app), step)
     }
 
-    /// The same for apps that need not have a row.
+    /// Tells, for each app, whether it has a folder, and returns the first of its folders. The app need not
+    /// have a row.
     ///
     /// # Errors
     ///
-    /// What `step` failed with, which is called for each entry of a folder.
+    /// Returns the error of `step`, which is called for each entry of a folder.
     pub(crate) fn places_of_apps<'r, E>(
         &self,
         apps: impl IntoIterator<Item = &'r AppId>,
@@ -101,11 +104,12 @@ impl<'a> AppsDir<'a> {
         apps.into_iter().map(|app| self.see(&mut models, app, &step, place)).collect()
     }
 
-    /// Whether an app stands anywhere; where something cannot be read, whether one can be seen.
+    /// Tells whether any app has a folder. If something cannot be read, tells whether an app can be seen
+    /// elsewhere.
     ///
     /// # Errors
     ///
-    /// What `step` failed with, which is called for each entry of a folder.
+    /// Returns the error of `step`, which is called for each entry of a folder.
     pub(crate) fn has_apps<E>(&self, step: impl Fn() -> Result<(), E>) -> Result<bool, E> {
         for (_, path) in self.models(&mut Vec::new()) {
             if ModelFolder::read(&path, true, &step)?.has_apps() {
@@ -115,15 +119,15 @@ impl<'a> AppsDir<'a> {
         Ok(false)
     }
 
-    /// Looks at everything, and reads what the files in each app's folder declare. A folder that is no
-    /// app's by the name of its model's folder declares nothing.
+    /// Reads the whole apps directory, and the ports that the files in each app's folder declare. If a folder
+    /// has an app's name but its parent does not have a model's name, its files are not read.
     ///
-    /// `found` is called for each entry of a folder, `read` from any thread for each folder whose files
-    /// are read; either may end the look.
+    /// `found` is called for each directory entry. `read` is called, from any thread, for each folder whose
+    /// files are read. Either may end the search.
     ///
     /// # Errors
     ///
-    /// What they failed with.
+    /// Returns the error of `found` or `read`.
     pub(crate) fn view_with_declared<E: Send>(
         &self,
         rows: &[Allocation],
@@ -139,9 +143,9 @@ impl<'a> AppsDir<'a> {
         Ok(view)
     }
 
-    /// Looks at the rows' places and at all other folders that are an app's by their name. Returns the view
-    /// and the path of each folder found; `None` for one whose model's folder is no model's, which declares
-    /// nothing.
+    /// Looks for a folder for each row's app and for all other folders that have an app's name. Returns the
+    /// view and the path of each folder found. The path is `None` if the parent folder does not have a
+    /// model's name; the files in such a folder are not read.
     fn view_with_paths<E>(
         &self,
         rows: &[Allocation],
@@ -174,8 +178,8 @@ impl<'a> AppsDir<'a> {
         Ok((AppsDirView { presence, found, declared: Vec::new(), unreadable }, paths))
     }
 
-    /// What `look` sees of an app in its model's folder, which is at the path given to it. Folders of models
-    /// are read once.
+    /// Calls `look` with the contents of the model's folder and its path, and returns the result. Each
+    /// model's folder is read once.
     fn see<T, E>(
         &self,
         read: &mut HashMap<String, ModelFolder>,
@@ -185,7 +189,7 @@ impl<'a> AppsDir<'a> {
     ) -> Result<T, E> {
         let AppFolder { model, app_num } = AppFolder::of(app);
         let path = self.model_path(&model);
-        // Rows of others may have names that lead to the apps directory itself or above it.
+        // A row that others wrote may have a model name that leads to the apps directory itself or above it.
         let is_models_alone = !matches!(model.as_str(), "" | "." | "..");
         let folder = match read.entry(model) {
             Entry::Occupied(read) => read.into_mut(),
@@ -194,21 +198,22 @@ impl<'a> AppsDir<'a> {
         Ok(look(folder, &path, app_num))
     }
 
-    /// Where the folder of a model is or would be.
+    /// Returns where the folder of a model is or would be.
     fn model_path(&self, safe_model: &str) -> PathBuf {
-        // Put together as text: a name that begins with a slash would be a path of its own.
+        // The path is joined as text, because `Path::join` takes a name that begins with a slash for an
+        // absolute path.
         let mut path = self.path.as_os_str().to_owned();
         path.push("/");
         path.push(safe_model);
         path.into()
     }
 
-    /// The folders in the apps directory, links to folders among them, with their names; notes what cannot
-    /// be read.
+    /// Returns the name and path of each folder in the apps directory, and of each link to a folder. Adds
+    /// what cannot be read to `unreadable`.
     fn models(&self, unreadable: &mut Vec<(PathBuf, String)>) -> Vec<(String, PathBuf)> {
         let entries = match entries(self.path, unreadable) {
             Ok(entries) => entries,
-            // It was there a moment ago; if it is gone it holds nothing.
+            // The directory existed a moment ago. If it is gone, it holds nothing.
             Err(err) if is_nothing(&err) => return Vec::new(),
             Err(err) => {
                 unreadable.push((self.path.to_owned(), err.to_string()));
@@ -221,7 +226,7 @@ impl<'a> AppsDir<'a> {
                 Ok(true) => {
                     let name = entry.file_name().to_string_lossy().into_owned();
                     let path = self.model_path(&name);
-                    // A name that is no text is not the path.
+                    // If the name is not UTF-8, the lossy text is not the path.
                     let path = if entry.file_name().to_str().is_some() { path } else { entry.path() };
                     models.push((name, path));
                 }
@@ -234,11 +239,12 @@ impl<'a> AppsDir<'a> {
     }
 }
 
-/// Maps items on all cores, in their order: reading files is mostly waiting for the system.
+/// Calls `each` for the items on all cores and keeps their order: reading files is mostly waiting for the
+/// system.
 ///
 /// # Errors
 ///
-/// The first of `each`, in the order of the items, among those that were reached.
+/// Returns the first error of `each` in the order of the items, among the items that were processed.
 fn in_parallel<T: Sync, R: Send, E: Send>(items: &[T], each: impl Fn(&T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let each = &each;

@@ -1,11 +1,11 @@
-//! Whether a program of this user could listen on a port, asked by binding to it.
+//! This file tests whether a program of this user could listen on a port, by binding to the port.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-/// What the system says to a bind.
+/// The result of a bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bind {
     /// A program of this user could listen on the port.
@@ -17,10 +17,10 @@ pub(crate) enum Bind {
     NotPermitted,
 }
 
-/// Binds to the TCP port on IPv4 and IPv6, on all addresses and on loopback, and lets go of it again.
+/// Binds to the TCP port on IPv4 and IPv6, on all addresses and on loopback, and closes the sockets again.
 ///
-/// The sockets never listen: with `SO_REUSEADDR` a bind fails on a port that is listened on, and not
-/// because another probe has just bound to it as well (`socket(7)`).
+/// The sockets never listen. With `SO_REUSEADDR`, a bind fails if a socket listens on the port, but not if
+/// another probe is bound to the port at the same time (`socket(7)`).
 pub(crate) fn try_bind(port: u16) -> Bind {
     // On Linux, a bind to all addresses of both families fails for a listener on any of them.
     if cfg!(target_os = "linux") {
@@ -46,7 +46,7 @@ pub(crate) fn try_bind(port: u16) -> Bind {
     }
 }
 
-/// Binds to an address; a bind to all addresses of IPv6 is one to all of IPv4 as well.
+/// Binds to an address. A bind to all addresses of IPv6 includes all addresses of IPv4.
 fn bind(address: SocketAddr) -> Result<(), ErrorKind> {
     let bound = Socket::new(Domain::for_address(address), Type::STREAM, None).and_then(|socket| {
         socket.set_reuse_address(true)?;

@@ -12,13 +12,13 @@ use signal_hook::flag;
 
 use crate::core::clock::Clock;
 
-/// Whether Ctrl-C was pressed, once somebody listens for it: a signal is the whole process's.
+/// Tells whether Ctrl-C was pressed. It is one flag for the whole process, because signals go to the process.
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// The machine's clock, which also hears Ctrl-C.
 ///
-/// The first Ctrl-C ends a wait or a look, or keeps the next write from starting; a write under way
-/// is finished, so that its answer is known. A second Ctrl-C ends the process at once, with 130.
+/// The first Ctrl-C ends a wait or a read, or keeps the next write from starting; a write that has begun is
+/// finished, so that its outcome is known. A second Ctrl-C ends the process at once, with exit code 130.
 pub(crate) struct HostClock {
     start: Instant,
     interrupted: Arc<AtomicBool>,
@@ -30,7 +30,7 @@ impl HostClock {
             Some(interrupted) => Arc::clone(interrupted),
             None => {
                 let interrupted = Arc::new(AtomicBool::new(false));
-                // In this order: the first signal must not see its own flag.
+                // The order matters: the first signal must not see the flag that it sets itself.
                 flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&interrupted))?;
                 flag::register(SIGINT, Arc::clone(&interrupted))?;
                 Arc::clone(INTERRUPTED.get_or_init(|| interrupted))
@@ -39,8 +39,8 @@ impl HostClock {
         Ok(Self { start: Instant::now(), interrupted })
     }
 
-    /// Takes for Ctrl-C what else asks the process to end, too: for who has something to clear away. A
-    /// signal that whoever started the process had ignored, as nohup(1) does, stays ignored.
+    /// Handles the other signals that ask the process to end as it handles Ctrl-C, for commands that must
+    /// clean up. A signal that was ignored when the process started, as under nohup(1), stays ignored.
     pub(crate) fn and_termination(self) -> io::Result<Self> {
         for signal in [SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal)) {
             flag::register(signal, Arc::clone(&self.interrupted))?;
@@ -49,8 +49,8 @@ impl HostClock {
     }
 }
 
-/// From here on Ctrl-C ends the process at once, with 130: for who is about to become another program,
-/// which would not know of a signal that came before.
+/// Makes Ctrl-C end the process at once from here on, with exit code 130. A process that is about to call
+/// exec(3) needs this, because the new program would not see a signal that came before.
 pub(crate) fn end_on_interrupt() -> io::Result<()> {
     if !is_ignored(SIGINT) {
         flag::register_conditional_shutdown(SIGINT, 130, Arc::new(AtomicBool::new(true)))?;
@@ -58,23 +58,23 @@ pub(crate) fn end_on_interrupt() -> io::Result<()> {
     Ok(())
 }
 
-/// Leaves Ctrl-C ignored, also by the commands that this process becomes, where whoever started it had
-/// it ignored, as a shell does for what runs in the background.
+/// Keeps SIGINT ignored, also in programs that this process executes, if it was ignored when the process
+/// started. A shell ignores it for background jobs.
 pub(crate) fn keep_ignored() {
     if is_ignored(SIGINT) {
-        // A flag that nothing sets.
+        // Nothing ever sets this flag.
         INTERRUPTED.get_or_init(Arc::default);
     }
 }
 
-/// Whether a signal is ignored, as far as the system tells: see `proc_pid_status(5)`.
+/// Tells whether a signal is ignored, as far as the system tells: see `proc_pid_status(5)`.
 fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set >> (signal - 1) & 1 == 1)
 }
 
-/// Whether the user has asked to stop.
+/// Tells whether the user has asked to stop.
 pub(crate) fn is_interrupted() -> bool {
     INTERRUPTED.get().is_some_and(|interrupted| interrupted.load(Ordering::Relaxed))
 }
@@ -97,7 +97,7 @@ impl Clock for HostClock {
     }
 }
 
-/// The time of day in whole microseconds, which is what the table keeps.
+/// Returns the time of day in whole microseconds, the precision that the table keeps.
 pub(crate) fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)

@@ -1,10 +1,10 @@
-//! Which ports running containers publish, asked of Docker or Podman.
+//! This file asks Docker or Podman which ports running containers publish.
 //!
-//! NAT alone can publish a port, without a socket on the host (`userland-proxy: false`); and inside a
-//! container the host's sockets are not to be seen, while the socket of Docker's API often is. One call
-//! of that API tells: `GET /containers/json`
-//! (<https://docs.docker.com/reference/api/engine/version/v1.57/operations/ContainerList/>),
-//! which Podman serves, too (<https://docs.podman.io/en/latest/_static/api.html>).
+//! A port can be published by NAT alone, without a socket on the host (`userland-proxy: false`). Inside a
+//! container, the host's sockets cannot be seen, but the socket of Docker's API often can. One call of that
+//! API returns the ports: `GET /containers/json`
+//! (<https://docs.docker.com/reference/api/engine/version/v1.57/operations/ContainerList/>). Podman serves it
+//! as well (<https://docs.podman.io/en/latest/_static/api.html>).
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -21,21 +21,21 @@ use crate::core::ports::as_port;
 /// The longest wait for an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The longest wait of those who remove what nobody is seen to use.
+/// The longest wait for an answer when rows are removed because nobody is seen to use their ports.
 pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What came of asking.
+/// The result of asking the servers.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// The ports that running containers publish over TCP.
     Published(Vec<(u16, Listener)>),
-    /// No socket is there, or none that this user may connect to and that a server listens on.
+    /// There is no socket, or none to which this user may connect and on which a server listens.
     NoServer,
-    /// A server is there and gave no usable answer, for this reason: what containers publish is unknown.
+    /// A server is there but gave no usable answer, for this reason. The published ports are unknown.
     Unusable(String),
 }
 
-/// Asks the servers behind these sockets in turn; the first that answers counts.
+/// Asks the servers behind these sockets in turn and returns the first answer.
 ///
 /// All of them together have `patience`: each server gets an equal share of what is left.
 pub(crate) fn published(sockets: &[PathBuf], patience: Duration) -> Answer {
@@ -62,7 +62,7 @@ pub(crate) fn published(sockets: &[PathBuf], patience: Duration) -> Answer {
     unusable.map_or(Answer::NoServer, Answer::Unusable)
 }
 
-/// Those of the sockets that are there, the first of them last; one with two names counts once.
+/// Returns the sockets that exist, in reverse order. A socket with two names counts once.
 fn present(sockets: &[PathBuf]) -> Vec<&Path> {
     let mut seen = HashSet::new();
     let mut present: Vec<_> = sockets.iter().map(PathBuf::as_path).collect();
@@ -81,7 +81,7 @@ fn present(sockets: &[PathBuf]) -> Vec<&Path> {
     present
 }
 
-/// A container as the API tells of it.
+/// A container in the API's answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Container {
@@ -101,9 +101,9 @@ struct Port {
 }
 
 impl Container {
-    /// Whether it runs: a paused one keeps its ports, and so does one whose state is not told.
+    /// Tells whether the container runs. A paused container keeps its ports, and so does one without a state.
     fn is_running(&self) -> bool {
-        // Docker's words, then Podman's.
+        // These are Docker's words, then Podman's.
         const NOT_RUNNING: [&str; 7] =
             ["created", "exited", "dead", "removing", "configured", "initialized", "stopped"];
         !self.state.as_deref().is_some_and(|state| NOT_RUNNING.iter().any(|other| state.eq_ignore_ascii_case(other)))
@@ -120,14 +120,14 @@ impl Container {
         Listener { container: Some(name.unwrap_or_else(short_id)), project: project.cloned(), ..Listener::default() }
     }
 
-    /// The ports that it publishes on its host over TCP.
+    /// Returns the TCP ports that the container publishes on its host.
     fn published_ports(&self) -> impl Iterator<Item = u16> {
         let is_tcp = |port: &&Port| port.protocol.as_deref().is_none_or(|name| name.eq_ignore_ascii_case("tcp"));
         self.ports.iter().flatten().filter(is_tcp).filter_map(|port| port.public_port.and_then(as_port))
     }
 }
 
-/// The ports that an answer names, each with the container that publishes it.
+/// Reads the published ports from an answer, each with the container that publishes it.
 fn parse(body: &[u8]) -> io::Result<Vec<(u16, Listener)>> {
     let containers: Vec<Container> = serde_json::from_slice(body).map_err(|err| {
         io::Error::new(io::ErrorKind::InvalidData, format!("the answer is no list of containers: {err}"))

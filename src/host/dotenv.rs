@@ -1,12 +1,13 @@
-//! How a `.env` file falls into statements, the same for whoever reads one and whoever changes one.
+//! This file splits a `.env` file into statements, for the code that reads such a file and the code that
+//! edits it.
 //!
-//! Quotes end where Compose and python-dotenv end them: a backslash takes the next character with it,
-//! in single quotes too. Bytes and not text, as a file that is changed need not be text.
+//! Quotes end where Compose and python-dotenv end them: a backslash escapes the next character, in single
+//! quotes too. The input is bytes, because a file that is edited need not be UTF-8.
 
-/// A line of the file, or several that a value in quotes spans.
+/// A statement: one line of the file, or several lines if a quoted value spans them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Statement<'a> {
-    /// All of it, with the ending of its last line.
+    /// The whole statement, with the ending of its last line.
     pub(super) text: &'a [u8],
     /// The variable that it sets, if it sets one.
     pub(super) assignment: Option<Assignment<'a>>,
@@ -28,22 +29,22 @@ pub(super) struct Assignment<'a> {
 /// How a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Without quotes, up to the line's end.
+    /// The value has no quotes and ends with the line.
     Bare,
-    /// In quotes, so many bytes long with both.
+    /// The value is quoted. The number is its length in bytes, with both quotes.
     Quoted(usize),
-    /// With a quote that is not closed.
+    /// The value begins with a quote that is not closed.
     Open,
 }
 
-/// The statements of a file, which together are the file.
+/// An iterator over the statements of a file; joined, they are the whole file.
 pub(super) struct Statements<'a> {
     rest: &'a [u8],
     may_span_lines: bool,
 }
 
 impl<'a> Statements<'a> {
-    /// The statements of the file with this content.
+    /// Returns the statements of the file with this content.
     pub(super) fn of(content: &'a [u8]) -> Self {
         Self { rest: content, may_span_lines: true }
     }
@@ -61,7 +62,7 @@ impl<'a> Iterator for Statements<'a> {
             match form {
                 Form::Bare => {}
                 Form::Quoted(quoted) => length = start + quoted + line_length(&scope[start + quoted..]),
-                // Compose reads no further. The slip is likely in this line: from here on a value ends
+                // Compose reads no further. The mistake is likely in this line, so from here on a value ends
                 // with its line.
                 Form::Open => self.may_span_lines = false,
             }
@@ -73,7 +74,7 @@ impl<'a> Iterator for Statements<'a> {
     }
 }
 
-/// A line without its indentation and an `export`.
+/// Returns the line without its indentation and without a leading `export`.
 fn without_export(line: &[u8]) -> &[u8] {
     let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start();
     match line.strip_prefix(b"export") {
@@ -82,7 +83,7 @@ fn without_export(line: &[u8]) -> &[u8] {
     }
 }
 
-/// The variable that a line sets, whether by `=`, and where in the line the value begins.
+/// Returns the variable that a line sets, whether it is set with `=`, and where in the line the value begins.
 fn assignment(line: &[u8]) -> Option<(&str, bool, usize)> {
     let statement = without_export(line);
     let sign = statement.iter().position(|byte| matches!(byte, b'=' | b':'))?;
@@ -93,7 +94,7 @@ fn assignment(line: &[u8]) -> Option<(&str, bool, usize)> {
     is_name.then_some((name, statement[sign] == b'=', line.len() - value.len() + blanks))
 }
 
-/// How the value that a text begins with is written.
+/// Returns the form of the value at the beginning of a text.
 fn form(text: &[u8]) -> Form {
     let Some(&quote @ (b'"' | b'\'')) = text.first() else { return Form::Bare };
     let mut is_escaped = false;

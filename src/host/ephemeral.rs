@@ -1,11 +1,11 @@
-//! The ports that this machine gives to outgoing connections.
+//! This file reads which ports this machine gives to outgoing connections.
 
 use std::fs;
 use std::ops::RangeInclusive;
 
 use crate::core::ports::PortSet;
 
-/// This machine's ephemeral port range, where the kernel tells it.
+/// Returns this machine's ephemeral port range, or `None` if the kernel does not tell it.
 ///
 /// Source: `net.ipv4.ip_local_port_range`, which IPv6 shares; see the kernel's
 /// `Documentation/networking/ip-sysctl.rst`.
@@ -13,8 +13,8 @@ pub(crate) fn range() -> Option<RangeInclusive<u16>> {
     parse_range(&fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?)
 }
 
-/// The ports that this machine gives to no outgoing connection, whatever the range; none where the
-/// kernel does not tell.
+/// Returns the ports that this machine never gives to outgoing connections, even if they are in the range.
+/// The set is empty if the kernel does not tell them.
 ///
 /// Source: `net.ipv4.ip_local_reserved_ports`, see [`range`].
 pub(crate) fn reserved() -> PortSet {
@@ -26,7 +26,7 @@ fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
     Some(first.parse().ok()?..=last.trim().parse().ok()?)
 }
 
-/// Reads ports and ranges such as `8080,9148-9200`; what is neither is passed over.
+/// Reads ports and ranges such as `8080,9148-9200`. Skips anything else.
 fn parse_list(text: &str) -> PortSet {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

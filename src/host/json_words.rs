@@ -1,27 +1,27 @@
-//! JSON as Python writes it: `NaN`, `Infinity` and `-Infinity` stand where JSON has no number.
+//! This file reads JSON as Python writes it, with `NaN`, `Infinity` and `-Infinity` where JSON has no number.
 
 use std::io::{self, BufRead, BufReader, Read};
 
-/// The words that Python writes without their first letters, of which JSON knows none outside of texts.
+/// The words that Python writes and JSON does not have outside of strings, without their first letters.
 const RESTS: [(u8, &[u8]); 2] = [(b'N', b"aN"), (b'I', b"nfinity")];
 
-/// A reader of JSON that hands on `null` for each of these words.
+/// A reader that passes JSON through and replaces each of these words by `null`.
 pub(super) struct WithoutWords<R> {
     inner: BufReader<R>,
     in_text: bool,
     is_escaped: bool,
-    /// A minus sign that was read and not yet handed on.
+    /// Tells whether a minus sign was read and not yet passed on.
     has_minus: bool,
-    /// What is left of a word that is passed over; at first it is the mark with which Windows programs begin
-    /// a text.
+    /// The rest of a word that is being skipped. At first it is the byte order mark with which Windows
+    /// programs begin a text.
     rest: &'static [u8],
-    /// What is to be handed on, from this place on, before more is read.
+    /// The bytes that are passed on, from this index on, before more is read.
     pending: Vec<u8>,
     position: usize,
 }
 
 impl<R: Read> WithoutWords<R> {
-    /// Reads from here.
+    /// Makes a reader of `inner`.
     pub(super) fn of(inner: R) -> Self {
         let inner = BufReader::with_capacity(1 << 16, inner);
         Self {
@@ -35,7 +35,7 @@ impl<R: Read> WithoutWords<R> {
         }
     }
 
-    /// Takes a byte in, and what is to be handed on for it.
+    /// Takes in one byte, and adds the bytes that replace it to `pending`.
     fn take(&mut self, byte: u8) {
         if self.in_text {
             self.pending.push(byte);
@@ -48,7 +48,7 @@ impl<R: Read> WithoutWords<R> {
                 self.rest = rest;
                 return;
             }
-            // It was another word, which JSON knows no more.
+            // It was another word, which is not valid JSON either.
             self.rest = &[];
         }
         let word = RESTS.into_iter().find(|(first, _)| *first == byte);
@@ -97,7 +97,7 @@ mod tests {
 
     fn read(text: &str) -> String {
         let mut read = String::new();
-        // A byte at a time, as a pipe may give them.
+        // The reader gets one byte at a time, as from a pipe.
         let mut reader = WithoutWords::of(text.as_bytes());
         let mut byte = [0];
         while reader.read(&mut byte).unwrap() > 0 {

@@ -1,10 +1,9 @@
-//! Which processes listen on this machine, in this network namespace.
+//! This file finds the processes that listen on this machine, in this network namespace.
 //!
-//! On Linux the kernel's tables tell which ports are listened on, to every user, and the open files
-//! of the processes tell by whom, to those who may see them. The crate `listeners` reads the same
-//! tables, but it leaves out each socket whose owner it may not see, and such a port is not free; it
-//! also walks all processes where nothing listens. Elsewhere we bind to each port to find out, and its
-//! listener stays unknown.
+//! On Linux, the kernel's tables show every user which ports have a listener. The open files of the processes
+//! show who listens, to users who may read them. The crate `listeners` reads these tables, too, but it omits
+//! each socket whose owner it may not see, and such a port is not free. It also walks all processes if
+//! nothing listens. On other systems we bind to each port, and the listener stays unknown.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -14,13 +13,13 @@ use super::bind::{Bind, try_bind};
 use crate::core::listener::{Listener, Listeners};
 use crate::core::ports::PortSet;
 
-/// The processes that listen on these TCP ports.
+/// Returns the processes that listen on these TCP ports.
 ///
-/// Of the processes that share a socket, such as a server and its workers, each program is named
-/// once, with the process that `/proc` lists first: the lowest id.
+/// If several processes share a socket, such as a server and its workers, each program is named once, with
+/// the process that has the lowest id.
 pub(super) fn on(ports: &HashSet<u16>) -> Listeners {
     let Ok(mut sockets) = listening_sockets() else {
-        // A port that this user may not bind to may well be listened on.
+        // A port to which this user may not bind may have a listener.
         let in_use = ports.iter().filter(|&&port| try_bind(port) != Bind::Free);
         return in_use.map(|&port| (port, Listener::default())).collect();
     };
@@ -35,12 +34,12 @@ pub(super) fn on(ports: &HashSet<u16>) -> Listeners {
         .collect()
 }
 
-/// Every TCP port that is listened on; `None` where the kernel has no table of them.
+/// Returns every TCP port that has a listener, or `None` if the kernel has no table of them.
 pub(super) fn listening_ports() -> Option<PortSet> {
     Some(listening_sockets().ok()?.into_iter().map(|(port, _)| port).collect())
 }
 
-/// The port and the inode of every TCP socket that listens.
+/// Returns the port and the inode of every listening TCP socket.
 ///
 /// Source: the kernel's `Documentation/networking/proc_net_tcp.rst`.
 fn listening_sockets() -> io::Result<Vec<(u16, u64)>> {
@@ -53,7 +52,7 @@ fn listening_sockets() -> io::Result<Vec<(u16, u64)>> {
     Ok(table.lines().filter_map(listening_socket).collect())
 }
 
-/// The port and the inode in a line of the kernel's table, if that socket listens.
+/// Returns the port and the inode in a line of the kernel's table, if that socket listens.
 fn listening_socket(line: &str) -> Option<(u16, u64)> {
     const LISTEN: &str = "0A";
     let mut fields = line.split_ascii_whitespace();
@@ -64,7 +63,7 @@ fn listening_socket(line: &str) -> Option<(u16, u64)> {
     Some((u16::from_str_radix(port, 16).ok()?, inode.parse().ok()?))
 }
 
-/// The processes that hold these sockets, as far as this user may see them.
+/// Returns the processes that hold these sockets, as far as this user may see them.
 fn owners(sockets: &HashSet<u64>) -> HashMap<u64, Vec<Listener>> {
     let mut owners = HashMap::<_, Vec<Listener>>::new();
     if sockets.is_empty() {
@@ -91,12 +90,12 @@ fn owners(sockets: &HashSet<u64>) -> HashMap<u64, Vec<Listener>> {
     owners
 }
 
-/// The names in a folder; none where it cannot be read.
+/// Returns the names in a folder; none if it cannot be read.
 fn names(folder: &Path) -> impl Iterator<Item = String> + use<> {
     fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok())
 }
 
-/// The inode of the socket that an open file's link leads to (`proc_pid_fd(5)`).
+/// Returns the inode of the socket that an open file's link leads to (`proc_pid_fd(5)`).
 fn inode(link: &Path) -> Option<u64> {
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }

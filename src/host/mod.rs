@@ -1,4 +1,5 @@
-//! What the tool sees on this machine: time and signals, users of ports, directories and files.
+//! The modules here read and change this machine's state: time and signals, users of ports, directories and
+//! files.
 
 pub(crate) mod apps_dir;
 mod bind;

@@ -1,7 +1,7 @@
-//! The platform's `port_config.json`: ports that were planned for apps before they were made. What
-//! `list --json` and `cleanup --json` print is of the same form, and tells of reservations, too.
+//! This file reads the platform's `port_config.json`, which lists ports that are planned for apps that do not
+//! exist yet. `list --json` and `cleanup --json` print the same form, with reservations.
 //!
-//! A file may hold a million entries: they are read one at a time, and only what counts of one is kept.
+//! A file may hold a million entries, so they are read one at a time, and only the keys that matter are kept.
 
 use std::fmt;
 use std::fs::File;
@@ -18,28 +18,28 @@ use crate::core::app::{AppId, check_model, parse_app_nums};
 use crate::core::import::{Entries, Entry};
 use crate::core::ports::as_port;
 
-/// The keys that count.
+/// The keys that are read.
 const KEYS: [&str; 7] =
     ["model", "model_name", "app_number", "app_num", "backend_port", "frontend_port", "reserved_until"];
 
 /// What a file has to be, as messages name it.
 const FORM: &str = "expected a JSON array of objects, as `list --json` prints";
 
-/// What becomes of a `reserved_until` that cannot be read.
+/// How to treat a `reserved_until` that cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reservations {
-    /// It is an error, as the hold would be lost.
+    /// It is an error, because the reservation would be lost.
     Needed,
-    /// Nothing, as only the ports count.
+    /// It is ignored, because only the ports matter.
     PassedOver,
 }
 
-/// Reads every entry of the file, in its order; `-` is standard input.
+/// Reads every entry of the file, in order. `-` means standard input.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, is not an array of such objects, or an entry names what is no
-/// model, no app number or no pair of ports.
+/// Fails when the file cannot be read or is not an array of such objects, or when an entry has an invalid
+/// model, app number or pair of ports.
 pub(crate) fn read(path: &Path, reservations: Reservations) -> Result<Entries> {
     let is_stdin = path.as_os_str() == "-";
     let name = || if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
@@ -56,11 +56,11 @@ pub(crate) fn read(path: &Path, reservations: Reservations) -> Result<Entries> {
     }
 }
 
-/// What is read so far.
+/// The entries read so far.
 struct Reading {
     entries: Entries,
     reservations: Reservations,
-    /// What is wrong with the entry behind those that were read.
+    /// The error of the first entry that could not be read.
     failed: Option<anyhow::Error>,
 }
 
@@ -83,7 +83,7 @@ impl Reading {
     }
 }
 
-/// The whole file: an array, or what `cleanup --json` prints, an object whose `removed` is one.
+/// The whole file: an array, or an object whose key `removed` holds the array, as `cleanup --json` prints it.
 struct Document<'a>(&'a mut Reading);
 
 impl<'de> Visitor<'de> for Document<'_> {
@@ -142,7 +142,7 @@ impl<'de> Visitor<'de> for Array<'_> {
 
 /// One entry as it stands in the file.
 enum Raw {
-    /// An object, of which only the keys that count are kept.
+    /// An object, of which only the keys in [`KEYS`] are kept.
     Object(Map<String, Value>),
     /// Anything else.
     Other(Value),
@@ -197,7 +197,7 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
-        // This is how serde_json hands over a number of which it keeps the digits.
+        // serde_json uses this key for a number whose digits it keeps.
         const NUMBER: &str = "$serde_json::private::Number";
         let mut entry = Map::new();
         while let Some(key) = map.next_key::<String>()? {
@@ -214,7 +214,7 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 }
 
-/// An entry in either of the platform's spellings.
+/// Checks an entry in either of the platform's spellings.
 fn checked(entry: &Map<String, Value>, reservations: Reservations) -> Result<Entry> {
     let Some((key, model)) = first_of(entry, ["model", "model_name"]) else { bail!("has no model or model_name") };
     let Some(model) = model.as_str() else { bail!("{key} is {}: expected a text", shortened(model)) };
@@ -245,7 +245,7 @@ fn checked(entry: &Map<String, Value>, reservations: Reservations) -> Result<Ent
     Ok(Entry { app, pair, until })
 }
 
-/// The first of these keys that has a value.
+/// Returns the first of these keys that has a value.
 fn first_of<'a, const N: usize>(
     entry: &'a Map<String, Value>,
     keys: [&'static str; N],
@@ -257,7 +257,7 @@ fn whole_number(key: &str, value: &Value) -> Result<i64> {
     value.as_i64().with_context(|| format!("{key} is {}: expected a whole number", shortened(value)))
 }
 
-/// A value as a message shows it: whatever a file holds, it is told in few words.
+/// Returns a value in a short form for a message, whatever the file holds.
 fn shortened(value: &Value) -> String {
     const LONGEST: usize = 40;
     let text = value.to_string();

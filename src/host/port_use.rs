@@ -1,4 +1,5 @@
-//! Who uses ports on this machine: the processes that listen, and the containers that publish.
+//! This file finds the users of ports on this machine: processes that listen, and containers that publish
+//! ports.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,27 +13,27 @@ use crate::core::listener::Listeners;
 use crate::core::ports::PortSet;
 use crate::core::refusal::Reason;
 
-/// What a look at ports saw.
+/// The users of ports that were found.
 pub(crate) struct PortUse {
-    /// The users of those ports.
+    /// The processes and containers that use the ports.
     pub(crate) listeners: Listeners,
     /// What is known of containers.
     pub(crate) containers: Containers,
 }
 
-/// What is known of the ports that containers publish.
+/// The state of our knowledge about the ports that containers publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Containers {
-    /// A server of Docker's API answered, or there was nothing to ask about.
+    /// A server of Docker's API answered, or there were no ports to ask about.
     Known,
-    /// No server of Docker's API is there for this user.
+    /// This user can reach no server of Docker's API.
     NoServer,
-    /// A server is there and gave no usable answer, for this reason.
+    /// A server is there but gave no usable answer, for this reason.
     Unknown(String),
 }
 
-/// Looks for the users of these TCP ports: processes that listen on them, and running containers that
-/// publish them. For the containers, the servers behind `sockets` are asked for so long at most.
+/// Finds the processes that listen on these TCP ports and the running containers that publish them. The
+/// servers behind `sockets` are asked about containers, for at most `patience` in all.
 pub(crate) fn look(ports: impl IntoIterator<Item = u16>, sockets: &[PathBuf], patience: Duration) -> PortUse {
     let ports: HashSet<_> = ports.into_iter().collect();
     if ports.is_empty() {
@@ -50,17 +51,16 @@ pub(crate) fn look(ports: impl IntoIterator<Item = u16>, sockets: &[PathBuf], pa
     PortUse { listeners, containers }
 }
 
-/// Why listeners outside of this process's network namespace may exist that nobody sees from here;
-/// `None` where nothing shows that there are others.
+/// Returns the reason why listeners outside of this process's network namespace may exist and stay unseen, or
+/// `None` if there is no sign of them.
 ///
 /// Sources: `/.dockerenv` and `/run/.containerenv` are made by Docker and Podman in each container, see
-/// <https://docs.podman.io/en/latest/markdown/podman-run.1.html>; `namespaces(7)`. Who may not look at
-/// the namespace of process 1 knows nothing of it.
+/// A user who may not read the namespace of process 1 learns nothing from it.
 pub(crate) fn hidden_namespace() -> Option<&'static str> {
     hidden_below(Path::new("/"))
 }
 
-/// The same, as the files below a root folder tell.
+/// Returns the reason, like [`hidden_namespace`], from the files below a root folder.
 fn hidden_below(root: &Path) -> Option<&'static str> {
     if [".dockerenv", "run/.containerenv"].iter().any(|mark| root.join(mark).exists()) {
         return Some("this is a container");
@@ -70,7 +70,7 @@ fn hidden_below(root: &Path) -> Option<&'static str> {
     (own != first).then_some("this is another network namespace than that of process 1")
 }
 
-/// The lowest port that this user may listen on: the system keeps lower ones for others (`ip(7)`,
+/// Returns the lowest port on which this user may listen. The system reserves lower ports (`ip(7)`,
 /// `net.ipv4.ip_unprivileged_port_start`).
 pub(crate) fn first_permitted_port() -> u16 {
     let (mut low, mut high) = (1, u16::MAX);
@@ -83,16 +83,17 @@ pub(crate) fn first_permitted_port() -> u16 {
 
 /// Tells which ports a new server of this user could not listen on.
 pub(crate) struct Probe {
-    /// Ports in use, of which a bind does not tell.
+    /// Ports in use that a bind would not reveal.
     in_use: PortSet,
-    /// Those of the wanted ports that this user may not bind to.
+    /// The wanted ports to which this user may not bind.
     not_permitted: PortSet,
 }
 
 impl Probe {
-    /// Prepares a probe, for which containers are asked where `sockets` names servers.
+    /// Prepares a probe. The servers behind `sockets` are asked about containers.
     ///
-    /// Of `wanted` ports that this user may not bind to, the kernel's table tells who listens.
+    /// For each `wanted` port to which this user may not bind, the kernel's table shows whether it has a
+    /// listener.
     pub(crate) fn new(wanted: impl IntoIterator<Item = u16>, sockets: &[PathBuf]) -> Self {
         let mut in_use = PortSet::new();
         if let Answer::Published(published) = containers::published(sockets, containers::PATIENCE) {
@@ -106,20 +107,20 @@ impl Probe {
         Self { in_use, not_permitted: not_permitted.into_iter().collect() }
     }
 
-    /// Whether this user may not listen on a port that was wanted.
+    /// Tells whether a port was wanted and this user may not listen on it.
     pub(crate) fn may_not_bind(&self, port: u16) -> bool {
         self.not_permitted.contains(port)
     }
 
-    /// The ports that something is seen to use, however the system answers a bind; `None` where the
-    /// kernel has no table of them.
+    /// Returns the ports that are known to be in use without a bind, or `None` if the kernel has no table of
+    /// them.
     pub(crate) fn ports_seen_in_use(&self) -> Option<PortSet> {
         let mut ports = listeners::listening_ports()?;
         ports.extend((1..=u16::MAX).filter(|&port| self.in_use.contains(port)));
         Some(ports)
     }
 
-    /// What keeps a new server from the port, if anything does. Reads no file.
+    /// Returns the reason why a new server could not use the port, if there is one. Reads no file.
     pub(crate) fn obstacle(&self, port: u16) -> Option<Reason> {
         if self.in_use.contains(port) {
             return Some(Reason::InUse);

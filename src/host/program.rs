@@ -1,4 +1,4 @@
-//! Whether a command can be executed.
+//! This file finds a command that can be executed.
 
 use std::ffi::OsStr;
 use std::io::{Error, ErrorKind, Result};
@@ -8,12 +8,13 @@ use std::{env, fs};
 
 use rustix::fs::{Access, access};
 
-/// Looks for a command as `execvp(3)` does: a path, or a name in one of the folders of `search_path`.
+/// Looks for a command as `execvp(3)` does: `program` is a path, or a name in one of the folders of
+/// `search_path`.
 ///
 /// # Errors
 ///
-/// Of the kind `NotFound` where there is none, of another where there is one that this user may not
-/// execute.
+/// Returns an error of the kind `NotFound` if there is no such command, and of another kind if this user may
+/// not execute it.
 pub(crate) fn find(program: &OsStr, search_path: &OsStr) -> Result<()> {
     if program.as_bytes().contains(&b'/') {
         return check(Path::new(program));

@@ -1,4 +1,4 @@
-//! A `GET` request over a Unix socket, bounded in time and in bytes.
+//! This file sends a `GET` request over a Unix socket, with a bound on time and on bytes.
 //!
 //! The HTTP clients that crates offer bring a runtime, TLS and connection pools along; one request
 //! over HTTP/1.1 with `Connection: close` (<https://www.rfc-editor.org/rfc/rfc9112>) needs none of
@@ -12,15 +12,16 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::clock;
 
-/// The longest answer that is read, in bytes.
+/// The largest answer that is read, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
 pub(super) enum GetError {
-    /// No server is to be had: there is no socket, this user may not connect to it, or nobody listens.
+    /// There is no server: the socket does not exist, this user may not connect to it, or nobody listens on
+    /// it.
     NoServer(io::Error),
-    /// A server is there, and its answer did not come in time or is not usable.
+    /// A server is there, but its answer did not come in time or is not usable.
     BadAnswer(io::Error),
 }
 
@@ -28,8 +29,8 @@ pub(super) enum GetError {
 ///
 /// # Errors
 ///
-/// When no server is there, or when it has not answered completely, with the status 200 and within
-/// 16 MiB, by the deadline. Ctrl-C ends the wait as well.
+/// Fails when no server is there, or when it has not answered completely, with the status 200 and within 16
+/// MiB, by the deadline. Ctrl-C ends the wait as well.
 pub(super) fn get(socket: &Path, path: &str, deadline: Instant) -> Result<Vec<u8>, GetError> {
     let mut connection = connect(socket, deadline).map_err(|err| match err.kind() {
         ErrorKind::TimedOut => GetError::BadAnswer(err),
@@ -51,16 +52,16 @@ fn connect(path: &Path, deadline: Instant) -> io::Result<Connection> {
     Ok(connection)
 }
 
-/// A connection whose reads and writes end at a deadline, and which is read for so many bytes only.
+/// A connection with a deadline for reads and writes and a limit on the bytes that are read.
 struct Connection {
     socket: Socket,
     deadline: Instant,
-    /// How many bytes were read.
+    /// The number of bytes read so far.
     bytes: u64,
 }
 
 impl Connection {
-    /// Does something with the time that is left, again after each signal but Ctrl-C.
+    /// Calls `step` with the time that is left, and again after each signal except Ctrl-C.
     fn retry<T>(&self, mut step: impl FnMut(&Socket, Duration) -> io::Result<T>) -> io::Result<T> {
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
@@ -114,7 +115,7 @@ impl Write for Connection {
     }
 }
 
-/// How the end of a body is known.
+/// The way in which the end of a body is marked.
 enum Framing {
     Chunked,
     Length(u64),
@@ -166,7 +167,7 @@ fn read_answer(answer: &mut impl BufRead) -> io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// A line without its end.
+/// Returns a line without its end.
 fn line(answer: &mut impl BufRead) -> io::Result<String> {
     let mut line = Vec::new();
     answer.read_until(b'\n', &mut line)?;
@@ -174,7 +175,7 @@ fn line(answer: &mut impl BufRead) -> io::Result<String> {
     Ok(String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned())
 }
 
-/// Appends so many bytes. Memory is taken for what comes, not for what was announced.
+/// Appends `length` bytes. Memory is allocated for the bytes that come, not for the announced length.
 fn read_exactly(answer: &mut impl BufRead, length: u64, body: &mut Vec<u8>) -> io::Result<()> {
     if length > MAX_BYTES {
         return Err(wrong("the answer is longer than 16 MiB"));

@@ -1,4 +1,4 @@
-//! What a check found, as lines for people.
+//! Prints the findings of `check` as text.
 
 use std::io::{self, Write};
 
@@ -6,9 +6,9 @@ use super::look::{GREEN, Look, RED, YELLOW};
 use crate::core::conflict::{Finding, Report, grouped};
 use crate::core::fit::wrap;
 
-/// Writes the conflicts, then the warnings, then who uses the ports if that was asked, and last how much
-/// was looked at. With `is_long`, each finding has a line; otherwise those about the apps of a model share
-/// one.
+/// Writes the conflicts, the warnings, the processes that use the ports if they were looked up, and the
+/// totals. With `is_long`, each finding has its own line; otherwise, findings of one kind about the apps of
+/// a model share one.
 pub(crate) fn report(out: &mut dyn Write, look: Look, report: &Report<'_>, is_long: bool) -> io::Result<()> {
     let (conflicts, warnings) = (report.of(true), report.of(false));
     if conflicts.is_empty() {

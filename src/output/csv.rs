@@ -1,4 +1,4 @@
-//! Values separated by commas or tabs.
+//! Prints comma-separated and tab-separated values.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use crate::core::listener::Listeners;
 use crate::core::place::Listed;
 use crate::core::text::Shown;
 
-/// Writes allocated apps as CSV with a header.
+/// Writes the given ports of apps as CSV with a header.
 pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
     let mut out = builder().from_writer(out);
     out.write_record(["model", "app_num", "backend_port", "frontend_port", "created"])?;
@@ -22,7 +22,7 @@ pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<
     out.flush()
 }
 
-/// Writes rows as CSV with a header, and where their apps are and who listens if that was looked at.
+/// Writes rows as CSV with a header, and adds columns for directories and listeners if these were looked up.
 pub(crate) fn rows(out: &mut dyn Write, rows: &[Listed<'_>], listeners: Option<&Listeners>) -> io::Result<()> {
     let mut out = builder().from_writer(out);
     let header = [
@@ -40,7 +40,7 @@ pub(crate) fn rows(out: &mut dyn Write, rows: &[Listed<'_>], listeners: Option<&
     write_rows(&mut out, rows, listeners)
 }
 
-/// Writes rows separated by tabs, without a header and without quotes: no value holds a tab.
+/// Writes rows separated by tabs, without a header and without quotes, because no value can hold a tab.
 pub(crate) fn plain(out: &mut dyn Write, rows: &[Listed<'_>], listeners: Option<&Listeners>) -> io::Result<()> {
     let mut out = builder().delimiter(b'\t').quote_style(QuoteStyle::Never).from_writer(out);
     write_rows(&mut out, rows, listeners)

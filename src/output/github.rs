@@ -1,4 +1,4 @@
-//! What a check found, as annotations and a summary of a GitHub workflow's job.
+//! Prints the findings of `check` as annotations and as the summary of a GitHub workflow's job.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -6,14 +6,14 @@ use std::path::Path;
 use crate::core::conflict::{Finding, Report};
 use crate::core::text::Shown;
 
-/// The most bytes of Markdown that one step may leave.
+/// The greatest size, in bytes, of the Markdown summary of one step.
 ///
 /// Source: <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands#step-isolation-and-limits>
 pub(crate) const SUMMARY_MAX: usize = 1 << 20;
 
-/// Writes a notice with the totals, as GitHub shows ten annotations of a kind at most; then one annotation
-/// a finding, with what to do about it: an error for a conflict, a warning otherwise. What a file says is
-/// annotated at its line in that file, in `apps_dir`.
+/// Writes a notice with the totals, because GitHub shows at most ten annotations of a kind. Then it writes
+/// one annotation for each finding, with advice: an error for a conflict, a warning otherwise. A finding
+/// about a declaration is attached to its line in the app's file, under `apps_dir`.
 ///
 /// Source of the form and its escapes:
 /// <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands>
@@ -30,10 +30,10 @@ pub(crate) fn annotations(out: &mut dyn Write, apps_dir: &Path, report: &Report<
     Ok(())
 }
 
-/// The file of a finding, in `apps_dir`.
+/// Returns the path of the file that a finding is about, under `apps_dir`.
 fn path_of(found: &Finding, apps_dir: &Path) -> Option<String> {
     let path = apps_dir.join(found.file.as_ref()?).display().to_string();
-    // GitHub knows files by their path from the repository's root on.
+    // GitHub expects paths relative to the root of the repository.
     Some(Shown(path.strip_prefix("./").unwrap_or(&path)).to_string())
 }
 
@@ -45,8 +45,8 @@ fn escape_property(text: &str) -> String {
     escape(text).replace(':', "%3A").replace(',', "%2C")
 }
 
-/// The report as Markdown of at most `room` bytes: the totals, then a table of the conflicts and one of the
-/// warnings, of which those are left out that have no room.
+/// Returns the report as Markdown of at most `room` bytes: the totals, a table of conflicts and a table of
+/// warnings. Rows that do not fit are left out.
 pub(crate) fn summary(apps_dir: &Path, report: &Report<'_>, room: usize) -> String {
     let totals = report.totals();
     let mut text = format!("### manage-ports check\n\n{totals}\n");
@@ -84,8 +84,8 @@ fn row(found: &Finding, apps_dir: &Path) -> String {
     format!("| {} | {message} | {place} | {} |\n", found.kind.name(), found.kind.advice())
 }
 
-/// Escapes what would be markup in a cell of a table, or would end it. What is between letters, as in
-/// `openai_o3`, is none (<https://github.github.com/gfm/>).
+/// Escapes characters that are markup in a table cell or would end the cell. A character between two letters,
+/// as in `openai_o3`, is not markup (<https://github.github.com/gfm/>).
 fn escape_markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     let mut last = ' ';
@@ -102,7 +102,7 @@ fn escape_markdown(text: &str) -> String {
                 escaped.push(c);
             }
             '_' if !is_inside => escaped.push_str("\\_"),
-            // An address or a person's name would become a link.
+            // GitHub would turn a URL or a user's name into a link.
             '@' => escaped.push_str("&#64;"),
             ':' if rest.starts_with("//") => escaped.push_str("&#58;"),
             c => escaped.push(c),

@@ -1,4 +1,4 @@
-//! A table on a terminal, laid out so that no line is wider than the terminal.
+//! Prints a table with borders that fits into the width of the terminal.
 
 use std::io::{self, Write};
 
@@ -8,54 +8,54 @@ use comfy_table::{Attribute, Cell, CellAlignment, Table};
 use super::look::Look;
 use crate::core::fit::{columns, cut_middle, isolated, wrap};
 
-/// A column and all its cells.
+/// A column with all of its cells.
 pub(super) struct Column {
-    /// Its name.
+    /// The title of the column.
     pub(super) header: &'static str,
-    /// Its cells where there is room.
+    /// The full text of the cells.
     pub(super) cells: Vec<String>,
-    /// The same where there is little; empty where that makes no difference.
+    /// The abbreviated text of the cells for narrow terminals; empty if it equals `cells`.
     pub(super) short: Vec<String>,
-    /// How it gives way.
+    /// How the column shrinks.
     pub(super) kind: Kind,
 }
 
-/// How a column gives way where the terminal is narrow.
+/// How a column shrinks on a narrow terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A name: its middle is cut out.
+    /// A name, which is shortened in the middle.
     Name,
-    /// A number: it stands to the right.
+    /// A number, which is aligned to the right.
     Number,
-    /// A short text, such as a moment.
+    /// A short text, such as a time.
     Text,
-    /// A long text, such as a path: it moves to a line below its row.
+    /// A long text, such as a path, which moves to a line of its own below the row.
     Detail,
 }
 
-/// A name is shown whole up to this width before anything else is cut, as far as there is room.
+/// The first layouts that are tried leave names at least this width, in columns.
 const NAME_WISH: usize = 40;
 
-/// A name is cut down to this width before other columns move below their rows.
+/// The next layouts may shorten names to this width, in columns, before more cells move below their rows.
 const NAME_LEAST: usize = 20;
 
-/// The smallest width to which a name is cut where nothing else helps.
+/// The last layouts may shorten names to this width, in columns.
 const NAME_STUB: usize = 12;
 
-/// How a table is laid out.
+/// The layout of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Layout {
-    /// Whether the cells are the short ones.
+    /// Whether the cells show their abbreviated text.
     is_short: bool,
-    /// The blanks on both sides of a cell.
+    /// The number of blanks on each side of a cell.
     padding: u16,
-    /// How many columns stand in the grid; the others stand in lines below each row.
+    /// The number of columns in the grid; the other columns are printed on lines below each row.
     inside: usize,
-    /// The greatest width of a name.
+    /// The greatest width of a name, in columns.
     name_width: usize,
 }
 
-/// Writes a table with borders for a terminal of this look, at least one row and one column.
+/// Writes a table with borders, which must have at least one row and one column.
 pub(super) fn write(out: &mut dyn Write, look: Look, table: &[Column]) -> io::Result<()> {
     let layout = look.width.map_or_else(|| Layout::whole(table.len()), |width| Layout::fitting(table, width));
     let (inside, below) = table.split_at(layout.inside);
@@ -82,7 +82,7 @@ pub(super) fn write(out: &mut dyn Write, look: Look, table: &[Column]) -> io::Re
         }
     }
 
-    // Above the rows are a border, the header and a line; below them is a border.
+    // The grid is the top border, the header, a separator, the rows and the bottom border.
     let lines: Vec<_> = grid.lines().collect();
     let above = lines.len() - rows - 1;
     for (index, line) in lines.iter().enumerate() {
@@ -95,13 +95,13 @@ pub(super) fn write(out: &mut dyn Write, look: Look, table: &[Column]) -> io::Re
     Ok(())
 }
 
-/// The name of a column, bold where colours are wanted.
+/// Returns the header cell of a column, in bold if colours are wanted.
 pub(super) fn header_cell(title: &str, look: Look) -> Cell {
     let cell = Cell::new(title);
     if look.has_colour { cell.add_attribute(Attribute::Bold) } else { cell }
 }
 
-/// Writes a cell that stands below its row, between the borders, which are this far apart.
+/// Writes a cell below its row, between borders that are `width` columns apart.
 fn write_below(out: &mut dyn Write, layout: Layout, width: usize, header: &str, cell: &str) -> io::Result<()> {
     if cell.is_empty() {
         return Ok(());
@@ -116,13 +116,13 @@ fn write_below(out: &mut dyn Write, layout: Layout, width: usize, header: &str, 
 }
 
 impl Layout {
-    /// Everything as it is.
+    /// Returns the layout that shortens nothing.
     fn whole(inside: usize) -> Self {
         Self { is_short: false, padding: 1, inside, name_width: usize::MAX }
     }
 
-    /// The first of these that fits: all in the grid and whole, with short cells, with details below the
-    /// rows, without blanks; then the same with cut names; then with more and more columns below.
+    /// Returns the first layout that fits. The order is: everything whole in the grid, short cells, details
+    /// below the rows, no padding; then these with shorter names; then with ever more columns below the rows.
     fn fitting(table: &[Column], width: usize) -> Self {
         let all = table.len();
         let short = all - table.iter().rev().take_while(|column| column.kind == Kind::Detail).count();
@@ -139,7 +139,7 @@ impl Layout {
         Self { name_width: (width + title).saturating_sub(layout.width(table, 0)), ..layout }
     }
 
-    /// The width of the table if its name is not wider than `name_width`.
+    /// Returns the width of the table if names are at most `name_width` wide.
     fn width(self, table: &[Column], name_width: usize) -> usize {
         let border = 1 + self.inside * (1 + 2 * usize::from(self.padding));
         border + table[..self.inside].iter().map(|column| column.width(self.is_short, name_width)).sum::<usize>()
@@ -151,7 +151,7 @@ impl Column {
         if is_short && !self.short.is_empty() { &self.short } else { &self.cells }
     }
 
-    /// The name, a word a line where there is little room.
+    /// Returns the column's title, with one word on each line if the layout is short.
     fn title(&self, is_short: bool) -> String {
         if is_short { self.header.replace(' ', "\n") } else { self.header.to_owned() }
     }

@@ -1,4 +1,4 @@
-//! Lines for people, and the bare ones for shells.
+//! Prints answers as text for people, and as plain values or variables for shells.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use crate::core::place::Place;
 use crate::core::promise::Report;
 use crate::core::text::Shown;
 
-/// Writes allocated apps, a line each.
+/// Writes the ports that apps were given, one app per line.
 pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
     for Outcome { allocation, created } in outcomes {
         let existing = if *created { "" } else { " (existing)" };
@@ -25,12 +25,12 @@ pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<
     Ok(())
 }
 
-/// Writes that a database holds no such allocation.
+/// Writes that no allocation in the database matches.
 pub(crate) fn nothing_found(out: &mut dyn Write, database: &str) -> io::Result<()> {
     writeln!(out, "No port allocations found in {}.", Shown(database))
 }
 
-/// Writes reserved apps, a line each, and until when each is held.
+/// Writes the reserved apps, one per line, with the time at which each reservation ends.
 pub(crate) fn reserved(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
     for Outcome { allocation, created } in outcomes {
         let existing = if *created { "" } else { " (existing)" };
@@ -40,13 +40,13 @@ pub(crate) fn reserved(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<
     Ok(())
 }
 
-/// Writes apps whose reservation has ended, a line each.
+/// Writes the apps whose reservation was ended, one per line.
 pub(crate) fn no_longer_reserved(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
     let line = |row| format!("{} (existing), not reserved", app_and_ports(row));
     outcomes.iter().try_for_each(|outcome| writeln!(out, "{}", line(&outcome.allocation)))
 }
 
-/// Writes the bare ports of allocated apps, a line each.
+/// Writes only the ports of the apps, one app per line.
 pub(crate) fn plain_outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
     for Outcome { allocation, .. } in outcomes {
         writeln!(out, "{} {}", allocation.backend_port, allocation.frontend_port)?;
@@ -54,7 +54,7 @@ pub(crate) fn plain_outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::R
     Ok(())
 }
 
-/// Writes the ports of allocated apps as variables of a shell, under each of their names.
+/// Writes the ports of apps as shell variables, under each of the configured names.
 pub(crate) fn env_outcomes(out: &mut dyn Write, names: &Names, outcomes: &[Outcome]) -> io::Result<()> {
     for (name, port) in outcomes.iter().flat_map(|outcome| names.with_ports(outcome.allocation.ports())) {
         writeln!(out, "{name}={port}")?;
@@ -62,7 +62,7 @@ pub(crate) fn env_outcomes(out: &mut dyn Write, names: &Names, outcomes: &[Outco
     Ok(())
 }
 
-/// Writes what a cleanup removes, and what it keeps and why.
+/// Writes the rows that a cleanup removes, and the rows that it keeps with the reasons.
 pub(crate) fn cleanup(out: &mut dyn Write, look: Look, dry_run: bool, sweep: &Sweep) -> io::Result<()> {
     for row in &sweep.orphans {
         writeln!(out, "  {}", app_and_ports(row))?;
@@ -78,7 +78,7 @@ pub(crate) fn cleanup(out: &mut dyn Write, look: Look, dry_run: bool, sweep: &Sw
     }
 }
 
-/// Who listens on a row's ports, such as `5001: 1234 python3, 8001: unseen`.
+/// Returns the listeners on a row's ports as text, such as `5001: 1234 python3, 8001: unseen`.
 pub(super) fn listening(row: &Allocation, listeners: &Listeners) -> String {
     let each = listeners.of(row).map(|(port, listener)| match (listener.pid, &listener.program) {
         _ if let Some(container) = &listener.container => match &listener.project {
@@ -92,17 +92,17 @@ pub(super) fn listening(row: &Allocation, listeners: &Listeners) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// An app's directory, or nothing where it has none.
+/// Returns the directory of an app, or an empty text if it has none.
 pub(super) fn shown_directory(place: &Place) -> String {
     place.directory.as_deref().map(|directory| Shown(directory).to_string()).unwrap_or_default()
 }
 
-/// Writes that no allocation has a port.
+/// Writes that no allocation has this port.
 pub(crate) fn no_port(out: &mut dyn Write, look: Look, port: u16, database: &str) -> io::Result<()> {
     writeln!(out, "{} No allocation in {} has port {port}", look.paint(RED, "✗"), Shown(database))
 }
 
-/// Writes what was released and what was not there.
+/// Writes the rows that were released, and the apps that had none.
 pub(crate) fn released(
     out: &mut dyn Write,
     look: Look,
@@ -119,12 +119,12 @@ pub(crate) fn released(
     not_found.iter().try_for_each(|app| self::not_found(out, look, app))
 }
 
-/// Writes that an app, or a model, has no allocation.
+/// Writes that an app or a model has no allocation.
 pub(crate) fn not_found(out: &mut dyn Write, look: Look, name: impl Display) -> io::Result<()> {
     writeln!(out, "{} No allocation found for {name}", look.paint(RED, "✗"))
 }
 
-/// Writes which configuration file was written and what it chooses.
+/// Writes the path of the new configuration file and the settings that it leads to.
 pub(crate) fn init(out: &mut dyn Write, look: Look, file: &Path, database: &str, apps_dir: &Path) -> io::Result<()> {
     writeln!(out, "{} Wrote {}", look.paint(GREEN, "✓"), Shown(&file.to_string_lossy()))?;
     writeln!(out, "  database        {}", Shown(database))?;
@@ -141,7 +141,7 @@ pub(crate) fn import(out: &mut dyn Write, look: Look, report: &import::Report) -
     writeln!(out, "{tick} Imported {imported} allocation(s), {existing} existing, {skipped} skipped")
 }
 
-/// Writes what a self-test found: a line for each promise, then what was measured.
+/// Writes the result of a self-test: a line for each promise, then the measurements.
 pub(crate) fn selftest(out: &mut dyn Write, look: Look, report: &Report) -> io::Result<()> {
     for (promise, broken) in &report.promises {
         match broken {

@@ -1,4 +1,4 @@
-//! JSON: one shape for an allocation, wherever it stands.
+//! Prints answers as JSON; an allocation has the same keys in every answer.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::core::place::{DeclaredLine, Listed, Place};
 use crate::core::text::escape_json;
 use crate::core::{import, promise};
 
-/// The allocation object.
+/// An allocation as a JSON object.
 #[derive(Serialize)]
 struct AllocationObject<'a> {
     #[serde(flatten)]
@@ -84,7 +84,7 @@ struct KeptObject<'a> {
     reason: &'static str,
 }
 
-/// Writes allocated apps, one object a line.
+/// Writes the ports that apps were given, as one object per line.
 pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<()> {
     for outcome in outcomes {
         let object = AllocationObject { created: Some(outcome.created), ..allocation(&outcome.allocation) };
@@ -93,12 +93,12 @@ pub(crate) fn outcomes(out: &mut dyn Write, outcomes: &[Outcome]) -> io::Result<
     Ok(())
 }
 
-/// Writes rows as an array, with where their apps are and who listens if that was looked at.
+/// Writes rows as an array, with directories and listeners if these were looked up.
 pub(crate) fn rows(out: &mut dyn Write, rows: &[Listed<'_>], listeners: Option<&Listeners>) -> io::Result<()> {
     line(out, &rows.iter().map(|listed| listed_object(listed, listeners)).collect::<Vec<_>>())
 }
 
-/// Writes one app with all that was seen of it.
+/// Writes one app with everything that is known of it.
 pub(crate) fn shown_app(out: &mut dyn Write, shown: &App<'_>, listeners: &Listeners) -> io::Result<()> {
     let declared = shown.declared.iter().map(|DeclaredLine { file, line, backend, frontend }| DeclaredObject {
         file,
@@ -110,7 +110,7 @@ pub(crate) fn shown_app(out: &mut dyn Write, shown: &App<'_>, listeners: &Listen
     line(out, &AllocationObject { declared, ..listed_object(&shown.listed, Some(listeners)) })
 }
 
-/// Writes what a check found and how much it looked at, and who uses the ports if that was asked.
+/// Writes the findings and totals of a check, and the users of the ports if these were looked up.
 pub(crate) fn check(out: &mut dyn Write, is_ok: bool, report: &conflict::Report<'_>) -> io::Result<()> {
     #[derive(Serialize)]
     struct Report<'a> {
@@ -135,7 +135,7 @@ pub(crate) fn check(out: &mut dyn Write, is_ok: bool, report: &conflict::Report<
     line(out, &Report { ok: is_ok, conflicts: objects(true), warnings: objects(false), examined, listeners })
 }
 
-/// Writes what a cleanup removes and keeps.
+/// Writes the rows that a cleanup removes and the rows that it keeps.
 pub(crate) fn cleanup(out: &mut dyn Write, dry_run: bool, sweep: &Sweep) -> io::Result<()> {
     #[derive(Serialize)]
     struct Report<'a> {
@@ -148,7 +148,7 @@ pub(crate) fn cleanup(out: &mut dyn Write, dry_run: bool, sweep: &Sweep) -> io::
     line(out, &Report { dry_run, removed, kept })
 }
 
-/// Writes what was released and what was not there.
+/// Writes the rows that were released, and the apps that had none.
 pub(crate) fn released(
     out: &mut dyn Write,
     dry_run: bool,
@@ -166,13 +166,13 @@ pub(crate) fn released(
     line(out, &Report { dry_run, released, not_found: not_found.iter().map(|not_found| app(not_found)).collect() })
 }
 
-/// Writes which configuration file was written and what it chooses.
+/// Writes the path of the new configuration file and the settings that it leads to.
 pub(crate) fn init(out: &mut dyn Write, file: &Path, database: &str, apps_dir: &Path) -> io::Result<()> {
     let [file, apps_dir] = [file, apps_dir].map(Path::to_string_lossy);
     line(out, &serde_json::json!({"config": file, "database": database, "apps_dir": apps_dir}))
 }
 
-/// Writes how many allocations were imported, and which were not and why.
+/// Writes how many allocations were imported, and the skipped apps with the reasons.
 pub(crate) fn import(out: &mut dyn Write, report: &import::Report) -> io::Result<()> {
     #[derive(Serialize)]
     struct Skipped<'a> {
@@ -194,7 +194,7 @@ pub(crate) fn import(out: &mut dyn Write, report: &import::Report) -> io::Result
     line(out, &Report { dry_run, imported, existing, skipped, skipped_apps: apps })
 }
 
-/// Writes what a self-test found.
+/// Writes the result of a self-test.
 pub(crate) fn selftest(out: &mut dyn Write, report: &promise::Report) -> io::Result<()> {
     #[derive(Serialize)]
     struct Promise<'a> {
@@ -233,7 +233,7 @@ pub(crate) fn selftest(out: &mut dyn Write, report: &promise::Report) -> io::Res
     line(out, &object)
 }
 
-/// A row's time in RFC 3339, in UTC and to the microsecond, as the table keeps it.
+/// Formats a row's time as RFC 3339 in UTC with microseconds, the precision of the table.
 pub(crate) fn moment(moment: Timestamp) -> String {
     format!("{moment:.6}")
 }
@@ -291,7 +291,7 @@ fn finding(found: &Finding) -> FindingObject<'_> {
     }
 }
 
-/// Writes one value on one line.
+/// Writes one value as one line.
 fn line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     writeln!(out, "{}", escape_json(&serde_json::to_string(value)?))
 }

@@ -1,4 +1,4 @@
-//! What goes to stderr while a command runs: notices, warnings, and with `-v` waits and choices.
+//! Writes log messages to stderr: notices, warnings, and with `-v` waits and chosen settings.
 
 use std::io::{self, Write};
 
@@ -10,17 +10,17 @@ use super::progress;
 use crate::core::fit::wrap;
 use crate::core::text::{Shown, escape_json};
 
-/// Writes each message of this program on a line of its own.
+/// A logger that writes each message of this program on a line of its own.
 struct Logger {
     is_json: bool,
     has_colour: bool,
     has_progress: bool,
-    /// How many columns the terminal has.
+    /// The width of the terminal, in columns.
     width: Option<usize>,
 }
 
-/// Starts logging to stderr: notices and warnings, with `-v` waits, with `-q` nothing. A line that
-/// counts progress belongs to the notices, unless the terminal is dumb.
+/// Starts logging to stderr: notices and warnings by default, with `-v` also waits, with `-q` nothing. At the
+/// level of notices, progress is shown too, unless the terminal is dumb or the log is JSON.
 pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bool, is_dumb: bool) {
     let level = match (is_quiet, verbosity) {
         (true, _) => LevelFilter::Error,
@@ -28,7 +28,7 @@ pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bo
         (_, 1) => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    // It fails only where a logger was started before.
+    // `set_boxed_logger` fails only if a logger is already set.
     let logger = Logger { is_json, has_colour, has_progress: !is_dumb && !is_json, width: width(io::stderr()) };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level);
@@ -36,7 +36,7 @@ pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bo
 }
 
 impl Log for Logger {
-    /// Libraries log other things, which are not for the user.
+    /// Leaves out messages of libraries, because they are not meant for the user.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"))
             && metadata.level() <= log::max_level()
@@ -45,7 +45,7 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            // Where stderr cannot be written, nobody reads it.
+            // If stderr cannot be written, there is nobody to report the error to.
             let _ = writeln!(io::stderr(), "{}", self.line(record.level(), &record.args().to_string()));
         }
     }
@@ -70,7 +70,7 @@ impl Logger {
     }
 }
 
-/// What a line begins with, and its key in JSON.
+/// Returns the prefix of a line, which is also its key in JSON.
 fn name(level: Level) -> String {
     if level == Level::Warn { "warning".to_owned() } else { level.as_str().to_ascii_lowercase() }
 }

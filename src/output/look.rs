@@ -1,4 +1,4 @@
-//! How an answer is to look: its format, colours, and what stdout can show.
+//! The output format, the use of colours and the capabilities of stdout.
 
 use std::os::fd::AsFd;
 
@@ -34,30 +34,30 @@ pub(crate) enum ColorWhen {
     Never,
 }
 
-/// What stdout can show.
+/// The capabilities of stdout.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Look {
-    /// Whether a terminal reads it.
+    /// Whether stdout is a terminal.
     pub(crate) is_terminal: bool,
-    /// Whether colours are wanted.
+    /// Whether to use colours.
     pub(crate) has_colour: bool,
-    /// How many columns the terminal has, if it is one and tells.
+    /// The width of the terminal in columns, if stdout is a terminal that reports it.
     pub(crate) width: Option<usize>,
 }
 
-/// The columns of the terminal behind a stream; none where there is no terminal or it does not tell.
+/// Returns the width in columns of the terminal behind a stream, if it is a terminal that reports it.
 pub(crate) fn width(stream: impl AsFd) -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(stream).ok()?;
     Some(size.ws_col.into()).filter(|&width| width > 0)
 }
 
-/// The SGR codes of the colours in use.
+/// The SGR codes of the colours that the program uses.
 pub(super) const GREEN: &str = "32";
 pub(super) const RED: &str = "31";
 pub(super) const YELLOW: &str = "33";
 
 impl Look {
-    /// The text in a colour, if colours are wanted.
+    /// Returns the text in a colour, if colours are wanted.
     pub(super) fn paint(self, colour: &str, text: &str) -> String {
         if self.has_colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
     }

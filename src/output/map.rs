@@ -1,4 +1,4 @@
-//! The port range as a picture: for people, as JSON and as SVG.
+//! Prints a picture of the port range as text, JSON or SVG.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -9,22 +9,22 @@ use super::look::Look;
 use crate::core::allocation::{PortPair, State};
 use crate::core::map::{Line, Map, Run, Slot};
 
-/// The columns of a line before its cells: the two ports of its first slot.
+/// The width of the two ports at the beginning of a line, in columns.
 const LEAD: usize = 13;
 
-/// The columns of a picture that no terminal shows.
+/// The width of the picture, in columns, if stdout is not a terminal.
 const WIDTH: usize = 80;
 
-/// The cells of a line of an SVG picture.
+/// The number of cells on a line of an SVG picture.
 const SVG_CELLS: usize = 60;
 
 /// How a slot is drawn.
 struct Ink {
-    /// Without colour.
+    /// The letter that stands for the slot if there are no colours.
     letter: char,
-    /// The SGR code of its colour: of the background, so that the cell is filled on light and dark ones.
+    /// The SGR code of the background colour; a filled cell is visible on light and on dark terminals.
     code: &'static str,
-    /// The same in an SVG picture.
+    /// The fill colour in an SVG picture.
     fill: &'static str,
 }
 
@@ -41,10 +41,10 @@ fn ink(slot: Slot) -> Ink {
     }
 }
 
-/// Writes the picture for people, as wide as the terminal.
+/// Writes the picture as text, as wide as the terminal.
 pub(crate) fn human(out: &mut dyn Write, look: Look, map: &Map) -> io::Result<()> {
     let width = look.width.unwrap_or(WIDTH);
-    // Tens of cells are easier to count.
+    // The number of cells on a line is a multiple of ten, so that they are easier to count.
     let cells = (width.saturating_sub(LEAD) / 10 * 10).max(10);
     for line in map.lines(cells) {
         match line {
@@ -64,12 +64,12 @@ pub(crate) fn human(out: &mut dyn Write, look: Look, map: &Map) -> io::Result<()
     Ok(())
 }
 
-/// The ports of a line's first slot.
+/// Returns the beginning of a line: the ports of its first slot.
 fn lead(pair: PortPair) -> String {
     format!("{:>5} {:>5}  ", pair.backend, pair.frontend)
 }
 
-/// Cells of a slot.
+/// Returns `len` cells of a slot.
 fn drawn(look: Look, slot: Slot, len: usize) -> String {
     let Ink { letter, code, .. } = ink(slot);
     let is_filled = look.has_colour && slot != Slot::Free;
@@ -77,7 +77,7 @@ fn drawn(look: Look, slot: Slot, len: usize) -> String {
     look.paint(code, &cells)
 }
 
-/// Writes what each cell means and how many there are, in as many lines as it takes.
+/// Writes the legend with the number of slots of each kind, on as many lines as needed.
 fn legend(out: &mut dyn Write, look: Look, map: &Map, width: usize) -> io::Result<()> {
     const GAP: usize = 3;
     let mut used = 0;
@@ -95,13 +95,14 @@ fn legend(out: &mut dyn Write, look: Look, map: &Map, width: usize) -> io::Resul
     writeln!(out)
 }
 
-/// The slots of the legend and how many there are; those whose state is not known only if there are any.
+/// Returns the entries of the legend with their counts; slots of unknown state are left out if there are
+/// none.
 fn counts(map: &Map) -> impl Iterator<Item = (Slot, usize)> {
     let is_told = |(slot, count): &(Slot, usize)| *slot != Slot::Allocated(State::Unknown) || *count > 0;
     Slot::ALL.into_iter().map(|slot| (slot, map.count(slot))).filter(is_told)
 }
 
-/// Writes how many slots there are of each kind, and the runs.
+/// Writes the number of slots of each kind, and the runs of equal slots.
 pub(crate) fn json(out: &mut dyn Write, map: &Map) -> io::Result<()> {
     #[derive(Serialize)]
     struct RunObject {
@@ -119,7 +120,7 @@ pub(crate) fn json(out: &mut dyn Write, map: &Map) -> io::Result<()> {
     writeln!(out, "{}", serde_json::to_string(&Object { counts, runs: map.runs.iter().map(run).collect() })?)
 }
 
-/// Writes the same picture as SVG.
+/// Writes the picture as SVG.
 pub(crate) fn svg(out: &mut dyn Write, map: &Map) -> io::Result<()> {
     const CELL: usize = 12;
     const LINE: usize = 16;

@@ -1,4 +1,4 @@
-//! Writes values as bytes: tables and lines for people, JSON, CSV, annotations. Nothing is decided here.
+//! Formats answers as tables, lines, JSON, CSV or annotations. The commands decide; this module only writes.
 
 pub(crate) mod check;
 pub(crate) mod csv;
@@ -17,7 +17,7 @@ mod when;
 
 use std::io::{self, Write};
 
-/// A pipe to a reader who may stop reading: what `head` leaves unread is written to nobody.
+/// A writer to a pipe whose reader may stop early, as `head` does; later output is then dropped.
 pub(crate) struct Pipe<W> {
     inner: W,
     is_closed: bool,
@@ -74,12 +74,12 @@ mod tests {
     const PLAIN: Look = Look { is_terminal: false, has_colour: false, width: None };
     const COLOURED: Look = Look { is_terminal: true, has_colour: true, width: None };
 
-    /// Three days after the rows were made.
+    /// A time three days after the rows were made.
     fn now() -> Timestamp {
         "2026-01-05T03:04:06Z".parse().unwrap()
     }
 
-    /// Rows as others may have written them: a comma and a quote, a control character, no times.
+    /// Rows such as other programs may write: with a comma and a quote, a control character, no times.
     fn rows() -> Vec<Allocation> {
         let row = |id, model: &str, app_num: i64| Allocation {
             id,
@@ -100,7 +100,8 @@ mod tests {
         rows
     }
 
-    /// A program with a hostile name, a process that may not be seen, and one whose program is not told.
+    /// A program with a hostile name, a process that may not be seen, and a process whose program is not
+    /// known.
     fn listeners() -> Listeners {
         let listener =
             |pid, program: Option<&str>| Listener { pid, program: program.map(str::to_owned), ..Listener::default() };
@@ -193,7 +194,7 @@ mod tests {
         assert_snapshot!("list_long_plain", written(|out| csv::plain(out, &listed, None)));
     }
 
-    /// Rows that need room: a long name, wide, combining and right-to-left characters, great numbers.
+    /// Rows that need much room: a long name; wide, combining and right-to-left characters; great numbers.
     fn wide_rows() -> Vec<Allocation> {
         let names = ["deepseek_deepseek-r1-0528-qwen3-8b:free", "模型_千问-三", "Cafe\u{301}_e\u{301}", "דגם_אחד", "b"];
         let mut rows: Vec<_> = names
@@ -226,7 +227,7 @@ mod tests {
             assert_snapshot!(format!("list_{width}"), shown(&rows, width, None));
             assert_snapshot!(format!("list_probe_{width}"), shown(&rows, width, Some(&listeners)));
         }
-        // What others wrote may be of any size.
+        // Values that other programs wrote may have any length.
         let changes: [fn(&mut Allocation); 6] = [
             |_| {},
             |row| row.app.app_num = i64::MIN,

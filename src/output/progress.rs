@@ -1,31 +1,32 @@
-//! How far a long look is: one line on a terminal, gone afterwards.
+//! Shows the progress of a long scan on one line of the terminal, and removes the line at the end.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// What is over sooner needs no progress.
+/// The run time after which progress is shown.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// By this name the log tells whether progress is shown.
+/// The log target of progress: progress is shown if the log is enabled for this target.
 pub(super) const TARGET: &str = module_path!();
 
-/// How often the line is written anew.
+/// The shortest time between two updates of the line.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// A line on stderr that counts steps, from many threads; it is removed on drop.
+/// A line on stderr that counts steps of many threads. It is removed on drop.
 pub(crate) struct Progress {
     what: &'static str,
     is_wanted: bool,
     start: Instant,
     done: AtomicUsize,
-    /// When the line was last written.
+    /// The time at which the line was last written.
     shown: Mutex<Option<Instant>>,
 }
 
 impl Progress {
-    /// Counts steps of this kind, where the log shows progress and a terminal reads it.
+    /// Starts to count; `what` names the steps. The line is shown if the log allows it and stderr is a
+    /// terminal.
     pub(crate) fn new(what: &'static str) -> Self {
         let is_wanted = log::log_enabled!(target: TARGET, log::Level::Info) && io::stderr().is_terminal();
         Self { what, is_wanted, start: Instant::now(), done: AtomicUsize::new(0), shown: Mutex::new(None) }
@@ -37,7 +38,7 @@ impl Progress {
         if !self.is_wanted || self.start.elapsed() < PATIENCE {
             return;
         }
-        // Whoever finds another thread writing leaves it to that.
+        // If another thread holds the lock, it is writing the line, and this update is skipped.
         if let Ok(mut shown) = self.shown.try_lock()
             && shown.is_none_or(|shown| shown.elapsed() >= INTERVAL)
         {

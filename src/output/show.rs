@@ -1,4 +1,4 @@
-//! One app: all that is known of it.
+//! Prints everything that is known of one app.
 
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
@@ -12,18 +12,18 @@ use crate::core::place::{DeclaredLine, Listed};
 use crate::core::ports::as_port;
 use crate::core::text::Shown;
 
-/// An app, and all that was seen of it.
+/// An app with everything that was found out about it.
 pub(crate) struct App<'a> {
-    /// Its row, and where it is.
+    /// The app's row and its directory.
     pub(crate) listed: Listed<'a>,
-    /// What its files declare.
+    /// The ports that the app's files declare.
     pub(crate) declared: Vec<DeclaredLine>,
 }
 
-/// The columns before a value.
+/// The width of the label before a value, in columns.
 const LEAD: usize = 13;
 
-/// Writes one app, a line a fact.
+/// Writes one app, with one fact per line.
 pub(crate) fn human(out: &mut dyn Write, look: Look, app: &App<'_>, listeners: &Listeners) -> io::Result<()> {
     let row = app.listed.row;
     writeln!(out, "{}", wrap(&row.app.to_string(), look.width, 2))?;
@@ -57,7 +57,7 @@ fn facts(app: &App<'_>, row: &Allocation, listeners: &Listeners) -> Vec<(&'stati
     facts
 }
 
-/// A port, and where a browser finds it.
+/// Returns a port and its URL for a browser.
 fn port(port: i64) -> String {
     match as_port(port) {
         Some(port) => format!("{port:<5}  http://localhost:{port}"),

@@ -1,4 +1,4 @@
-//! How things stand, in ten lines.
+//! Prints the state of the database and of the apps in ten lines.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use super::look::{GREEN, Look, RED, YELLOW};
 use crate::core::fit::wrap;
 use crate::core::text::{Shown, escape_json};
 
-/// How things stand.
+/// The answer of `status`.
 #[derive(Serialize)]
 pub(crate) struct Status {
     /// The configuration file, if there is one.
@@ -17,43 +17,43 @@ pub(crate) struct Status {
     pub(crate) database: Database,
     /// The apps directory.
     pub(crate) apps_dir: String,
-    /// How many rows are in each state.
+    /// The number of rows in each state.
     #[serde(flatten)]
     pub(crate) states: States,
-    /// How many slots can be given, as far as that is known without a probe.
+    /// The number of slots that can be given, without a probe of the ports.
     pub(crate) free_slots: usize,
-    /// How many conflicts `check` finds.
+    /// The number of conflicts that `check` finds.
     pub(crate) conflicts: usize,
-    /// How many warnings `check` gives.
+    /// The number of warnings that `check` gives.
     pub(crate) warnings: usize,
 }
 
-/// The database, as far as it was made yet.
+/// The database; facts are missing if its file does not exist yet.
 #[derive(Serialize)]
 pub(crate) struct Database {
-    /// Its name, without a password.
+    /// The path or URL of the database, without a password.
     pub(crate) name: String,
     /// `sqlite` or `postgresql`.
     pub(crate) kind: &'static str,
-    /// The journal mode, in the database's words.
+    /// The journal mode, as the database names it.
     pub(crate) journal_mode: Option<String>,
-    /// The size of its file.
+    /// The size of the database file, in bytes.
     pub(crate) bytes: Option<u64>,
-    /// What it is kept on.
+    /// The kind of storage that holds the database.
     pub(crate) storage: String,
 }
 
-/// How many rows are in each state.
+/// The number of rows in each state.
 #[derive(Default, Serialize)]
 pub(crate) struct States {
     pub(crate) allocated: usize,
     pub(crate) reserved: usize,
     pub(crate) orphaned: usize,
-    /// Rows of which it cannot be told whether their apps have directories.
+    /// The number of rows whose apps may or may not have a directory.
     pub(crate) unknown: usize,
 }
 
-/// The columns before a value.
+/// The width of the label before a value, in columns.
 const LEAD: usize = 16;
 
 /// Writes the status as JSON.
@@ -61,7 +61,7 @@ pub(crate) fn json(out: &mut dyn Write, status: &Status) -> io::Result<()> {
     writeln!(out, "{}", escape_json(&serde_json::to_string(status)?))
 }
 
-/// Writes the status for people, a line a fact.
+/// Writes the status as text, with one fact per line.
 pub(crate) fn human(out: &mut dyn Write, look: Look, status: &Status) -> io::Result<()> {
     let Status { states, conflicts, warnings, .. } = status;
     let unknown = match states.unknown {
@@ -104,7 +104,7 @@ fn database(database: &Database) -> String {
     format!("{} ({kind}, journal mode {}{size}, on {storage})", Shown(name), Shown(journal_mode))
 }
 
-/// A size in bytes as people read it.
+/// Formats a size in bytes with a unit.
 fn size(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} bytes"),
@@ -113,7 +113,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// The next thing to do, if anything is wrong.
+/// Returns advice on what to do next, if there is a problem.
 fn next(status: &Status) -> Option<&'static str> {
     let States { allocated, reserved, orphaned, unknown } = status.states;
     Some(if status.conflicts > 0 {

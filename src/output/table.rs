@@ -1,4 +1,4 @@
-//! The table of allocations for people.
+//! Prints the table of allocations as text.
 
 use std::io::{self, Write};
 
@@ -15,8 +15,9 @@ use crate::core::listener::Listeners;
 use crate::core::place::{Listed, Place};
 use crate::core::text::Shown;
 
-/// Writes the table and how many rows it has, at least one, with where their apps are and who listens if
-/// that was looked at. Borders are for terminals; what is read by a program always has the same columns.
+/// Writes at least one row as a table, and the number of rows, with directories and listeners if these were
+/// looked up. A terminal gets borders; a pipe gets plain text, in which the column `Available` is always
+/// there.
 pub(crate) fn rows(
     out: &mut dyn Write,
     look: Look,

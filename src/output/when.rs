@@ -1,17 +1,17 @@
-//! Moments as people read them.
+//! Formats times for people.
 
 use jiff::Timestamp;
 
-/// A moment in UTC to the second.
+/// Formats a time in UTC to the second.
 pub(super) fn second(moment: Timestamp) -> String {
     moment.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// How long ago a moment was, or in how long it is, in one unit: `3 d ago`, `in 2 h`.
+/// Formats the distance between a time and now in one unit: `3 d ago`, `in 2 h`.
 pub(super) fn from_now(moment: Timestamp, now: Timestamp) -> String {
     let seconds = moment.duration_since(now).as_secs_f64();
     let distance = seconds.abs();
-    // Each unit goes up to where it would be rounded to one of the next; years begin with the second.
+    // Each unit ends where rounding would give one of the next unit; years begin at two years.
     let (size, unit) = match distance {
         ..59.5 => (1.0, "s"),
         ..3570.0 => (60.0, "min"),

@@ -1,8 +1,8 @@
-//! The one trait that every database implements, and the types of its calls.
+//! This file defines the trait that every database implements, and the types of its calls.
 //!
-//! A store knows no policy. What to choose or to remove comes in as a closure that runs inside the
-//! write transaction, after the table was read and before it is written, so that no other writer
-//! can change the table in between.
+//! A store contains no policy. The choice of ports or of rows to remove comes in as a closure. The closure
+//! runs inside the write transaction, after the table was read and before it is written, so that no other
+//! writer can change the table in between.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::core::ports::PortSet;
 use crate::core::refusal::Refusal;
 use crate::core::schema::UniqueIndex;
 
-/// What the table holds inside the write transaction, as far as a choice of ports needs to know it.
+/// The contents of the table inside the write transaction, as far as a choice of ports needs them.
 #[derive(Default)]
 pub(crate) struct Taken {
     /// The ports that rows have in either column.
     pub(crate) ports: PortSet,
-    /// Whether a row has a model of the apps.
+    /// Tells whether some row has the model of the apps.
     pub(crate) has_model: bool,
 }
 
@@ -35,9 +35,9 @@ pub(crate) type Choose<'a> = dyn FnMut(&[&AppId], &Taken) -> Result<Vec<PortPair
 /// A store calls it again when it repeats the transaction.
 pub(crate) type Plan<'a> = dyn FnMut(&[Allocation]) -> Vec<Entry> + 'a;
 
-/// Picks the rows to remove from all rows, as they are inside the write transaction, given how long the
-/// call waited for the lock. `None` gives the lock back without a change: what the choice rests on may be
-/// out of date after a wait, and is looked at anew without the lock.
+/// Picks the rows to remove. Its arguments are all rows, as they are inside the write transaction, and the
+/// time that the call waited for the lock. `None` releases the lock without a change: after a wait, the facts
+/// on which the choice depends may be out of date, and the caller reads them again without the lock.
 ///
 /// A store calls it again when it repeats the transaction.
 pub(crate) type Select<'a> = dyn FnMut(Vec<Allocation>, Duration) -> Option<Vec<Allocation>> + 'a;
@@ -64,11 +64,11 @@ pub(crate) struct Mode {
     pub(crate) journal: String,
     /// How writers wait for each other.
     pub(crate) waiting: Waiting,
-    /// What the database is kept on.
+    /// The kind of storage.
     pub(crate) storage: Storage,
 }
 
-/// What a database is kept on.
+/// The kind of storage on which a database is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Storage {
     /// A file system of this machine alone.
@@ -80,7 +80,7 @@ pub(crate) enum Storage {
 }
 
 impl Storage {
-    /// The type of a file system that other machines may share.
+    /// Returns the type of the file system if other machines may share it.
     pub(crate) fn shared_type(self) -> Option<&'static str> {
         match self {
             Self::Shared(file_system) => Some(file_system),
@@ -88,7 +88,7 @@ impl Storage {
         }
     }
 
-    /// The storage in words.
+    /// Describes the storage in words.
     pub(crate) fn describe(self) -> String {
         match self {
             Self::Local => "a file system of this machine".to_owned(),
@@ -114,7 +114,7 @@ pub(crate) enum Waiting {
 }
 
 impl Waiting {
-    /// The way of waiting in words, to be read after "waiting".
+    /// Describes the way of waiting, in words that follow "waiting".
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::LockFile => "in a queue, on a lock file",
@@ -130,25 +130,32 @@ pub(crate) trait Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the table cannot be read.
+    /// Returns [`StoreError`] when the table cannot be read.
     fn snapshot(&mut self) -> Result<Vec<Allocation>, StoreError>;
+
+    /// Reads the name of each model that a row has, once each.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError`] when the table cannot be read.
+    fn models(&mut self) -> Result<Vec<String>, StoreError>;
 
     /// Reads the row of each app, in the order of `apps`; `None` for an app that has none.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the table cannot be read.
+    /// Returns [`StoreError`] when the table cannot be read.
     fn find(&mut self, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, StoreError>;
 
-    /// Gives each app its row, in the order of `apps`: the one it has, or a new one with the pair
-    /// that `choose` names. `hold` reserves each row for its app for this long from the moment of
-    /// the write, however long the call waited before. All rows are made or none, and all are
-    /// durable on return.
+    /// Returns a row for each app, in the order of `apps`: the row that the app has, or a new row with the
+    /// pair that `choose` returns. `hold` reserves each row for its app for this long from the moment of the
+    /// write, however long the call waited before. Either all rows are written or none, and all are durable
+    /// on return.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Refused`] when `choose` refuses, or what else keeps the table from being
-    /// written; the table is then as it was.
+    /// Returns [`StoreError::Refused`] when `choose` refuses, or another error when the table cannot be
+    /// written. The table is then unchanged.
     fn allocate(
         &mut self,
         apps: &[AppId],
@@ -156,46 +163,47 @@ pub(crate) trait Store {
         choose: &mut Choose<'_>,
     ) -> Result<Vec<Outcome>, StoreError>;
 
-    /// Adds the rows that `plan` names and returns them. All are added or none, and all rows that
-    /// `plan` was shown are durable on return; without anything to add, no database is created.
+    /// Adds the rows that `plan` names and returns them. Either all are added or none, and all rows that
+    /// `plan` was given are durable on return. If there is nothing to add, no database is created.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the table cannot be written; the table is then as it was.
+    /// Returns [`StoreError`] when the table cannot be written. The table is then unchanged.
     fn add(&mut self, plan: &mut Plan<'_>) -> Result<Vec<Allocation>, StoreError>;
 
-    /// Removes the rows that `select` picks and returns them. All are removed or none, durably; `None` where
-    /// `select` picked none and gave the lock back.
+    /// Removes the rows that `select` picks and returns them. Either all are durably removed or none. Returns
+    /// `None` if `select` released the lock without a choice.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the table cannot be written; the table is then as it was.
+    /// Returns [`StoreError`] when the table cannot be written. The table is then unchanged.
     fn remove(&mut self, select: &mut Select<'_>) -> Result<Option<Vec<Allocation>>, StoreError>;
 
-    /// Writes the metadata of the rows that `change` returns, and returns them. All are written or none,
-    /// durably.
+    /// Writes the metadata of the rows that `change` returns, and returns these rows. Either all are durably
+    /// written or none.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the table cannot be written or metadata cannot be changed; the table is then
-    /// as it was.
+    /// Returns [`StoreError`] when the table cannot be written or metadata cannot be changed. The table is
+    /// then unchanged.
     fn update(&mut self, change: &mut Change<'_>) -> Result<Vec<Allocation>, StoreError>;
 
     /// Tells how the database keeps what is written, and how writers wait for each other.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the database cannot be read.
+    /// Returns [`StoreError`] when the database cannot be read.
     fn mode(&mut self) -> Result<Mode, StoreError>;
 
-    /// Tells what the database is kept on; of one that does not exist yet, what it would be kept on.
+    /// Returns the kind of storage of the database. For a database that does not exist yet, returns the kind
+    /// that it would have.
     fn storage(&self) -> Storage;
 
-    /// Looks at every page of the database for damage, as far as the database can tell.
+    /// Checks every page of the database for damage, as far as the database supports it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unusable`] when it is damaged.
+    /// Returns [`StoreError::Unusable`] when it is damaged.
     fn verify(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -204,7 +212,7 @@ pub(crate) trait Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the schema cannot be read.
+    /// Returns [`StoreError`] when the schema cannot be read.
     fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError>;
 }
 
@@ -215,6 +223,6 @@ pub(crate) trait ScratchPlace {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when that cannot be done.
+    /// Returns [`StoreError`] when that cannot be done.
     fn sync(&mut self) -> Result<(), StoreError>;
 }

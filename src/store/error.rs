@@ -1,24 +1,24 @@
-//! Why a store could not do what a command asked of it.
+//! The error type of the stores: the reasons why a store could not do what a command asked.
 
 use std::time::Duration;
 
 use crate::core::allocation::ForeignMetadata;
 use crate::core::refusal::Refusal;
 
-/// Why a store could not do what it was asked.
+/// The reason why a store could not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum StoreError {
-    /// Another process is in the way for now; names what this process waits for.
+    /// Another process blocks this one for now. The text names what this process waits for.
     Busy(&'static str),
-    /// A row would break a constraint, in the database's words.
+    /// A row would violate a constraint, in the database's words.
     Conflict(String),
     /// The time for waiting is over.
     Locked {
         /// How long this process waited.
         waited: Duration,
-        /// How often it tried.
+        /// The number of tries.
         tries: u64,
-        /// What it waited for.
+        /// The thing that it waited for, in words.
         what: String,
     },
     /// The user asked to stop while this process waited.
@@ -29,15 +29,16 @@ pub(crate) enum StoreError {
     Missing,
     /// The database cannot be used.
     Unusable {
-        /// What is wrong, to be read after the database's name.
+        /// The problem, in words that follow the database's name.
         why: String,
-        /// What to do about it.
+        /// Advice for the user.
         hint: Option<&'static str>,
     },
 }
 
 impl StoreError {
-    /// A database that cannot be used for this reason, which is read after the database's name.
+    /// Returns the error for a database that cannot be used for this reason. The reason follows the
+    /// database's name.
     pub(super) fn unusable(why: impl Into<String>) -> Self {
         Self::Unusable { why: why.into(), hint: None }
     }

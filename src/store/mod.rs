@@ -1,6 +1,6 @@
-//! Where allocations live: in a SQLite file or on a PostgreSQL server.
+//! Allocations are stored in a SQLite file or on a PostgreSQL server.
 //!
-//! This file alone knows both. What they have in common is in [`api`].
+//! Only this file knows both databases. Their common interface is in [`api`].
 
 pub(crate) mod api;
 pub(crate) mod error;
@@ -30,12 +30,12 @@ pub(crate) enum Database {
 }
 
 impl Database {
-    /// Reads what follows `postgresql://` in a URL. `variable` looks a variable up in the
-    /// environment; libpq's password file is in `home` unless a variable names another.
+    /// Reads the part of a URL that follows `postgresql://`. `variable` looks up a variable in the
+    /// environment. libpq's password file is in `home` unless a variable names another.
     ///
     /// # Errors
     ///
-    /// What is wrong with the URL, in words and without a password.
+    /// Returns, in words and without a password, what is wrong with the URL.
     pub(crate) fn postgres(
         url: &str,
         variable: &dyn Fn(&str) -> Option<String>,
@@ -44,8 +44,8 @@ impl Database {
         Ok(Self::Postgres(Box::new(PgTarget::parse(url, variable, home)?)))
     }
 
-    /// The name by which the database can be opened again, with the password if there is one: for
-    /// the environment of a process, not for messages.
+    /// Returns the name by which the database can be opened again, with the password if there is one. It may
+    /// be put into the environment of a process, but not into messages.
     pub(crate) fn secret_name(&self) -> OsString {
         match self {
             Self::Sqlite(path) => path.clone().into(),
@@ -68,9 +68,9 @@ impl Display for Database {
 ///
 /// # Errors
 ///
-/// [`StoreError::Missing`] under [`IfMissing::Fail`], [`StoreError::Unusable`] for what is not a
-/// database with the table, [`StoreError::Locked`] when it stays locked. On a server, they may come
-/// with the first use.
+/// Returns [`StoreError::Missing`] under [`IfMissing::Fail`], [`StoreError::Unusable`] if it is not a
+/// database with the table, and [`StoreError::Locked`] if it stays locked. A server may return these errors
+/// only when it is first used.
 pub(crate) fn open(database: &Database, missing: IfMissing, retry: Retry) -> Result<Box<dyn Store>, StoreError> {
     Ok(match database {
         Database::Sqlite(path) => Box::new(Sqlite::open(path, missing, retry)?),
@@ -82,15 +82,15 @@ pub(crate) fn open(database: &Database, missing: IfMissing, retry: Retry) -> Res
 pub(crate) struct ScratchDatabase {
     /// The empty database.
     pub(crate) database: Database,
-    /// Where it is.
+    /// The folder or schema that holds it.
     pub(crate) place: Box<dyn ScratchPlace>,
 }
 
-/// Makes an empty database beside another, for trying out what would happen there.
+/// Makes an empty database beside another, in which the self-test can run.
 ///
 /// # Errors
 ///
-/// [`StoreError`] when there is no room for one.
+/// Returns [`StoreError`] when no such database can be made.
 pub(crate) fn scratch(database: &Database, retry: Retry) -> Result<ScratchDatabase, StoreError> {
     Ok(match database {
         Database::Sqlite(path) => {

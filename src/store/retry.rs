@@ -1,4 +1,4 @@
-//! Waiting for other writers: one loop, one deadline, counted.
+//! This file waits for other writers: it has one loop and one deadline, and counts the tries.
 //!
 //! Every wait of a command goes through one [`Retry`], so that all of them together are bounded by
 //! `--timeout`. Pauses grow from 0.2 to 10 ms and are drawn at random between a half and the whole,
@@ -15,15 +15,15 @@ use crate::core::clock::Clock;
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long Ctrl-C may go unseen while an answer comes by itself. Dozens that wait at once are woken as
-/// often, and would take the time from those that work.
+/// The longest time until Ctrl-C is noticed during a wait that needs no retry. Each poll wakes the process,
+/// and dozens of waiting processes that wake more often would slow down those that work.
 const LONGEST_POLL: Duration = Duration::from_millis(50);
 
-/// How often a violated constraint is tried again: a writer that does not lock may have come
-/// between, but a constraint of somebody else's that no choice can meet must not spin.
+/// The most tries after a violated constraint. Another writer, which does not lock, may have inserted a row
+/// in between. But if somebody else's constraint can never be met, the loop must end.
 const CONFLICTS_MAX: u32 = 10;
 
-/// What is left of one command's patience.
+/// The rest of one command's time for waiting.
 pub(crate) struct Retry {
     clock: Box<dyn Clock>,
     timeout: Duration,
@@ -33,7 +33,7 @@ pub(crate) struct Retry {
 }
 
 impl Retry {
-    /// Allows waits of `timeout` in all; with zero, each thing is tried once.
+    /// Allows waits of `timeout` in all. With zero, each thing is tried once.
     pub(crate) fn new(timeout: Duration, clock: Box<dyn Clock>) -> Self {
         Self {
             clock,
@@ -44,20 +44,20 @@ impl Retry {
         }
     }
 
-    /// The time of day, for what is written now.
+    /// Returns the time of day, for rows that are written now.
     pub(crate) fn timestamp(&self) -> Timestamp {
         self.clock.timestamp()
     }
 
-    /// Runs `attempt` until it is neither busy nor in conflict, or the time is over. The time that an
-    /// attempt took until it ended busy counts as waited.
+    /// Runs `attempt` until it is neither busy nor in conflict, or the time is over. If an attempt ends busy,
+    /// its own duration counts as waited.
     ///
-    /// Calls may be nested; an outer one does not repeat what an inner one gave up.
+    /// Calls may be nested. An outer call does not repeat an attempt that an inner call gave up.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Locked`] when the time is over, [`StoreError::Interrupted`], the conflict that
-    /// stayed, or what else `attempt` failed with.
+    /// Returns [`StoreError::Locked`] when the time is over, [`StoreError::Interrupted`], the conflict that
+    /// stayed, or any other error of `attempt`.
     pub(crate) fn run<T>(&self, mut attempt: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut pause = FIRST_PAUSE;
         let mut conflicts = 0;
@@ -69,7 +69,7 @@ impl Retry {
             let already = self.waited.get();
             let what = match attempt() {
                 Err(StoreError::Busy(what)) => {
-                    // SQLite and a server may have waited themselves before they said so.
+                    // SQLite or a server may have waited itself before it reported that it is busy.
                     self.waited.set(already + self.clock.now().saturating_sub(start));
                     what.to_owned()
                 }
@@ -94,21 +94,21 @@ impl Retry {
         }
     }
 
-    /// Waits for something that comes by itself, as long as the time allows; `poll` waits for it no
-    /// longer than it is told to.
+    /// Waits for an event that needs no retry, as long as the time allows. `poll` waits for it, no longer
+    /// than its argument.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Locked`] when the time is over, or [`StoreError::Interrupted`].
+    /// Returns [`StoreError::Locked`] when the time is over, or [`StoreError::Interrupted`].
     pub(crate) fn wait<T>(&self, what: &str, poll: impl FnMut(Duration) -> Option<T>) -> Result<T, StoreError> {
         self.wait_keeping(Duration::ZERO, what, poll)
     }
 
-    /// Does the same, and keeps this much of the time for another wait.
+    /// Waits like [`Retry::wait`], but keeps `kept` of the time for another wait.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Locked`] when the rest of the time is over, or [`StoreError::Interrupted`].
+    /// Returns [`StoreError::Locked`] when the rest of the time is over, or [`StoreError::Interrupted`].
     pub(crate) fn wait_keeping<T>(
         &self,
         kept: Duration,
@@ -118,22 +118,22 @@ impl Retry {
         self.poll(kept, what, poll, || self.clock.is_interrupted())
     }
 
-    /// Does the same for something that is under way and must not be left in the middle: Ctrl-C does
+    /// Waits like [`Retry::wait`] for something that is under way and must not be interrupted: Ctrl-C does
     /// not end the wait.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Locked`] when the time is over.
+    /// Returns [`StoreError::Locked`] when the time is over.
     pub(crate) fn finish<T>(&self, what: &str, poll: impl FnMut(Duration) -> Option<T>) -> Result<T, StoreError> {
         self.poll(Duration::ZERO, what, poll, || false)
     }
 
-    /// Waits for work that others do for this process, for at most `longest`. `--timeout` does not
-    /// bound that work, and its time does not count as waited unless it exceeds `longest`.
+    /// Waits for work that others do for this process, for at most `longest`. `--timeout` does not limit that
+    /// work, and the wait does not count as waited unless it exceeds `longest`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Locked`] when `longest` is over, or [`StoreError::Interrupted`].
+    /// Returns [`StoreError::Locked`] when `longest` is over, or [`StoreError::Interrupted`].
     pub(crate) fn work<T>(
         &self,
         what: &str,
@@ -187,22 +187,23 @@ impl Retry {
         }
     }
 
-    /// How long was waited so far.
+    /// Returns how long this command has waited so far.
     pub(crate) fn waited(&self) -> Duration {
         self.waited.get()
     }
 
-    /// Sleeps for about this long, which does not count as waited.
+    /// Sleeps for about this long. The pause does not count as waited.
     pub(crate) fn pause(&self, pause: Duration) {
         self.clock.sleep(pause);
     }
 
-    /// How long may still be waited.
+    /// Returns how long this command may still wait.
     pub(crate) fn left(&self) -> Duration {
         self.timeout.saturating_sub(self.waited.get())
     }
 
-    /// The time is over, or so many tries in a row were of no use.
+    /// Returns the error for a wait whose time is over, or whose tries were all in vain. `more_tries` are
+    /// added to the number of tries.
     pub(crate) fn locked(&self, what: &str, more_tries: u32) -> StoreError {
         self.tries.set(self.tries.get() + u64::from(more_tries));
         StoreError::Locked { waited: self.waited.get(), tries: self.tries.get(), what: what.to_owned() }

@@ -8,18 +8,18 @@ use super::error::StoreError;
 use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::AppId;
 
-/// What is to be done for one app.
+/// The action for one app.
 pub(super) enum Step {
     /// Keep its row, which needs no change.
     Keep(Allocation),
-    /// Write the metadata of its row, which reserves it for longer.
+    /// Write the metadata of its row, which extends its reservation.
     Hold(Allocation),
-    /// Insert a row, which gets its id then.
+    /// Insert a row. The row gets its id when it is inserted.
     Insert(Allocation),
 }
 
 impl Step {
-    /// The answer to the caller, once the step is done.
+    /// Returns the answer to the caller, once the step is done.
     pub(super) fn into_outcome(self) -> Outcome {
         match self {
             Self::Keep(allocation) | Self::Hold(allocation) => Outcome { allocation, created: false },
@@ -28,7 +28,8 @@ impl Step {
     }
 }
 
-/// The answer, if each app has a row that is reserved for long enough, so that there is nothing to write.
+/// Returns the answer if every app has a row that is reserved for long enough, so that nothing need be
+/// written.
 pub(super) fn settled(
     found: Vec<Option<Allocation>>,
     now: Timestamp,
@@ -69,7 +70,8 @@ pub(super) fn steps(
     apps.iter().zip(found).map(step).collect()
 }
 
-/// The moment until which rows are reserved: `hold` after `now`, or the last moment that can be written.
+/// Returns the moment until which rows are reserved: `hold` after `now`, or the last moment that can be
+/// stored.
 fn until(now: Timestamp, hold: Option<SignedDuration>) -> Option<Timestamp> {
     hold.map(|duration| now.checked_add(duration).unwrap_or(Timestamp::MAX))
 }

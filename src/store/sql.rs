@@ -1,4 +1,4 @@
-//! The SQL that both databases share, so that the two cannot drift apart.
+//! This file holds the SQL that both databases share, so that the two cannot drift apart.
 
 /// Selects a row's columns in the order in which every store reads them. `$id` names the column
 /// that identifies the row, `$model` the model's column, and `$rest` follows the table's name.

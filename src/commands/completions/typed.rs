@@ -1,20 +1,20 @@
-//! The unfinished command line that somebody who pressed Tab has typed.
+//! Parses the unfinished command line that a shell sends for completion when the user presses Tab.
 
 use std::ffi::OsString;
 
 /// A command line up to the cursor.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Typed {
-    /// Its words without their quotes, the program's name first and the one to complete last.
+    /// The words without quotes. The program's name is the first, the word to complete is the last.
     pub(super) words: Vec<String>,
-    /// The quote that is open in the last word.
+    /// The quote that is still open in the last word.
     quote: Option<char>,
-    /// What of the last word the shell takes for words of their own, up to the part to complete.
+    /// The start of the last word that bash treats as separate words; bash keeps it and replaces the rest.
     prefix: String,
 }
 
 impl Typed {
-    /// The words that a shell passed, the last of which may still have its quotes.
+    /// Parses words that a shell has already split; the last word may still have its quotes.
     pub(super) fn of_words(words: impl IntoIterator<Item = OsString>) -> Self {
         let mut words: Vec<_> = words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
         if let Some(last) = words.last_mut() {
@@ -23,10 +23,10 @@ impl Typed {
         Self { words, ..Self::default() }
     }
 
-    /// A line of bash, which also breaks words at other characters than blanks: `COMP_WORDBREAKS`, see
-    /// <https://www.gnu.org/software/bash/manual/html_node/Bash-Variables.html>.
+    /// Parses a line of bash. bash splits words at blanks and also at the characters in `COMP_WORDBREAKS`,
+    /// see <https://www.gnu.org/software/bash/manual/html_node/Bash-Variables.html>.
     pub(super) fn of_bash(line: &str, breaks: &str) -> Self {
-        // Of the others, words hold none.
+        // Of the break characters besides blanks, only these occur in our words.
         let breaks: String = breaks.chars().filter(|c| ":=@".contains(*c)).collect();
         let mut rest = line.chars().peekable();
         let mut typed = Self::default();
@@ -35,7 +35,8 @@ impl Typed {
             let word = Word::read(&mut rest, char::is_whitespace, &breaks);
             typed.words.push(word.text);
             if rest.peek().is_none() {
-                // What is open in a quote begins behind it, whatever is in it.
+                // Inside an open quote, bash replaces everything after the quote and does not split at break
+                // characters.
                 let prefix = if word.quote.is_none() { word.broken_at } else { word.quoted_at };
                 typed.prefix = typed.current().get(..prefix).unwrap_or_default().to_owned();
                 return Self { quote: word.quote, ..typed };
@@ -43,12 +44,12 @@ impl Typed {
         }
     }
 
-    /// The word to complete.
+    /// Returns the word to complete.
     pub(super) fn current(&self) -> &str {
         self.words.last().map(String::as_str).unwrap_or_default()
     }
 
-    /// What bash has to insert for a value: without what it takes for another word, and quoted.
+    /// Returns the text that bash has to insert for a value: quoted, and without the prefix that bash keeps.
     pub(super) fn to_insert(&self, value: &str) -> String {
         let rest = value.strip_prefix(&self.prefix).unwrap_or(value);
         let is_special = |c: char| match self.quote {
@@ -67,19 +68,19 @@ impl Typed {
     }
 }
 
-/// A word while it is read.
+/// The state while a word is parsed.
 #[derive(Default)]
 struct Word {
     text: String,
     quote: Option<char>,
-    /// How many bytes of the text stand before the last break's end.
+    /// The offset in `text`, in bytes, after the last break character.
     broken_at: usize,
-    /// How many stand before the last quote.
+    /// The offset in `text`, in bytes, at which the last quote was opened.
     quoted_at: usize,
 }
 
 impl Word {
-    /// Reads up to the end of a word, by the rules that shells share for quotes and backslashes.
+    /// Reads one word by the rules for quotes and backslashes that all shells share.
     fn read(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, ends: impl Fn(char) -> bool, breaks: &str) -> Self {
         let mut word = Self::default();
         while let Some(c) = rest.next_if(|c| word.quote.is_some() || !ends(*c)) {

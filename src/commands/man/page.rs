@@ -1,4 +1,4 @@
-//! The manual pages: one for the program, one for each command and one for the configuration file.
+//! Builds the manual pages: one for the program, one for each command and one for the configuration file.
 
 use clap::Arg;
 use clap::builder::StyledStr;
@@ -6,13 +6,13 @@ use clap::builder::StyledStr;
 use super::roff::{Page, bold, escape, italic};
 use super::texts::{ENVIRONMENT, EXIT_CODES, FILES, KEYS, Key};
 
-/// The day of this version's pages, as they say it.
+/// The date that this version's pages carry.
 const DATE: &str = "2026-11-26";
 
-/// The name of the configuration file's page.
+/// The name of the manual page of the configuration file.
 pub(super) const CONFIG_PAGE: &str = "manage-ports.toml";
 
-/// The page of the program.
+/// Returns the page of the program.
 pub(super) fn of_program(root: &clap::Command) -> String {
     let name = root.get_name();
     let mut page = head(name, root);
@@ -29,7 +29,7 @@ pub(super) fn of_program(root: &clap::Command) -> String {
     page.section("OPTIONS");
     root.get_arguments().for_each(|arg| describe(&mut page, arg));
     common(&mut page);
-    // The first example of each command.
+    // Returns the first example of a command.
     let first = |command| Some(examples(command)?.lines().next()?.to_owned());
     page.section("EXAMPLES");
     page.literal(&root.get_subcommands().filter_map(first).collect::<Vec<_>>().join("\n"));
@@ -41,7 +41,7 @@ pub(super) fn of_program(root: &clap::Command) -> String {
     page.finish()
 }
 
-/// The page of a command.
+/// Returns the page of a command.
 pub(super) fn of_command(root: &clap::Command, command: &clap::Command) -> String {
     let name = root.get_name();
     let mut page = head(&format!("{name}-{}", command.get_name()), command);
@@ -75,7 +75,7 @@ pub(super) fn of_command(root: &clap::Command, command: &clap::Command) -> Strin
     page.finish()
 }
 
-/// The page of the configuration file.
+/// Returns the page of the configuration file.
 pub(super) fn of_config() -> String {
     let mut page = Page::new(CONFIG_PAGE, 5, DATE);
     page.section("NAME");
@@ -110,13 +110,13 @@ pub(super) fn of_config() -> String {
     page.finish()
 }
 
-/// A line of the configuration file.
+/// A table or a key of the configuration file.
 enum Line {
     Table(&'static str),
     Key(&'static Key),
 }
 
-/// Goes through the keys, and through the names of tables before the first key of each.
+/// Calls `each` for every key, and for the name of a table before its first key.
 fn by_table(mut each: impl FnMut(Line)) {
     let mut table = "";
     for key in &KEYS {
@@ -128,10 +128,10 @@ fn by_table(mut each: impl FnMut(Line)) {
     }
 }
 
-/// What stands before the examples in a command's help.
+/// The heading of the examples in a command's help.
 const EXAMPLES: &str = "Examples:\n";
 
-/// The examples of a command's help, without their indent.
+/// Returns the examples in a command's help, without their indent.
 fn examples(command: &clap::Command) -> Option<String> {
     let help = text(command.get_after_long_help().or(command.get_after_help()));
     let (_, examples) = help.split_once(EXAMPLES)?;
@@ -142,12 +142,12 @@ fn text(styled: Option<&StyledStr>) -> String {
     styled.map(ToString::to_string).unwrap_or_default()
 }
 
-/// The options that a command does not share with all others.
+/// Returns the options that only this command has, without the global ones.
 fn own_options(command: &clap::Command) -> impl Iterator<Item = &Arg> {
     command.get_arguments().filter(|arg| !arg.is_positional() && !arg.is_global_set() && !arg.is_hide_set())
 }
 
-/// The title and the name line, which begins small as those of other programs do.
+/// Starts a page with its title and its NAME section, whose description begins in lower case by convention.
 fn head(name: &str, command: &clap::Command) -> Page {
     let mut page = Page::new(name, 1, DATE);
     let about = text(command.get_about());
@@ -158,13 +158,13 @@ fn head(name: &str, command: &clap::Command) -> Page {
     page
 }
 
-/// A line of the usage with its markup, and every option in place of `[OPTIONS]`.
+/// Returns a line of the usage with markup, in which the optional options replace `[OPTIONS]`.
 fn synopsis(usage: &str, command: &clap::Command) -> String {
     let mut words = Vec::new();
     let mut rest = usage;
     while let Some(start) = rest.find(|c: char| !c.is_whitespace()) {
         rest = &rest[start..];
-        // A blank inside brackets does not end a word.
+        // A blank inside brackets does not end a word, so the depth of brackets is counted.
         let mut depth = 0;
         let end = rest.find(|c: char| {
             depth += i32::from("<[".contains(c)) - i32::from(">]".contains(c));
@@ -184,7 +184,7 @@ fn synopsis(usage: &str, command: &clap::Command) -> String {
     words.join(" ")
 }
 
-/// The options of a command that may be left out and do more than print help.
+/// Returns the options of a command that are not required, without `--help`.
 fn optional(command: &clap::Command) -> impl Iterator<Item = &Arg> {
     own_options(command).filter(|arg| !arg.is_required_set() && arg.get_id() != "help")
 }
@@ -193,14 +193,14 @@ fn in_brackets(option: &Arg) -> String {
     format!("[{}]", with_values(option, option.get_long().map_or_else(String::new, |long| bold(&format!("--{long}")))))
 }
 
-/// An option's name and its values.
+/// Returns an option's name followed by its value names.
 fn with_values(option: &Arg, name: String) -> String {
     let takes_values = option.get_action().takes_values();
     let values = option.get_value_names().unwrap_or_default().iter().filter(|_| takes_values);
     values.fold(name, |name, value| format!("{name} {}", italic(value)))
 }
 
-/// Describes an argument with its values.
+/// Adds an argument with its description and its possible values to the page.
 fn describe(page: &mut Page, arg: &Arg) {
     if arg.is_hide_set() {
         return;
@@ -224,7 +224,7 @@ fn describe(page: &mut Page, arg: &Arg) {
     }
 }
 
-/// What all pages tell: variables, files and exit codes.
+/// Adds the sections that all pages share: environment, files and exit codes.
 fn common(page: &mut Page) {
     for (title, items) in
         [("ENVIRONMENT", ENVIRONMENT.as_slice()), ("FILES", &FILES), ("\"EXIT STATUS\"", EXIT_CODES.as_slice())]

@@ -1,14 +1,14 @@
-//! A manual page as it is built, in the `man` macros of groff and mandoc.
+//! Builds a manual page with the `man` macros that groff and mandoc both know.
 //!
 //! Source: groff_man(7), and groff_char(7) for the names of characters.
 
 use std::fmt::Write;
 
-/// A page that grows section by section.
+/// A page, to which sections are appended.
 pub(super) struct Page(String);
 
 impl Page {
-    /// A page of a manual section, of one date.
+    /// Starts a page of the given manual section and date.
     pub(super) fn new(name: &str, section: u8, date: &str) -> Self {
         let version = env!("CARGO_PKG_VERSION");
         let title = escape(&name.to_uppercase());
@@ -23,13 +23,14 @@ impl Page {
         self.line(&format!(".SS {}", escape(title)));
     }
 
-    /// A line that holds its own markup.
+    /// Appends a line that already has its markup.
     pub(super) fn line(&mut self, line: &str) {
         // Writing to a String does not fail.
         let _ = writeln!(self.0, "{line}");
     }
 
-    /// Text in paragraphs, which blank lines part; one with an indented line is kept as it is.
+    /// Appends paragraphs, which are separated by blank lines. A paragraph with an indented line keeps its
+    /// line breaks.
     pub(super) fn paragraphs(&mut self, text: &str) {
         for (index, paragraph) in text.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()).enumerate() {
             if index > 0 {
@@ -43,14 +44,14 @@ impl Page {
         }
     }
 
-    /// Text that is filled.
+    /// Appends text whose lines roff may break anew.
     pub(super) fn text(&mut self, text: &str) {
         for line in text.trim().lines() {
             self.line(&escape(line.trim()));
         }
     }
 
-    /// Lines that are kept as they are.
+    /// Appends lines whose breaks are kept.
     pub(super) fn literal(&mut self, lines: &str) {
         self.line(".nf");
         for line in lines.lines() {
@@ -59,14 +60,14 @@ impl Page {
         self.line(".fi");
     }
 
-    /// An item of a list: its name with its own markup, and what it means.
+    /// Appends an item of a list: its name, which already has its markup, and its meaning.
     pub(super) fn item(&mut self, name: &str, text: &str) {
         self.line(".TP");
         self.line(name);
         self.text(text);
     }
 
-    /// References to other pages.
+    /// Appends the SEE ALSO section with references to other pages.
     pub(super) fn see_also(&mut self, pages: &[(String, u8)]) {
         self.section("\"SEE ALSO\"");
         for (index, (name, section)) in pages.iter().enumerate() {
@@ -80,20 +81,20 @@ impl Page {
     }
 }
 
-/// Bold text.
+/// Returns the text in bold.
 pub(super) fn bold(text: &str) -> String {
     format!("\\fB{}\\fR", escape(text))
 }
 
-/// Text in italics, for what the reader replaces.
+/// Returns the text in italics, which mark a placeholder.
 pub(super) fn italic(text: &str) -> String {
     format!("\\fI{}\\fR", escape(text))
 }
 
-/// Text without a meaning to roff, and of the characters that it was written in.
+/// Escapes text so that roff prints exactly these characters.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::new();
-    // A line that begins so would be a macro.
+    // A line that begins with one of these would be read as a macro.
     if text.starts_with(['.', '\'']) {
         escaped.push_str("\\&");
     }

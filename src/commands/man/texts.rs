@@ -1,6 +1,6 @@
-//! What every manual page tells of the program as a whole.
+//! The texts that every manual page shares: exit codes, environment variables, files and configuration keys.
 
-/// The exit codes and what they mean.
+/// The exit codes and their meanings.
 pub(crate) const EXIT_CODES: [(&str, &str); 10] = [
     ("0", "done"),
     ("1", "the answer is no: conflicts found, nothing to release or show; or it could not be written"),
@@ -14,7 +14,7 @@ pub(crate) const EXIT_CODES: [(&str, &str); 10] = [
     ("130", "interrupted"),
 ];
 
-/// The variables that the program reads.
+/// The environment variables that the program reads.
 pub(super) const ENVIRONMENT: [(&str, &str); 8] = [
     ("MANAGE_PORTS_DATABASE", "The database, unless --database names one. DATABASE_URL is never read."),
     ("MANAGE_PORTS_APPS_DIR", "The apps directory, unless --apps-dir names one."),
@@ -40,7 +40,7 @@ pub(super) const FILES: [(&str, &str); 3] = [
     ("generated/apps", "The apps directory where nobody named one: app N of MODEL is in MODEL/appN below it."),
 ];
 
-/// A key of the configuration file: its table, name, default and meaning.
+/// A key of the configuration file, with its table, name, default and meaning.
 pub(super) struct Key {
     pub(super) table: &'static str,
     pub(super) name: &'static str,
@@ -52,7 +52,7 @@ const fn key(table: &'static str, name: &'static str, default: &'static str, tex
     Key { table, name, default, text }
 }
 
-/// The keys of the configuration file, in the order in which they are described.
+/// The keys of the configuration file, in the order of the manual page.
 pub(super) const KEYS: [Key; 18] = [
     key("", "database", r#""data/ports.db""#, "The database: a path or a URL, as --database takes it."),
     key("", "apps_dir", r#""generated/apps""#, "The folder that holds MODEL/appN."),

@@ -1,4 +1,4 @@
-//! Many copies of this program at once, and what they said.
+//! Starts many copies of this program at the same time and collects their output.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::core::promise::Answered;
 
-/// A process that has ended: what it said and how long it took.
+/// A process that has ended: its exit status, its output and its run time.
 pub(super) struct Ended {
     succeeded: bool,
     stdout: String,
@@ -19,13 +19,14 @@ pub(super) struct Ended {
     pub(super) took: Duration,
 }
 
-/// Starts all of these commands and waits for them.
+/// Starts all commands and waits until each has ended.
 ///
-/// They write into files in a folder that is made for them: pipes would cost two file descriptors a
-/// process for as long as it runs, and many a shell allows 1,024.
+/// The processes write their output into files in `folder`, which is created. Pipes would cost two file
+/// descriptors per process while it runs, and many shells limit a process to 1,024.
 pub(super) fn at_once(commands: impl Iterator<Item = Command>, folder: &Path) -> Result<Vec<Ended>> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    // One starts after the other, so that the files of one at most are open here; they run side by side.
+    // The lock lets one process start at a time, so that this process has the files of only one open. The
+    // processes themselves run in parallel.
     let starting = Mutex::new(());
     let run = |mut command: Command, name: usize| -> Result<Ended> {
         let [stdout, stderr] = ["out", "err"].map(|stream| folder.join(format!("{name}.{stream}")));
@@ -34,7 +35,7 @@ pub(super) fn at_once(commands: impl Iterator<Item = Command>, folder: &Path) ->
         command.stdin(Stdio::null()).stdout(create(&stdout)?).stderr(create(&stderr)?);
         let start = Instant::now();
         let mut child = command.spawn().context("cannot start a copy of this program")?;
-        // The command holds the files open.
+        // The `Command` holds the two files open; dropping it closes them.
         drop(command);
         drop(turn);
         let status = child.wait().context("cannot wait for a copy of this program")?;
@@ -55,7 +56,7 @@ pub(super) fn at_once(commands: impl Iterator<Item = Command>, folder: &Path) ->
     })
 }
 
-/// The answers of processes that must all have succeeded, each for so many apps.
+/// Parses the answers of the processes, all of which must have succeeded; each process asked for `each` apps.
 pub(super) fn answers(ended: &[Ended], each: i64) -> Result<Vec<Answered>> {
     let failed = ended.iter().filter(|ended| !ended.succeeded).count();
     ensure!(failed == 0, "{failed} failed: {}", failure(ended));
@@ -71,7 +72,7 @@ pub(super) fn answers(ended: &[Ended], each: i64) -> Result<Vec<Answered>> {
     Ok(answers)
 }
 
-/// What the first failed process said.
+/// Returns the error message of the first process that failed.
 fn failure(ended: &[Ended]) -> String {
     let first = ended.iter().find(|ended| !ended.succeeded);
     first.map_or_else(|| "an answer is missing".to_owned(), |ended| ended.stderr.trim_end().to_owned())

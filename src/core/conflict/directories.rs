@@ -1,4 +1,4 @@
-//! Rows without a directory, and directories without a row.
+//! This file finds rows without a directory, and directories without a row.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::core::app_folder::AppFolder;
 use crate::core::apps_dir::{AppsDirView, FoundFolder};
 use crate::core::text::Shown;
 
-/// Rows without a directory, directories without a row, and what could not be read.
+/// Adds findings for rows without a directory, directories without a row, and paths that could not be read.
 pub(super) fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings: &mut Vec<Finding>) {
     for (row, presence) in snapshot.rows.iter().zip(&view.presence) {
         if let Presence::Unreadable(why) = presence {

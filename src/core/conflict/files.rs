@@ -1,7 +1,7 @@
-//! What the apps' own files say, held against the table.
+//! This file compares the ports that the apps' own files declare with the table.
 //!
-//! A file may name every port there is. Of what it names too much, the first is told and the rest
-//! counted, so that no file makes a report that nobody can read.
+//! A file may name every possible port. If it names many wrong ones, the report shows the first and counts
+//! the others, so that no file makes the report too long to read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -17,7 +17,8 @@ use crate::core::text::{LISTED, Shown, listed};
 /// The rows that have each port, in either column.
 type ByPort<'a> = BTreeMap<i64, Vec<&'a Allocation>>;
 
-/// What the apps' files say against the table, and what in them could not be read.
+/// Adds findings about the differences between the apps' files and the table, and about files that could not
+/// be read.
 pub(super) fn declarations(rows: &[Allocation], view: &AppsDirView, findings: &mut Vec<Finding>) {
     let mut by_directory = BTreeMap::<_, Vec<&Allocation>>::new();
     let mut by_port = ByPort::new();
@@ -29,7 +30,7 @@ pub(super) fn declarations(rows: &[Allocation], view: &AppsDirView, findings: &m
     }
     for (found, declared) in view.found.iter().zip(&view.declared) {
         let own = by_directory.get(&found.folder).map_or(&[][..], Vec::as_slice);
-        // Its directory may be that of another name.
+        // The directory may belong to an app whose name is spelled differently.
         let app = own.first().map_or_else(|| found.folder.app(), |row| row.app.clone());
         let files = Files { app: &app, found, declared };
         notes(files, findings);
@@ -48,14 +49,14 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    /// The name of a file, with the folder's where that is not the first of the app's places.
+    /// Returns the name of a file, with its folder if that is not the app's first folder.
     fn shown(&self, file: &str) -> String {
         let FoundFolder { folder, path } = self.found;
         let place = path.strip_prefix(&format!("{}/", folder.model)).unwrap_or(path);
         if *path == folder.path() { Shown(file).to_string() } else { format!("{}/{}", Shown(place), Shown(file)) }
     }
 
-    /// A finding about a file, with nothing told yet but the app.
+    /// Returns a finding about a file, which names the app and no ports yet.
     fn finding(&self, kind: Kind, place: Place<'_>) -> Finding {
         let file = Some(format!("{}/{}", self.found.path, place.file));
         Finding {
@@ -69,7 +70,7 @@ impl Files<'_> {
     }
 }
 
-/// What could not be read in an app's files, and what Compose refuses in them.
+/// Adds findings for the parts of an app's files that could not be read, and for those that Compose refuses.
 fn notes(files: Files<'_>, findings: &mut Vec<Finding>) {
     let Files { app, declared, .. } = files;
     let unreadable = declared.unreadable.iter().map(|note| (Kind::Unreadable, "could not be read", note));
@@ -81,15 +82,16 @@ fn notes(files: Files<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Files that do not name the port that a row has. All Compose files are one here: they are merged.
+/// Adds a finding for each file that does not name the port that a row has. All Compose files count as one,
+/// because Compose merges them.
 fn differences(row: &Allocation, files: Files<'_>, findings: &mut Vec<Finding>) {
     let declared = files.declared;
     for (role, allocated) in [(Role::Backend, row.backend_port), (Role::Frontend, row.frontend_port)] {
         let (env, compose): (Vec<_>, Vec<_>) = declared.of(role).partition(|found| found.file == ENV_FILE);
-        // What is not known may be the port.
+        // An unknown value may be the allocated port.
         let compose = if declared.unknown_in_compose.contains(&role) { Vec::new() } else { compose };
         for named in [env, compose] {
-            // A service may publish more than the app's port, such as a debugger's.
+            // A service may publish more than the app's port, such as a debugger's port.
             let is_allocated = |port| named.iter().any(|found| found.ports.contains(&port));
             let Some(first) = named.first() else { continue };
             if u16::try_from(allocated).is_ok_and(is_allocated) {
@@ -114,7 +116,7 @@ fn differences(row: &Allocation, files: Files<'_>, findings: &mut Vec<Finding>) 
     }
 }
 
-/// Files that name ports of other apps than those whose directory it is.
+/// Adds findings for files that name ports of other apps than the app of the directory.
 fn clashes(files: Files<'_>, own: &[&Allocation], by_port: &ByPort<'_>, findings: &mut Vec<Finding>) {
     let Files { app, declared, .. } = files;
     let is_other = |row: &&Allocation| own.iter().all(|own| own.id != row.id);
@@ -127,7 +129,7 @@ fn clashes(files: Files<'_>, own: &[&Allocation], by_port: &ByPort<'_>, findings
                     .map(|(port, users)| (*port, users))
                     .collect::<Vec<_>>()
             };
-            // A port may stand in two entries.
+            // A port may occur in two entries.
             let mut taken = BTreeMap::new();
             for found in &named {
                 for (port, users) in clashing(found) {
@@ -164,7 +166,8 @@ fn clashes(files: Files<'_>, own: &[&Allocation], by_port: &ByPort<'_>, findings
     }
 }
 
-/// Ports that a service names and does not publish: all of the two services, of others those that an app has.
+/// Adds findings for ports that a service names but does not publish: all ports of the backend and frontend
+/// services, and those ports of other services that an app has.
 fn unpublished(files: Files<'_>, by_port: &ByPort<'_>, findings: &mut Vec<Finding>) {
     let Files { app, declared, .. } = files;
     for found in &declared.unpublished {
@@ -204,7 +207,7 @@ fn unpublished(files: Files<'_>, by_port: &ByPort<'_>, findings: &mut Vec<Findin
     }
 }
 
-/// Why a service publishes nothing, and what that means for its ports.
+/// Describes why a service publishes nothing, and what that means for its ports.
 fn meaning(why: &WhyUnpublished) -> String {
     match why {
         WhyUnpublished::HostNetwork => {
@@ -222,7 +225,7 @@ fn meaning(why: &WhyUnpublished) -> String {
     }
 }
 
-/// What the port of a role is called.
+/// Returns the name of a role's port.
 fn called(role: Role) -> String {
     if role == Role::Other { "port".to_owned() } else { format!("{role} port") }
 }
@@ -240,7 +243,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What each file declares for a role, in the order of the files' names.
+/// Returns the ports that each file declares for a role, in the order of the files' names.
 fn by_file(declared: &Declared, role: Role) -> BTreeMap<&str, Vec<&DeclaredPorts>> {
     let mut files = BTreeMap::<_, Vec<_>>::new();
     for found in declared.of(role) {
@@ -355,7 +358,7 @@ mod tests {
         let neither = [(Backend, 9229, "a.yml"), (Backend, 9230, "b.yml")];
         let differs = "a.yml, b.yml of a/app1 name backend port 9229, 9230, its allocation 5001";
         assert_eq!(messages(compose(&[], &neither)), [differs]);
-        // What is not known may be the allocated port. A port of another app is known to be wrong.
+        // An unknown value may be the allocated port, but a port of another app is known to be wrong.
         assert_eq!(messages(compose(&[Backend], &neither)), [""; 0]);
         let clash = [(Backend, 5003, "a.yml"), (Backend, 5003, ".env")];
         let clashes = |file: &str| format!("{file} of a/app1 names backend port 5003, which is allocated to a/app2");

@@ -1,57 +1,57 @@
-//! A finding: what is wrong, with whom, and what to do about it.
+//! This file defines a finding: the problem, the apps concerned, and advice.
 
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 
-/// What a finding is about; conflicts first, then warnings.
+/// The kind of a finding. Conflicts come first, then warnings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// Two rows have the same backend port.
     DuplicateBackendPort,
     /// Two rows have the same frontend port.
     DuplicateFrontendPort,
-    /// A port is a backend's and a frontend's.
+    /// A port is both a backend port and a frontend port.
     CrossRolePort,
     /// An app has two rows.
     DuplicateApp,
-    /// A number that is no port.
+    /// A number in the table is not a port.
     InvalidPort,
-    /// Two models' apps have one directory.
+    /// Apps of two models have the same directory.
     DirectoryClash,
     /// An app's files name other ports than its allocation.
     DeclaredPortsDiffer,
     /// An app's files name a port that is allocated to another app.
     DeclaredClash,
-    /// A row without a directory, not reserved.
+    /// A row has no directory and is not reserved.
     Orphaned,
-    /// A port of a row without a directory, on which something listens.
+    /// A row has no directory, but a process listens on one of its ports.
     OrphanListening,
-    /// A directory without a row.
+    /// A directory has no row.
     UnallocatedApp,
-    /// A directory that no app could have, although its name begins like one.
+    /// A directory's name begins like an app's, but no app could have that name.
     MisnamedDirectory,
-    /// A port that browsers refuse to open.
+    /// Browsers refuse to open a port.
     BrowserBlockedPort,
-    /// A port that the system may give to any outgoing connection.
+    /// The system may give a port to any outgoing connection.
     EphemeralPort,
-    /// A reservation whose time is over.
+    /// A reservation has expired.
     ExpiredReservation,
     /// A unique index is missing.
     WeakSchema,
     /// The database is on a file system that other machines may share.
     WeakStorage,
-    /// There is no apps directory, and nobody named one.
+    /// There is no apps directory, and the user did not name one.
     NoAppsDir,
-    /// Ports in a Compose file that nothing publishes.
+    /// A Compose file names ports that nothing publishes.
     NotPublished,
-    /// An entry of a service's ports that Compose refuses.
+    /// Compose refuses an entry of a service's ports.
     RefusedPort,
-    /// Something could not be looked at.
+    /// Something could not be read.
     Unreadable,
 }
 
 impl Kind {
-    /// The kind's name in JSON and in annotations.
+    /// Returns the kind's name in JSON and in annotations.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::DuplicateBackendPort => "duplicate_backend_port",
@@ -77,12 +77,12 @@ impl Kind {
         }
     }
 
-    /// Whether it is a conflict; a warning otherwise.
+    /// Tells whether the kind is a conflict. The other kinds are warnings.
     pub(crate) fn is_conflict(self) -> bool {
         self <= Self::DeclaredClash
     }
 
-    /// What to do about it.
+    /// Returns advice on how to solve the problem.
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::DuplicateBackendPort | Self::DuplicateFrontendPort | Self::CrossRolePort => {
@@ -109,32 +109,32 @@ impl Kind {
     }
 }
 
-/// One thing found.
+/// One problem that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Finding {
-    /// What it is about.
+    /// The kind of the problem.
     pub(crate) kind: Kind,
-    /// What was found, in one line that is safe to show.
+    /// The problem, in one line that is safe to print to a terminal.
     pub(crate) message: String,
-    /// The ports concerned, rising; of many that a file names, the first.
+    /// The ports concerned, in ascending order. If a file names many, only the first.
     pub(crate) ports: Vec<i64>,
     /// The apps concerned.
     pub(crate) apps: Vec<AppId>,
-    /// The file that says so, from the apps directory on.
+    /// The file concerned, as a path relative to the apps directory.
     pub(crate) file: Option<String>,
-    /// The line in it, from 1.
+    /// The line in the file, from 1.
     pub(crate) line: Option<usize>,
 }
 
 impl Finding {
-    /// A finding that concerns no port, no app and no file.
+    /// Returns a finding that concerns no port, no app and no file.
     pub(super) fn new(kind: Kind, message: String) -> Self {
         Self { kind, message, ports: Vec::new(), apps: Vec::new(), file: None, line: None }
     }
 
-    /// What was found and what to do about it, in one line.
+    /// Returns the problem and the advice, in one line.
     ///
-    /// The wording for two apps with one port is the old script's, which others read.
+    /// Two apps with one port are reported in the words of the old script, because other programs parse them.
     pub(crate) fn told(&self) -> String {
         match self.kind {
             Kind::DuplicateBackendPort | Kind::DuplicateFrontendPort => self.message.clone(),

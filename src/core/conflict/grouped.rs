@@ -1,31 +1,32 @@
-//! Findings as people read them: what concerns many apps of a model in one line.
+//! This file joins findings for people to read: one line for many apps of a model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::{Finding, Kind, list};
 use crate::core::text::{Shown, listed, ranges};
 
-/// Of so many groups of one kind, each line tells what to do; of more, the line above them does.
+/// If a kind has at most this many groups, each line ends with the advice. Otherwise the line above them has
+/// it.
 const HINTS_MAX: usize = 3;
 
-/// So many findings of a kind that concern no app have lines of their own.
+/// The most findings of a kind, without an app, that are shown in lines of their own.
 const LINES_MAX: usize = 10;
 
-/// Tells findings in lines, each to be read after a dash: a conflict among rows in a line of its own, and
-/// all others of one kind and model together.
+/// Formats findings as lines, each of which follows a dash. A conflict among rows has a line of its own. All
+/// other findings of the same kind and model share a line.
 pub(crate) fn grouped(findings: &[&Finding]) -> Vec<String> {
     let findings = told_once(findings);
     findings.chunk_by(|one, other| one.finding.kind == other.finding.kind).flat_map(lines_of_kind).collect()
 }
 
-/// A finding, and how many others it stands for beside itself.
+/// A finding, and the number of other findings that it stands for.
 struct Told {
     finding: Finding,
     more: usize,
 }
 
-/// Joins a port in a file that is another app's to the finding that the same file names another port than
-/// the app's.
+/// Joins two findings about one file: that it names another app's port, and that it does not name its own
+/// app's port.
 fn told_once(findings: &[&Finding]) -> Vec<Told> {
     let mut told: Vec<Told> = Vec::new();
     let mut differing = BTreeMap::<_, Vec<usize>>::new();
@@ -50,7 +51,7 @@ fn told_once(findings: &[&Finding]) -> Vec<Told> {
     told
 }
 
-/// The lines of findings of one kind.
+/// Returns the lines for findings of one kind.
 fn lines_of_kind(findings: &[Told]) -> Vec<String> {
     let Some(kind) = findings.first().map(|told| told.finding.kind) else { return Vec::new() };
     if kind <= Kind::DirectoryClash {
@@ -93,14 +94,14 @@ fn lines_of_kind(findings: &[Told]) -> Vec<String> {
     lines
 }
 
-/// The model that a finding is about; `None` for one that is about none, or about several.
+/// Returns the model that a finding is about, or `None` if it is about no model or about several.
 fn model_of(finding: &Finding) -> Option<&str> {
     let model = finding.apps.first()?.model.as_str();
     let is_one = finding.kind == Kind::DeclaredClash || finding.kind == Kind::NotPublished;
     (is_one || finding.apps.iter().all(|app| app.model == model)).then_some(model)
 }
 
-/// The apps of a group, and the ports and files that it is about, such as `m/app1-30 (5001, 5003 in .env)`.
+/// Formats the apps of a group with the ports and files concerned, such as `m/app1-30 (5001, 5003 in .env)`.
 fn apps_and_ports(model: &str, group: &[&Told]) -> String {
     let findings = || group.iter().map(|told| &told.finding);
     let apps: BTreeSet<_> = findings().filter_map(|finding| finding.apps.first()).map(|app| app.app_num).collect();
@@ -128,7 +129,7 @@ fn apps_and_ports(model: &str, group: &[&Told]) -> String {
     }
 }
 
-/// What several findings of a kind are.
+/// Returns the noun for several findings of a kind.
 fn noun(kind: Kind) -> &'static str {
     match kind {
         Kind::DuplicateBackendPort | Kind::DuplicateFrontendPort | Kind::CrossRolePort => "ports of several apps",
@@ -212,7 +213,7 @@ mod tests {
                 format!("another file's; {}", Kind::DeclaredClash.advice()),
             ]
         );
-        // Both count.
+        // Both findings count.
         let second = in_file(Kind::DeclaredPortsDiffer, 2, &[5003, 5005], "differs");
         assert_eq!(
             lines(&[differs, second, clash]),

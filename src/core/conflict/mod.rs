@@ -1,7 +1,7 @@
-//! What is wrong with the allocations: a snapshot in, findings out.
+//! This module finds the problems in the allocations: it takes a snapshot and returns findings.
 //!
-//! Everything that `check` reports is decided here from plain values, in a stable order: by kind
-//! as [`Kind`] lists them, then by port or by app.
+//! Everything that `check` reports is decided here from plain values, in a stable order: by kind in the order
+//! of [`Kind`], then by port or by app.
 
 mod directories;
 mod files;
@@ -22,7 +22,7 @@ use std::collections::HashSet;
 
 use super::text::Shown;
 
-/// Finds everything that is wrong, conflicts before warnings.
+/// Finds every problem, conflicts before warnings.
 pub(crate) fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     table::shared_ports(snapshot.rows, &mut findings);
@@ -46,10 +46,10 @@ pub(crate) fn find(snapshot: &Snapshot<'_>) -> Vec<Finding> {
         let message = format!("There is no apps directory {}", Shown(path));
         findings.push(Finding::new(Kind::NoAppsDir, message));
     }
-    // A row that stands twice is the same finding twice.
+    // If the table holds the same row twice, the same finding occurs twice.
     let mut seen = HashSet::new();
     findings.retain(|finding| seen.insert(finding.clone()));
-    // Stable: within a kind the order is that in which they were found.
+    // The sort is stable: findings of one kind keep the order in which they were found.
     findings.sort_by_key(|finding| finding.kind);
     findings
 }
@@ -229,7 +229,7 @@ mod tests {
             let is_clean = ports.windows(2).all(|w| w[0] != w[1]) && directories.windows(2).all(|w| w[0] != w[1]);
             prop_assert_eq!(findings.is_empty(), is_clean);
 
-            // Whoever is named in a finding about a port has that port.
+            // Every app that is named in a finding about a port has that port.
             for finding in findings.iter().filter(|found| found.kind <= Kind::CrossRolePort) {
                 for app in &finding.apps {
                     prop_assert!(rows.iter().any(|row| row.app == *app && row.ports().contains(&finding.ports[0])));

@@ -1,29 +1,29 @@
-//! What a check tells.
+//! This file defines the report of `check`.
 
 use super::finding::Finding;
 use super::totals::{Examined, Totals};
 use crate::core::allocation::Allocation;
 use crate::core::listener::Listeners;
 
-/// What a check tells.
+/// The report of `check`.
 pub(crate) struct Report<'a> {
-    /// What was found, conflicts before warnings.
+    /// The findings, conflicts before warnings.
     pub(crate) findings: &'a [Finding],
     /// Every row of the table.
     pub(crate) rows: &'a [Allocation],
-    /// Who uses the rows' ports; `None` if that was not looked at.
+    /// The users of the rows' ports, or `None` if they were not looked up.
     pub(crate) listeners: Option<&'a Listeners>,
-    /// How much was looked at.
+    /// The numbers of rows, folders and files that were examined.
     pub(crate) examined: Examined,
 }
 
 impl Report<'_> {
-    /// The findings that are conflicts, or those that are warnings.
+    /// Returns the conflicts if `is_conflict` is set, and the warnings otherwise.
     pub(crate) fn of(&self, is_conflict: bool) -> Vec<&Finding> {
         self.findings.iter().filter(|found| found.kind.is_conflict() == is_conflict).collect()
     }
 
-    /// How much was looked at and found.
+    /// Returns the totals of what was examined and found.
     pub(crate) fn totals(&self) -> Totals {
         Totals::new(self.examined, self.findings)
     }

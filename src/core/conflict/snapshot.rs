@@ -1,4 +1,4 @@
-//! All that a check looks at, taken before anything is judged.
+//! This file defines the facts that `check` examines. They are collected before any of them is judged.
 
 use std::ops::RangeInclusive;
 
@@ -10,27 +10,27 @@ use crate::core::listener::Listeners;
 use crate::core::ports::PortSet;
 use crate::core::schema::UniqueIndex;
 
-/// All that is looked at, taken before anything is judged.
+/// The facts that `check` examines.
 pub(crate) struct Snapshot<'a> {
     /// Every row of the table.
     pub(crate) rows: &'a [Allocation],
     /// The unique indexes that the table lacks.
     pub(crate) missing_indexes: &'a [UniqueIndex],
-    /// The type of the database's file system, where other machines may share it.
+    /// The type of the database's file system, if other machines may share it.
     pub(crate) shared_storage: Option<&'a str>,
-    /// The apps directory that nobody named, if it is not there.
+    /// The default apps directory, if it does not exist and the user named no other.
     pub(crate) missing_apps_dir: Option<String>,
-    /// What the apps directory holds; `None` where there is none.
+    /// The contents of the apps directory, or `None` if there is none.
     pub(crate) apps_dir: Option<&'a AppsDirView>,
-    /// Who listens on the rows' ports; `None` if that was not looked at.
+    /// The listeners on the rows' ports, or `None` if they were not looked up.
     pub(crate) listeners: Option<&'a Listeners>,
-    /// The ports that this machine gives to outgoing connections, where that is known.
+    /// The ports that this machine gives to outgoing connections, if they are known.
     pub(crate) ephemeral_ports: Option<RangeInclusive<u16>>,
-    /// Those ports that it gives to none after all.
+    /// The ports in that range that it never gives to outgoing connections.
     pub(crate) reserved_ports: PortSet,
-    /// Whether ports that browsers refuse are wanted.
+    /// Tells whether the user allows ports that browsers refuse.
     pub(crate) allow_browser_blocked: bool,
-    /// The moment of the look.
+    /// The time of the snapshot.
     pub(crate) now: Timestamp,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Snapshot<'a> {
 pub(super) mod tests {
     use super::*;
 
-    /// A snapshot of these rows and nothing else.
+    /// Returns a snapshot of these rows and nothing else.
     pub(in crate::core::conflict) fn snapshot(rows: &[Allocation]) -> Snapshot<'_> {
         Snapshot {
             rows,

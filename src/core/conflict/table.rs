@@ -1,4 +1,4 @@
-//! What is wrong with the rows alone.
+//! This file finds the problems in the rows alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +9,11 @@ use crate::core::app::{AppId, Presence};
 use crate::core::app_folder::AppFolder;
 use crate::core::ports::{as_port, is_browser_blocked};
 
-/// Ports that stand in two places of the table.
+/// Adds findings for ports that occur twice in the table.
 pub(super) fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
     let by_port = |port: fn(&Allocation) -> i64| {
         let mut map = BTreeMap::<i64, Vec<&Allocation>>::new();
-        // What is no port cannot be used twice.
+        // A number that is not a port cannot be used twice.
         for row in rows.iter().filter(|row| as_port(port(row)).is_some()) {
             map.entry(port(row)).or_default().push(row);
         }
@@ -43,7 +43,7 @@ pub(super) fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
     }
 }
 
-/// Apps that have two rows, and apps of two models that have one directory.
+/// Adds findings for apps that have two rows, and for apps of two models that have the same directory.
 pub(super) fn shared_names(rows: &[Allocation], findings: &mut Vec<Finding>) {
     let mut by_app = BTreeMap::<&AppId, Vec<&Allocation>>::new();
     for row in rows {
@@ -68,12 +68,12 @@ pub(super) fn shared_names(rows: &[Allocation], findings: &mut Vec<Finding>) {
     }
 }
 
-/// Each port of the rows, with its row and its role.
+/// Returns each port of the rows, with its row and its role.
 fn ports(rows: &[Allocation]) -> impl Iterator<Item = (&Allocation, &'static str, i64)> {
     rows.iter().flat_map(|row| [(row, "Backend", row.backend_port), (row, "Frontend", row.frontend_port)])
 }
 
-/// Numbers that are no ports, and ports that browsers refuse.
+/// Adds findings for numbers that are not ports, and for ports that browsers refuse.
 pub(super) fn odd_ports(snapshot: &Snapshot<'_>, findings: &mut Vec<Finding>) {
     for (row, role, port) in ports(snapshot.rows) {
         let mut push = |kind, what: &str| findings.push(about_port(kind, row, role, port, what));
@@ -87,8 +87,8 @@ pub(super) fn odd_ports(snapshot: &Snapshot<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Ports that the system may give to outgoing connections: one finding for all where its range holds every
-/// allocated port, as to say it of each would say no more.
+/// Adds findings for ports that the system may give to outgoing connections. If the system's range holds
+/// every allocated port, there is one finding for all, because one for each would say no more.
 pub(super) fn ephemeral_ports(snapshot: &Snapshot<'_>, findings: &mut Vec<Finding>) {
     let Some(range) = &snapshot.ephemeral_ports else { return };
     let name = format!("this machine's ephemeral range {}-{}", range.start(), range.end());
@@ -112,7 +112,8 @@ fn about_port(kind: Kind, row: &Allocation, role: &str, port: i64, what: &str) -
     Finding { ports: vec![port], apps: vec![row.app.clone()], ..Finding::new(kind, message) }
 }
 
-/// Reservations that are over, of apps that have no directory, and those that could not be read.
+/// Adds findings for expired reservations of apps without a directory, and for reservations that could not be
+/// read.
 pub(super) fn reservations(snapshot: &Snapshot<'_>, findings: &mut Vec<Finding>) {
     for (index, row) in snapshot.rows.iter().enumerate() {
         let presence = snapshot.apps_dir.and_then(|view| view.presence.get(index));

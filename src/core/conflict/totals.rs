@@ -1,4 +1,4 @@
-//! How much was looked at, and how much was found.
+//! This file counts what was examined and what was found.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
@@ -8,19 +8,19 @@ use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 use crate::core::apps_dir::AppsDirView;
 
-/// How much was looked at.
+/// The numbers of rows, folders and files that were examined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Examined {
-    /// The rows of the table.
+    /// The number of rows in the table.
     pub(crate) allocations: usize,
-    /// The folders of apps.
+    /// The number of apps' folders.
     pub(crate) directories: usize,
-    /// The files in them that were read.
+    /// The number of files in those folders that were read.
     pub(crate) files: usize,
 }
 
 impl Examined {
-    /// Counts the rows, and what a view of the apps directory holds, where there is one.
+    /// Counts the rows and, if there is a view of the apps directory, its folders and files.
     pub(crate) fn new(rows: &[Allocation], view: Option<&AppsDirView>) -> Self {
         Self {
             allocations: rows.len(),
@@ -30,12 +30,13 @@ impl Examined {
     }
 }
 
-/// How much was looked at, and how much was found.
+/// The totals of what was examined and what was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Totals {
     examined: Examined,
     conflicts: usize,
-    /// The apps that have conflicts; of a file that names other apps' ports, the file's app alone.
+    /// The number of apps that have conflicts. If a file names other apps' ports, only the app of the file
+    /// counts.
     apps: usize,
     warnings: usize,
 }

@@ -1,7 +1,7 @@
-//! One model's folder: where its apps stand in it, and what in it could not be read.
+//! This file reads one model's folder: where its apps are, and what could not be read.
 //!
-//! Each folder is read once, whole: a look at every name that an app could have would cost a system
-//! call for each.
+//! Each folder is read once and completely, because a separate look-up of every possible app name would cost
+//! a system call for each.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,37 +14,39 @@ use rustix::io::Errno;
 use crate::core::app::Presence;
 use crate::core::app_folder::{NameForm, parse_folder_name};
 
-/// What stands in one model's folder.
+/// The contents of one model's folder.
 #[derive(Debug, Default)]
 pub(super) struct ModelFolder {
-    /// Where each app stands, in the order of [`Place`].
+    /// The places of each app, in the order of [`Place`].
     places: BTreeMap<i64, Vec<Place>>,
-    /// Apps at whose place something stands that the system would not tell of: the path and the reason.
+    /// The apps at whose path there is a file that the system refuses to describe, with the path and the
+    /// reason.
     untold: BTreeMap<i64, (PathBuf, String)>,
-    /// The folders that could not be read, each with the reason: any app could stand in one of them.
+    /// The folders that could not be read, each with the reason. Any app could be in one of them.
     pub(super) unreadable: Vec<(PathBuf, String)>,
 }
 
-/// One place at which an app stands. The order is the one in which the platform looks: without a folder
-/// between before with one, `app<N>` before `app_<N>`, then by the name of the folder between.
+/// A place where an app is. The order is that in which the platform searches: places directly in the model's
+/// folder before those in a folder between, `app<N>` before `app_<N>`, then by the name of the folder
+/// between.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     is_nested: bool,
     form: NameForm,
-    /// The path from the model's folder on.
+    /// The path relative to the model's folder.
     pub(super) path: PathBuf,
-    /// Whether a folder stands there, or a link to one; otherwise it is another kind of file.
+    /// Tells whether the place is a folder or a link to one. Otherwise it is another kind of file.
     pub(super) is_folder: bool,
 }
 
 impl ModelFolder {
-    /// Reads the folder at this path, and the folders in it that are no app's, unless it is not a model's
-    /// alone: what stands in the folders of other models is not this model's. `step` is called for each
-    /// entry and may end the look.
+    /// Reads the folder at this path. Also reads the folders in it that are not apps, unless
+    /// `is_models_alone` is false: the path may then be the apps directory, whose folders belong to other
+    /// models. `step` is called for each entry and may end the search.
     ///
     /// # Errors
     ///
-    /// What `step` failed with.
+    /// Returns the error of `step`.
     pub(super) fn read<E>(path: &Path, is_models_alone: bool, step: impl Fn() -> Result<(), E>) -> Result<Self, E> {
         let mut folder = Self::default();
         let mut between = Vec::new();
@@ -57,7 +59,7 @@ impl ModelFolder {
                     }
                 }
             }
-            // A model's link may lead to a volume that is not mounted.
+            // The model's folder may be a link to a volume that is not mounted.
             Err(err) if is_nothing(&err) && path.is_symlink() && !path.exists() => {
                 folder.unreadable.push((path.to_owned(), format!("the link {} leads nowhere", path.display())));
             }
@@ -73,7 +75,7 @@ impl ModelFolder {
                         folder.add_app(Some(&name), &entry);
                     }
                 }
-                // It was there a moment ago; if it is gone it holds nothing.
+                // The folder existed a moment ago. If it is gone, it holds nothing.
                 Err(err) if is_nothing(&err) => {}
                 Err(err) => folder.unreadable.push((between, err.to_string())),
             }
@@ -82,8 +84,8 @@ impl ModelFolder {
         Ok(folder)
     }
 
-    /// Adds an entry that has an app's name, and returns whether it has one. What is gone by now, or a
-    /// link that leads nowhere, is no app.
+    /// Adds an entry if it has an app's name, and tells whether it has one. An entry that is gone by now, or
+    /// a link that leads nowhere, is not added.
     fn add_app(&mut self, between: Option<&OsString>, entry: &DirEntry) -> bool {
         let name = entry.file_name();
         let Some((form, app_num)) = name.to_str().and_then(parse_folder_name) else { return false };
@@ -101,15 +103,15 @@ impl ModelFolder {
         true
     }
 
-    /// The name of an entry that is a folder, in which apps may stand; notes one that may be such a
-    /// folder and cannot be looked into.
+    /// Returns the name of an entry if it is a folder in which apps may be. Records an entry that may be such
+    /// a folder but cannot be read.
     fn folder_between(&mut self, path: &Path, entry: &DirEntry) -> Option<OsString> {
         let name = entry.file_name();
         match is_folder(entry) {
             Ok(true) => return Some(name),
             Ok(false) => {}
             Err(err) if is_nothing(&err) => {
-                // It is gone, or a link to a folder that may not be mounted.
+                // The entry is gone, or is a link to a folder that may not be mounted.
                 let link = path.join(&name);
                 if link.is_symlink() {
                     self.unreadable.push((link, "it is a link that leads nowhere".to_owned()));
@@ -120,7 +122,7 @@ impl ModelFolder {
         None
     }
 
-    /// What stands at the places of an app in the folder, which is at this path.
+    /// Tells whether an app is in the folder, whose path is `path`.
     pub(super) fn presence(&self, path: &Path, app_num: i64) -> Presence {
         if self.places.contains_key(&app_num) {
             return Presence::Present;
@@ -135,32 +137,32 @@ impl ModelFolder {
         }
     }
 
-    /// The folders of an app.
+    /// Returns the folders of an app.
     pub(super) fn folders(&self, app_num: i64) -> impl Iterator<Item = &Place> {
         self.places.get(&app_num).into_iter().flatten().filter(|place| place.is_folder)
     }
 
-    /// The folders of all apps, with the apps' numbers.
+    /// Returns the folders of all apps, with the apps' numbers.
     pub(super) fn all_folders(&self) -> impl Iterator<Item = (i64, &Place)> {
         self.places.keys().flat_map(|&app_num| self.folders(app_num).map(move |place| (app_num, place)))
     }
 
-    /// Whether an app stands anywhere in it.
+    /// Tells whether there is any app in the model's folder.
     pub(super) fn has_apps(&self) -> bool {
         self.places.keys().any(|&app_num| app_num > 0)
     }
 
-    /// What could not be read: folders, and what stands at apps' places.
+    /// Returns the paths that could not be read: folders, and files at apps' places.
     pub(super) fn all_unreadable(&self) -> impl Iterator<Item = &(PathBuf, String)> {
         self.untold.values().chain(&self.unreadable)
     }
 }
 
-/// The entries of a folder; notes what breaks off the reading.
+/// Returns the entries of a folder. If the reading breaks off, adds the reason to `unreadable`.
 ///
 /// # Errors
 ///
-/// When the folder cannot be opened.
+/// Fails when the folder cannot be opened.
 pub(super) fn entries(path: &Path, unreadable: &mut Vec<(PathBuf, String)>) -> io::Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(path)? {
@@ -172,20 +174,20 @@ pub(super) fn entries(path: &Path, unreadable: &mut Vec<(PathBuf, String)>) -> i
     Ok(entries)
 }
 
-/// Whether an entry is a folder or a link that leads to one.
+/// Tells whether an entry is a folder or a link to one.
 ///
 /// # Errors
 ///
-/// When nothing stands there, see [`is_nothing`], or the system does not tell.
+/// Fails when the entry is gone, see [`is_nothing`], or when the system does not tell its type.
 pub(super) fn is_folder(entry: &DirEntry) -> io::Result<bool> {
     let file_type = entry.file_type()?;
     if file_type.is_symlink() { Ok(fs::metadata(entry.path())?.is_dir()) } else { Ok(file_type.is_dir()) }
 }
 
-/// Whether nothing stands at a path that this error came from: it is gone, or a link leads nowhere.
+/// Tells whether the error means that there is no file at the path: it is gone, or a link leads nowhere.
 pub(super) fn is_nothing(err: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
-    // A name too long for the file system cannot stand there, and links in a circle lead nowhere.
+    // A name that is too long for the file system cannot exist, and links in a circle lead nowhere.
     matches!(err.kind(), NotFound | NotADirectory | InvalidFilename)
         || err.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }

@@ -1,48 +1,49 @@
-//! The bounds on what one app's files may cost, all in one place.
+//! This file defines the bounds on what the reading of one app's files may cost.
 //!
 //! Anybody may have written these files, and `check` reads those of thousands of apps. Each bound is far
-//! above what a file that people write needs; what is above one is told as unreadable.
+//! above the needs of a file that people write. A file that exceeds a bound is reported as unreadable.
 
 use std::cell::Cell;
 
 /// The size of a file, in bytes.
 pub(super) const FILE_BYTES: u64 = 1 << 20;
 
-/// The size of all files of an app together, in bytes.
+/// The total size of all files of an app, in bytes.
 pub(super) const APP_BYTES: u64 = 2 << 20;
 
-/// How many files of an app are opened.
+/// The most files of an app that are opened.
 pub(super) const FILES: usize = 64;
 
-/// How many nodes the aliases of a YAML file may stand for, together. An alias of a list of aliases
-/// stands for all that they stand for, so fourteen lines may stand for millions.
+/// The most nodes for which the aliases of one YAML file may stand. An alias may name a list of aliases, so
+/// fourteen lines may stand for millions of nodes.
 pub(super) const ALIASED_NODES: usize = 20_000;
 
-/// How many levels of YAML may nest. Compose's own reader stops at 10,000.
+/// The most levels of nesting in YAML. Compose's own reader stops at 10,000.
 pub(super) const YAML_DEPTH: usize = 100;
 
-/// How many nodes of all files are looked at, where `include` makes the same file count again.
+/// The most nodes of all files that are processed. A file that is included twice counts twice.
 pub(super) const NODES: usize = 500_000;
 
-/// How many of these nodes an `include` counts as, beside those of its files.
+/// The number of nodes as which one `include` counts, in addition to the nodes of its files.
 pub(super) const INCLUDE_COST: usize = 1_000;
 
-/// How many services and entries of `ports` may be copied by `extends` and `include`.
+/// The most services and entries of `ports` that `extends` and `include` may copy.
 pub(super) const COPIED: usize = 100_000;
 
-/// How many services may extend one another in a row, and how many files may include one another.
+/// The longest chain of services that extend one another, and of files that include one another.
 pub(super) const CHAIN: usize = 32;
 
-/// How deep the default of a variable may hold another variable.
+/// The deepest nesting of variables in the defaults of variables.
 pub(super) const VARIABLE_DEPTH: usize = 16;
 
-/// The length of a text after its variables are replaced, in bytes.
+/// The longest text after its variables are replaced, in bytes.
 pub(super) const TEXT_BYTES: usize = 64 << 10;
 
-/// How many bytes replacing the variables in one `.env` may make: variables of variables grow fast.
+/// The most bytes that the replacement of variables in one `.env` may produce. Variables that contain
+/// variables grow fast.
 pub(super) const EXPANDED_BYTES: usize = 1 << 20;
 
-/// What is left of the bounds that count over all files of one app.
+/// The remainder of the bounds that apply to all files of one app.
 pub(super) struct Budget {
     files: Cell<usize>,
     bytes: Cell<u64>,
@@ -51,7 +52,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// All of it.
+    /// Returns the full budget.
     pub(super) fn full() -> Self {
         Self {
             files: Cell::new(FILES),
@@ -61,28 +62,29 @@ impl Budget {
         }
     }
 
-    /// Takes one file; the bytes that it may have, `None` where too many were opened.
+    /// Counts one file and returns its largest permitted size in bytes, or `None` if too many files were
+    /// opened.
     pub(super) fn file(&self) -> Option<u64> {
         self.files.set(self.files.get().checked_sub(1)?);
         Some(self.bytes.get().min(FILE_BYTES))
     }
 
-    /// Takes the bytes of a file.
+    /// Subtracts the bytes of a file.
     pub(super) fn read(&self, bytes: u64) {
         self.bytes.set(self.bytes.get().saturating_sub(bytes));
     }
 
-    /// How many files were opened.
+    /// Returns how many files were opened.
     pub(super) fn opened(&self) -> usize {
         FILES - self.files.get()
     }
 
-    /// Takes the nodes of a document; whether they were left.
+    /// Subtracts the nodes of a document. Tells whether enough were left.
     pub(super) fn look_at(&self, nodes: usize) -> bool {
         take(&self.nodes, nodes)
     }
 
-    /// Takes services and entries that are copied; whether they were left.
+    /// Subtracts the services and entries that are copied. Tells whether enough were left.
     pub(super) fn copy(&self, count: usize) -> bool {
         take(&self.copied, count)
     }

@@ -1,8 +1,8 @@
-//! Small projects and `.env` files, held against what Compose reads in them.
+//! These tests compare how small projects and `.env` files are read here and by Compose.
 //!
-//! What Compose 2.40.3 answers is recorded in `tests/corpus`. Where a Compose 2.40 is found (as `docker
-//! compose`, as `docker-compose`, or where MANAGE_PORTS_COMPOSE names one), it is asked again; with
-//! MANAGE_PORTS_RECORD=1 its answers are recorded.
+//! The answers of Compose 2.40.3 are recorded in `tests/corpus`. If a Compose 2.40 is found (as `docker
+//! compose`, as `docker-compose`, or by the name in MANAGE_PORTS_COMPOSE), the tests ask it again. With
+//! MANAGE_PORTS_RECORD=1 they record its answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,7 +20,7 @@ const PROJECTS: &str = include_str!("../../../tests/corpus/compose.txt");
 const ENV_FILES: &str = include_str!("../../../tests/corpus/env.jsonl");
 const REFUSED: &str = "refused";
 
-/// A project and what Compose answers about it.
+/// A project and the answer of Compose about it.
 struct Case {
     name: String,
     answer: String,
@@ -70,7 +70,7 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// The project in a folder of its own.
+    /// Writes the project into a folder of its own.
     fn folder(&self) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in &self.files {
@@ -82,7 +82,7 @@ impl Case {
     }
 }
 
-/// The real reader, if there is one.
+/// The command of the real Compose, if there is one.
 static COMPOSE: LazyLock<Option<Vec<String>>> = LazyLock::new(|| {
     let named = std::env::var("MANAGE_PORTS_COMPOSE").ok();
     let candidates = [named.as_deref(), Some("docker-compose"), Some("docker compose")];
@@ -95,7 +95,7 @@ static COMPOSE: LazyLock<Option<Vec<String>>> = LazyLock::new(|| {
     )
 });
 
-/// What the real reader makes of a project; `None` where it refuses it.
+/// Returns the configuration that the real Compose prints for a project, or `None` if it refuses the project.
 fn config(folder: &Path) -> Option<Value> {
     let command = COMPOSE.as_ref().unwrap();
     let mut process = Command::new(&command[0]);
@@ -105,7 +105,7 @@ fn config(folder: &Path) -> Option<Value> {
     output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
 }
 
-/// The ports that the real reader publishes.
+/// Returns the ports that the real Compose publishes.
 fn answer_of_compose(folder: &Path) -> String {
     let Some(config) = config(folder) else { return REFUSED.to_owned() };
     let mut published = Published::default();
@@ -158,7 +158,8 @@ fn a_project_publishes_what_compose_publishes_of_it() {
         for found in declared.ports.iter().filter(|found| found.file != ENV_FILE) {
             published.add(found.role.name(), found.ports.clone());
         }
-        // What Compose refuses must be told. What can be read of it nevertheless may be.
+        // If Compose refuses something, it must be reported. Parts that can still be read may be reported,
+        // too.
         let may_be_told = case.name.ends_with("(told)");
         let is_right = match answer.as_str() {
             REFUSED => !told().is_empty(),
@@ -215,7 +216,7 @@ fn an_env_file_sets_what_compose_reads_in_it() {
     assert!(differences.is_empty(), "{} of {}:\n{}", differences.len(), lines.len(), differences.join("\n"));
 }
 
-/// The values of A and B as the real reader has them.
+/// Returns the values of A and B as the real Compose reads them.
 fn values_of_compose(env: &str) -> Value {
     let root = tempfile::tempdir().unwrap();
     let probe = r#"{"A": "${A}", "HAS_A": "${A+1}", "B": "${B}", "HAS_B": "${B+1}"}"#;
@@ -225,7 +226,7 @@ fn values_of_compose(env: &str) -> Value {
     let Some(config) = config(root.path()) else { return json!(REFUSED) };
     let environment = &config["services"]["probe"]["environment"];
     let has = |name: &&str| environment[format!("HAS_{name}")] == "1";
-    // A dollar sign is printed as two.
+    // Compose prints a dollar sign as two.
     let value = |name: &str| json!(environment[name].as_str().unwrap().replace("$$", "$"));
     Value::Object(["A", "B"].into_iter().filter(has).map(|name| (name.to_owned(), value(name))).collect())
 }

@@ -1,4 +1,4 @@
-//! One document of a Compose file, with its variables replaced.
+//! This file reads one document of a Compose file and replaces its variables.
 
 use std::rc::Rc;
 
@@ -6,12 +6,12 @@ use super::interpolate::{Lookup, NoValue, interpolate};
 use super::services::{Resets, Services};
 use super::yaml::Node;
 
-/// What one document says.
+/// The contents of one document.
 pub(super) struct Document {
     pub(super) services: Services,
     pub(super) includes: Vec<Include>,
     pub(super) resets: Resets,
-    /// Whether a key stands at its top that `!reset` does not remove.
+    /// Tells whether the top level has a key that `!reset` does not remove.
     pub(super) has_keys: bool,
 }
 
@@ -23,11 +23,11 @@ pub(super) struct Include {
     pub(super) env_files: Vec<String>,
 }
 
-/// The entries of `include`.
+/// Returns the entries of `include`.
 ///
 /// # Errors
 ///
-/// In words, when Compose refuses them.
+/// Returns the reason in words when Compose refuses them.
 pub(super) fn includes(node: &Node, lookup: Lookup<'_, '_>) -> Result<Vec<Include>, String> {
     const WRONG: &str = "has an include that is no list of paths";
     let text = |node: &Node| match interpolate(node.text().ok_or(WRONG)?, lookup) {

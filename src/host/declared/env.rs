@@ -1,4 +1,4 @@
-//! `.env` as Compose reads it, except that a line which is wrong does not hide the others.
+//! This file reads `.env` as Compose does, except that an invalid line does not hide the others.
 //!
 //! The rules are those of compose-go 2.9:
 //! <https://github.com/compose-spec/compose-go/blob/v2.9.1/dotenv/parser.go>. Some differ from what other
@@ -14,7 +14,7 @@ use super::bounds::EXPANDED_BYTES;
 use super::interpolate::{NoValue, Variable, interpolate};
 use super::problem::called;
 
-/// What is wrong with a value whose quote does not end.
+/// The problem with a value whose quote is not closed.
 const OPEN_QUOTE: &str = "has a quote that is not closed";
 
 /// The variables of one `.env` file.
@@ -22,29 +22,29 @@ const OPEN_QUOTE: &str = "has a quote that is not closed";
 pub(super) struct Variables {
     /// The last assignment to each variable.
     last: HashMap<String, Assigned>,
-    /// Whether the file could not be read, so that it may set anything.
+    /// Tells whether the file could not be read, so that it may set any variable.
     is_unknown: bool,
-    /// What makes Compose refuse the whole file, each with its line, in words that show no value.
+    /// The reasons why Compose refuses the whole file, each with its line. The words show no value.
     pub(super) problems: Vec<(usize, String)>,
 }
 
-/// A variable's value, or what is wrong with it.
+/// A variable's value, or the reason why it has none.
 #[derive(Clone)]
 pub(super) struct Assigned {
-    /// The value; what Compose refuses is among the file's problems, too.
+    /// The value. If Compose refuses it, the reason is also in the file's problems.
     pub(super) value: Result<String, NoValue>,
     /// The line that the assignment begins on.
     pub(super) line: usize,
 }
 
 impl Variables {
-    /// Those of a file that could not be read.
+    /// Returns the variables of a file that could not be read.
     pub(super) fn unknown() -> Self {
         Self { is_unknown: true, ..Self::default() }
     }
 
-    /// The same for Compose itself, which passes over the file's variables where the file says so; it reads
-    /// those that begin with `COMPOSE_` nevertheless.
+    /// Returns the variables that Compose uses for itself. If the file says that Compose should ignore it,
+    /// only those that begin with `COMPOSE_` are left.
     pub(super) fn for_compose(&self) -> Result<Self, String> {
         const NAME: &str = "COMPOSE_DISABLE_ENV_FILE";
         let is_disabled = match self.get(NAME) {
@@ -58,7 +58,7 @@ impl Variables {
         Ok(Self { last, is_unknown: self.is_unknown, problems: Vec::new() })
     }
 
-    /// The last assignment to a variable.
+    /// Returns the last assignment to a variable.
     pub(super) fn assigned(&self, name: &str) -> Option<&Assigned> {
         self.last.get(name)
     }
@@ -73,35 +73,35 @@ impl Variables {
     }
 }
 
-/// What replaces variables: the `.env` files that are read, of which the first that sets one counts.
+/// The `.env` files that replace variables. The first file that sets a variable is used.
 #[derive(Clone, Default)]
 pub(super) struct Environment {
     files: Vec<Rc<Variables>>,
 }
 
 impl Environment {
-    /// The same, where this file is asked last.
+    /// Returns this environment with one more file, which is searched last.
     pub(super) fn with(&self, file: Rc<Variables>) -> Self {
         Self { files: self.files.iter().cloned().chain([file]).collect() }
     }
 
-    /// Whether a file could not be read, so that any variable may be set.
+    /// Tells whether some file could not be read, so that any variable may be set.
     pub(super) fn is_unknown(&self) -> bool {
         self.files.iter().any(|file| file.is_unknown)
     }
 
-    /// What is known of a variable.
+    /// Looks up a variable.
     pub(super) fn get(&self, name: &str) -> Variable<'_> {
         let mut found = self.files.iter().map(|file| file.get(name));
         found.find(|found| *found != Variable::NotSet).unwrap_or(Variable::NotSet)
     }
 }
 
-/// Reads every assignment in a file; a variable of the environment wins over one of the file.
+/// Reads every assignment in a file. A variable of the environment overrides one of the file.
 ///
 /// # Errors
 ///
-/// In words, when the bytes are no text that Compose could read.
+/// Returns the reason in words when the bytes are not text that Compose could read.
 pub(super) fn parse(bytes: &[u8], environment: &Environment) -> Result<Variables, String> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.starts_with(b"\0\0\xfe\xff") {
         return Err("is not UTF-8 text but UTF-16 or UTF-32".to_owned());
@@ -119,7 +119,7 @@ pub(super) fn parse(bytes: &[u8], environment: &Environment) -> Result<Variables
     while parser.begins_statement() {
         let (start, line) = (parser.rest, parser.line);
         if let Err(reason) = parser.statement() {
-            // Compose reads no further; here the next line is read.
+            // Compose stops reading here. We continue with the next line.
             (parser.rest, parser.line) = (start, line);
             let broken = parser.take_line();
             parser.add_problem(line, broken, &reason);
@@ -128,14 +128,14 @@ pub(super) fn parse(bytes: &[u8], environment: &Environment) -> Result<Variables
     Ok(parser.variables)
 }
 
-/// Where the reading stands.
+/// The state of the parser.
 struct Parser<'a> {
     rest: &'a str,
     line: usize,
-    /// Whether bytes of the file were no text and became U+FFFD.
+    /// Tells whether some bytes of the file were not UTF-8 and were replaced by U+FFFD.
     is_lossy: bool,
-    /// Whether quotes may span lines. After one that does not end, a value ends with its line: the slip is
-    /// likely in that line.
+    /// Tells whether quotes may span lines. After a quote that is not closed, a value ends with its line,
+    /// because the mistake is likely in that line.
     may_span_lines: bool,
     expanded: usize,
     environment: &'a Environment,
@@ -158,14 +158,14 @@ impl<'a> Parser<'a> {
     ///
     /// # Errors
     ///
-    /// In words, when Compose refuses it.
+    /// Returns the reason in words when Compose refuses it.
     fn statement(&mut self) -> Result<(), String> {
         let line = self.line;
         if let Some(rest) = self.rest.strip_prefix("export").filter(|rest| rest.starts_with(is_exports_blank)) {
             self.take("export".len() + blanks(rest));
         }
         let Some(end) = name_end(self.rest)? else {
-            // At the file's end, a name alone becomes the value of a variable without a name.
+            // At the end of the file, a name alone becomes the value of a variable without a name.
             self.take(self.rest.len());
             return Ok(());
         };
@@ -174,7 +174,7 @@ impl<'a> Parser<'a> {
             return Err("has a name with a blank in it".to_owned());
         }
         if self.take(1) == "\n" {
-            // It keeps the value that it has; another would come from the shell.
+            // The variable keeps its value. Any other value would come from the shell.
             return Ok(());
         }
         self.take(blanks(self.rest));
@@ -187,11 +187,11 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// A value as it is written, free of its quotes.
+    /// Returns a value as it is written, without its quotes.
     ///
     /// # Errors
     ///
-    /// In words, when its quote does not end.
+    /// Returns the reason in words when its quote does not end.
     fn raw_value(&mut self) -> Result<Raw, String> {
         let Some(quote @ (b'"' | b'\'')) = self.rest.bytes().next() else {
             let line = self.take_line();
@@ -208,7 +208,7 @@ impl<'a> Parser<'a> {
                 return Ok(if quote == b'"' { Raw::Template(unescaped(&value)) } else { Raw::Literal(value) });
             }
             if byte == quote {
-                // The backslash before it is dropped, others stay.
+                // The backslash before a quote is dropped; other backslashes stay.
                 value.push_str(&scope[start..index - 1]);
                 start = index;
             }
@@ -218,7 +218,7 @@ impl<'a> Parser<'a> {
         Err(OPEN_QUOTE.to_owned())
     }
 
-    /// The value that is meant.
+    /// Returns the value with its variables replaced.
     fn value(&mut self, raw: Raw) -> Result<String, NoValue> {
         let (Raw::Literal(text) | Raw::Template(text)) = &raw;
         if self.is_lossy && text.contains(char::REPLACEMENT_CHARACTER) {
@@ -240,7 +240,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Notes what makes Compose refuse the file at a line; what the line seems to set is not known.
+    /// Records why Compose refuses the file at a line. The variable that the line seems to set is then
+    /// unknown.
     fn add_problem(&mut self, line: usize, text: &str, reason: &str) {
         self.variables.problems.push((line, reason.to_owned()));
         let word = text.split(|c: char| c.is_whitespace() || c == '=' || c == ':');
@@ -252,7 +253,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Takes so many bytes.
+    /// Consumes and returns this many bytes.
     fn take(&mut self, bytes: usize) -> &'a str {
         let (taken, rest) = self.rest.split_at(bytes);
         self.line += taken.bytes().filter(|&byte| byte == b'\n').count();
@@ -260,7 +261,7 @@ impl<'a> Parser<'a> {
         taken
     }
 
-    /// Takes what is left of a line, with its ending; what was before the ending.
+    /// Consumes the rest of a line with its ending, and returns it without the ending.
     fn take_line(&mut self) -> &'a str {
         let line = self.rest.split('\n').next().unwrap_or_default();
         let length = (line.len() + 1).min(self.rest.len());
@@ -269,20 +270,20 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// A value free of its quotes.
+/// A value without its quotes.
 enum Raw {
-    /// Taken as it is.
+    /// The value is used as it is.
     Literal(String),
-    /// May hold variables.
+    /// The value may contain variables.
     Template(String),
 }
 
-/// Where the name ends that a text begins with: at the sign or the line's end that follows it, `None` where
-/// the text ends first.
+/// Finds the end of the name at the beginning of a text: the sign or line ending that follows it. Returns
+/// `None` if the text ends first.
 ///
 /// # Errors
 ///
-/// In words, when Compose takes a character for none of a name.
+/// Returns the reason in words when Compose does not allow a character in a name.
 fn name_end(text: &str) -> Result<Option<usize>, String> {
     for (index, c) in text.char_indices() {
         match c {
@@ -295,23 +296,23 @@ fn name_end(text: &str) -> Result<Option<usize>, String> {
     Ok(None)
 }
 
-/// The bytes of the blanks that a text begins with.
+/// Returns the number of bytes of blanks at the beginning of a text.
 fn blanks(text: &str) -> usize {
     text.len() - text.trim_start_matches(is_blank).len()
 }
 
-/// A blank that ends no line.
+/// Tells whether a character is a blank that does not end a line.
 fn is_blank(c: char) -> bool {
     matches!(c, '\t' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{85}' | '\u{a0}')
 }
 
-/// What may follow `export`.
+/// Tells whether a character may follow `export`.
 fn is_exports_blank(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\u{c}' | '\r' | ' ')
 }
 
-/// What was inside double quotes, where a backslash and some characters mean another. A dollar sign that
-/// is kept from beginning a variable's name becomes two, which replacing variables makes one.
+/// Replaces the escapes inside double quotes. An escaped dollar sign becomes two, which the replacement of
+/// variables turns into one.
 fn unescaped(inside: &str) -> String {
     let mut value = String::new();
     let mut rest = inside;
@@ -333,7 +334,7 @@ fn unescaped(inside: &str) -> String {
                 continue;
             }
             Some('0') => {
-                // What names no character loses its zero.
+                // If the digits name no character, their leading zero is dropped.
                 let digits = after[1..].bytes().take(3).take_while(u8::is_ascii_digit).count();
                 let (digits, after) = after[1..].split_at(digits);
                 match u8::from_str_radix(digits, 8) {

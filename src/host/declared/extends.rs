@@ -1,4 +1,5 @@
-//! `extends`: a service that begins with what another one says, of the same file or of another.
+//! This file reads `extends`, by which a service inherits from another service of the same file or of another
+//! file.
 //!
 //! <https://github.com/compose-spec/compose-go/blob/v2.9.1/loader/extends.go>
 
@@ -11,18 +12,19 @@ use super::loader::{Extended, Loader, Scope, name_of};
 use super::problem::{FileName, Problem, called};
 use super::services::{Entry, Extends, Resets, Service, Services, reset};
 
-/// Where a service that extends another stands.
+/// The place of a service that extends another.
 pub(super) struct Origin<'o> {
     /// The file.
     pub(super) file: &'o FileName,
-    /// The folder at which the paths of files start.
+    /// The folder to which file paths are relative.
     pub(super) folder: &'o Path,
-    /// What the file's own `!reset` and `!override` remove from the services that it extends.
+    /// The places that the file's own `!reset` and `!override` remove from the services that it extends.
     pub(super) resets: &'o Resets,
 }
 
 impl Loader<'_> {
-    /// Puts what a service extends under it; `chain` are those that extend one another down to it.
+    /// Merges a service over the service that it extends. `chain` holds the services that extend one another
+    /// down to this one.
     pub(super) fn extend(
         &mut self,
         name: &str,
@@ -63,11 +65,11 @@ impl Loader<'_> {
         services.insert(name.to_owned(), merged);
     }
 
-    /// The service that another extends, with all that it extends itself.
+    /// Returns the service that another one extends, merged with everything that it extends itself.
     ///
     /// # Errors
     ///
-    /// In words, when it cannot be had.
+    /// Returns the reason in words when there is no such service.
     fn base(
         &mut self,
         extends: &Extends,
@@ -104,7 +106,7 @@ impl Loader<'_> {
         }
     }
 
-    /// The services of a file that is extended.
+    /// Returns the services of a file that is extended.
     fn extended(&mut self, path: &Path, scope: &mut Scope) -> Option<Rc<Extended>> {
         if let Some(found) = scope.extended.get(path) {
             return found.clone();
@@ -128,7 +130,7 @@ impl Loader<'_> {
                 extended.resets = resets;
             }
             extended.size = extended.services.values().map(|service| 1 + service.ports.len()).sum();
-            // Compose reads all ports of the file, also those of services that nothing extends.
+            // Compose reads all ports of the file, including those of services that nothing extends.
             let entries = extended.services.values().flat_map(|service| &service.ports);
             entries.filter_map(Entry::refused).for_each(|problem| self.refused.add(problem));
             Rc::new(extended)

@@ -1,4 +1,4 @@
-//! Opening files inside an app's directory, and no others.
+//! This file opens files inside an app's directory, and no others.
 
 use std::cell::OnceCell;
 use std::fs::{self, OpenOptions};
@@ -18,36 +18,36 @@ pub(super) struct Folder<'a> {
     budget: &'a Budget,
 }
 
-/// What stands at a path.
+/// The file at a path.
 pub(super) enum Content {
-    /// Nothing, or a link that leads nowhere.
+    /// There is no file, or a link that leads nowhere.
     Missing,
-    /// A regular file inside the app's directory, with these bytes.
+    /// A regular file inside the app's directory, with these contents.
     Bytes(Vec<u8>),
     /// A folder, pipe, socket or device.
     NotAFile {
-        /// Whether it is a folder, which Compose takes for no `.env` at all.
+        /// Tells whether it is a folder. Compose ignores a folder named `.env`.
         is_folder: bool,
     },
-    /// Something outside the app's directory, which is not opened.
+    /// The path leads outside the app's directory, and the file is not opened.
     Outside,
     /// A file that was not read, for this reason in words.
     Unreadable(String),
 }
 
 impl<'a> Folder<'a> {
-    /// The directory at this path.
+    /// Makes a reader for the directory at this path.
     pub(super) fn new(path: &'a Path, budget: &'a Budget) -> Self {
         Self { path, canonical: OnceCell::new(), budget }
     }
 
-    /// The bytes of the file at a path that [`joined`] made.
+    /// Reads the file at a path that [`joined`] made.
     pub(super) fn read(&self, relative: &Path) -> Content {
         self.content(relative)
             .unwrap_or_else(|err| if is_nothing(&err) { Content::Missing } else { Content::Unreadable(shown(&err)) })
     }
 
-    /// Whether something stands at this path, `None` where that cannot be seen; links are followed.
+    /// Tells whether there is a file at this path, or `None` if that cannot be seen. Links are followed.
     pub(super) fn exists(&self, relative: &Path) -> Option<bool> {
         match fs::metadata(self.path.join(relative)) {
             Ok(_) => Some(true),
@@ -56,7 +56,7 @@ impl<'a> Folder<'a> {
         }
     }
 
-    /// A path from this directory on, if an absolute one leads into it.
+    /// Returns a path relative to this directory, if the absolute path leads into it.
     pub(super) fn relative(&self, absolute: &Path) -> Option<PathBuf> {
         let below = |folder: &Path| absolute.strip_prefix(folder).ok().map(Path::to_owned);
         let below = below(self.path).or_else(|| below(self.canonical()?))?;
@@ -69,9 +69,9 @@ impl<'a> Folder<'a> {
 
     fn content(&self, relative: &Path) -> io::Result<Content> {
         let mut path = self.path.join(relative);
-        // Opening a pipe or a device may wait or do harm, so it is looked at first.
+        // Opening a pipe or a device may block or do harm, so its type is checked first.
         let mut metadata = fs::symlink_metadata(&path)?;
-        // A name without folders before it, which is no link, needs no look at where it leads.
+        // A name without folders that is not a link cannot lead elsewhere, so it needs no check.
         if metadata.is_symlink() || relative.components().count() > 1 {
             path = fs::canonicalize(&path)?;
             if !self.canonical().is_some_and(|folder| path.starts_with(folder)) {
@@ -85,7 +85,7 @@ impl<'a> Folder<'a> {
         let Some(most) = self.budget.file() else {
             return Ok(Content::Unreadable("is not opened, as the app has too many files".to_owned()));
         };
-        // What takes the file's place in between neither blocks nor leads elsewhere.
+        // If another file takes its place in between, the flags keep it from blocking or leading elsewhere.
         let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(most)).unwrap_or(0) + 1);
@@ -102,12 +102,12 @@ impl<'a> Folder<'a> {
     }
 }
 
-/// Whether an error says that nothing stands at a path.
+/// Tells whether an error means that there is no file at a path.
 fn is_nothing(err: &io::Error) -> bool {
     matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename)
 }
 
-/// An error in words.
+/// Describes an error in words.
 fn shown(err: &io::Error) -> String {
     if is_circle(err) { "is a link in a circle".to_owned() } else { err.to_string() }
 }
@@ -116,9 +116,8 @@ fn is_circle(err: &io::Error) -> bool {
     err.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
-/// A path that starts at a folder inside the app's directory, without `.` and `..`; `None` where it leads
-/// out of the app's directory. Both are taken as text, as Go's `filepath.Join` takes them, which Compose
-/// uses.
+/// Joins a path to a folder inside the app's directory, without `.` and `..`. Returns `None` if it leads out
+/// of the app's directory. Both are processed as text, as by Go's `filepath.Join`, which Compose uses.
 pub(super) fn joined(folder: &Path, path: &Path) -> Option<PathBuf> {
     let mut joined = folder.to_owned();
     for part in path.components() {

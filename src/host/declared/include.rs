@@ -1,4 +1,4 @@
-//! `include`: the services of other files, read as a project of their own.
+//! This file reads `include`, which adds the services of other files, read as a project of their own.
 //!
 //! <https://github.com/compose-spec/compose-go/blob/v2.9.1/loader/include.go>
 
@@ -32,11 +32,11 @@ impl Loader<'_> {
         }
     }
 
-    /// The services of a project that is included.
+    /// Returns the services of a project that is included.
     ///
     /// # Errors
     ///
-    /// In words, when it cannot be had.
+    /// Returns the reason in words when the project cannot be read.
     fn included(&mut self, include: &Include, scope: &Scope) -> Result<Services, String> {
         const OUTSIDE: &str = "what is outside the app's directory";
         let mut paths = Vec::new();
@@ -58,7 +58,7 @@ impl Loader<'_> {
             None => first.parent().unwrap_or(Path::new("")).to_owned(),
         };
         let environment = if include.env_files.is_empty() && folder.as_os_str().is_empty() {
-            // The app's own `.env` was read.
+            // The app's own `.env` was read already.
             scope.environment.clone()
         } else if include.env_files.is_empty() {
             self.with_env_files(&scope.environment, &[folder.join(ENV_FILE)], false)

@@ -1,4 +1,4 @@
-//! Variables in text, as Compose replaces them in its own file and in `.env`.
+//! This file replaces variables in text as Compose does in its own files and in `.env`.
 //!
 //! The rules are those of compose-go 2.9, which Compose 2.40 is built with:
 //! <https://github.com/compose-spec/compose-go/blob/v2.9.1/template/template.go>. A dollar sign that begins
@@ -7,27 +7,27 @@
 use super::bounds::{TEXT_BYTES, VARIABLE_DEPTH};
 use super::problem::called;
 
-/// What is known of a variable.
+/// The value of a variable, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Variable<'a> {
-    /// It has this value.
+    /// The variable has this value.
     Set(&'a str),
-    /// Nothing sets it.
+    /// No file sets the variable.
     NotSet,
-    /// A file that may set it, or its value there, could not be read.
+    /// A file that may set the variable, or the value in that file, could not be read.
     Unknown,
 }
 
-/// Why a text has no value.
+/// The reason why a text has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NoValue {
-    /// Compose refuses it, for this reason in words that show no value.
+    /// Compose refuses the text, for this reason in words that show no value.
     Refused(String),
-    /// It needs something that could not be read, which the words name.
+    /// The text needs something that could not be read. The words name it.
     Unknown(String),
 }
 
-/// Looks variables up by their names.
+/// A function that looks up variables by name.
 pub(super) type Lookup<'a, 'b> = &'b dyn Fn(&str) -> Variable<'a>;
 
 /// Replaces `$NAME`, `${NAME}` with its forms `:-`, `-`, `:?`, `?`, `:+`, `+`, and `$$`; a variable that is
@@ -35,7 +35,7 @@ pub(super) type Lookup<'a, 'b> = &'b dyn Fn(&str) -> Variable<'a>;
 ///
 /// # Errors
 ///
-/// When Compose refuses the text, when it needs a variable that is not known, or when it gets too long.
+/// Fails when Compose refuses the text, when it needs a variable that is not known, or when it gets too long.
 pub(super) fn interpolate(text: &str, lookup: Lookup<'_, '_>) -> Result<String, NoValue> {
     let mut expanded = String::new();
     expand(text, lookup, VARIABLE_DEPTH, &mut expanded)?;
@@ -69,7 +69,7 @@ fn push(part: &str, expanded: &mut String) -> Result<(), NoValue> {
     Ok(())
 }
 
-/// The value of a variable that is set.
+/// Returns the value of a variable, or `None` if it is not set.
 fn value<'a>(name: &str, lookup: Lookup<'a, '_>) -> Result<Option<&'a str>, NoValue> {
     match lookup(name) {
         Variable::Set(value) => Ok(Some(value)),
@@ -80,7 +80,7 @@ fn value<'a>(name: &str, lookup: Lookup<'a, '_>) -> Result<Option<&'a str>, NoVa
     }
 }
 
-/// Replaces the variable that `${` began before the text; what follows it.
+/// Replaces the variable whose `${` precedes the text, and returns the text that follows it.
 fn braced<'t>(text: &'t str, lookup: Lookup<'_, '_>, depth: usize, expanded: &mut String) -> Result<&'t str, NoValue> {
     let refused = |reason: &str| NoValue::Refused(reason.to_owned());
     let (name, form) = split_name(text).ok_or_else(|| refused("has a '${' without the name of a variable"))?;
@@ -102,16 +102,16 @@ fn braced<'t>(text: &'t str, lookup: Lookup<'_, '_>, depth: usize, expanded: &mu
     let end = form_end(&form[start..]).ok_or_else(|| refused("has a '${' that is not closed"))?;
     let (argument, rest) = (&form[start..start + end], &form[start + end + 1..]);
     let depth = depth.checked_sub(1).ok_or_else(|| NoValue::Unknown("nests too many variables".to_owned()))?;
-    // Compose replaces what is in the argument even where it does not use it.
+    // Compose replaces variables in the argument even if it does not use the argument.
     let mut replaced = String::new();
     let argument = expand(argument, lookup, depth, &mut replaced).map(|()| replaced);
     let argument = match argument {
-        // A default that is not needed need not be known.
+        // A default that is not used may be unknown.
         Err(NoValue::Unknown(reason)) => Err(NoValue::Unknown(reason)),
         argument => Ok(argument?),
     };
     let value = value(name, lookup)?;
-    // With a colon, a variable that is empty counts as not set.
+    // With a colon, an empty variable counts as not set.
     let is_set = value.is_some_and(|value| !with_colon || !value.is_empty());
     match (sign, is_set) {
         ('+', true) | ('-', false) => push(&argument?, expanded)?,
@@ -123,10 +123,9 @@ fn braced<'t>(text: &'t str, lookup: Lookup<'_, '_>, depth: usize, expanded: &mu
     Ok(rest)
 }
 
-/// Where in the text, which follows a sign such as `:-`, its closing brace is.
-///
-/// Compose takes the brace that closes the first one. Where none does, as after `${A:-{}`, it takes the
-/// last brace of the line. A character right behind an opening brace closes nothing.
+/// Finds the closing brace in the text that follows a sign such as `:-`.
+/// Compose uses the brace that closes the first one. If there is none, as after `${A:-{}`, it uses the last
+/// brace of the line. A character right behind an opening brace closes nothing.
 fn form_end(text: &str) -> Option<usize> {
     let line = text.split('\n').next().unwrap_or_default().as_bytes();
     let (mut open, mut index, mut last) = (1, 0, None);
@@ -151,7 +150,7 @@ fn form_end(text: &str) -> Option<usize> {
     last
 }
 
-/// The name that a text begins with, and what follows it.
+/// Splits a text into the name at its beginning and the rest.
 fn split_name(text: &str) -> Option<(&str, &str)> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let (name, rest) = text.split_at(text.find(|c| !is_part(c)).unwrap_or(text.len()));

@@ -1,4 +1,4 @@
-//! What it takes to read the files of one app's project, and what was read so far.
+//! This file loads the files of one app's project, and keeps those that were read.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -25,35 +25,36 @@ pub(super) struct Loader<'a> {
     pub(super) budget: &'a Budget,
     pub(super) problems: &'a Problems,
     pub(super) refused: &'a Problems,
-    /// The documents of each file that was read; `None` where that failed, which was told.
+    /// The documents of each file that was read, or `None` if the file could not be read and this was
+    /// reported.
     pub(super) files: HashMap<PathBuf, Option<Rc<Vec<Rc<Node>>>>>,
     /// Whether a file could not be read.
     pub(super) is_incomplete: Cell<bool>,
-    /// Whether anything stands in the project's files.
+    /// Tells whether the project's files have any content.
     pub(super) has_content: bool,
 }
 
-/// What stays the same while one project, or one that it includes, is read.
+/// The settings that stay the same while one project, or an included one, is read.
 pub(super) struct Scope {
-    /// The folder at which paths start.
+    /// The folder to which paths are relative.
     pub(super) folder: PathBuf,
     pub(super) environment: Environment,
-    /// The files that are being included, from the outermost on.
+    /// The files that are being included, from the outermost to the innermost.
     pub(super) including: Vec<PathBuf>,
     /// The services of files that are extended.
     pub(super) extended: HashMap<PathBuf, Option<Rc<Extended>>>,
 }
 
-/// The services of a file that is extended, not yet extended themselves.
+/// The services of a file that is extended, before their own `extends` is applied.
 pub(super) struct Extended {
     pub(super) services: Services,
     pub(super) resets: Resets,
-    /// How many services and entries of `ports` these are.
+    /// The number of these services and of their entries of `ports`.
     pub(super) size: usize,
 }
 
 impl<'a> Loader<'a> {
-    /// Reads files of this folder; tells what is wrong with them.
+    /// Makes a loader for the files of this folder, which reports problems to `problems`.
     pub(super) fn new(
         folder: &'a Folder<'a>,
         budget: &'a Budget,
@@ -71,7 +72,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The path inside the app's directory that a path in a file leads to; `None` where it leads outside.
+    /// Resolves a path in a file to a path inside the app's directory. Returns `None` if it leads outside.
     pub(super) fn place(&self, folder: &Path, path: &str) -> Option<PathBuf> {
         let is_remote = path.contains("://") || path.starts_with("git@") || path.starts_with("github.com/");
         match Path::new(path) {
@@ -81,7 +82,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The environment with these `.env` files, which need not be there.
+    /// Returns the environment with these `.env` files, which may be missing.
     pub(super) fn with_env_files(
         &mut self,
         environment: &Environment,
@@ -113,10 +114,10 @@ impl<'a> Loader<'a> {
         environment
     }
 
-    /// What a document says, with its variables replaced.
+    /// Reads a document and replaces its variables.
     pub(super) fn document(&self, name: &FileName, node: &Node, environment: &Environment) -> Document {
         let lookup = |name: &str| match environment.get(name) {
-            // Compose sets it, to a name that it makes of the folder's.
+            // Compose sets this variable itself, to a name that it derives from the folder's name.
             Variable::NotSet if name == "COMPOSE_PROJECT_NAME" => Variable::Unknown,
             found => found,
         };
@@ -159,7 +160,7 @@ impl<'a> Loader<'a> {
         document
     }
 
-    /// The documents of a file; `None` where it cannot be read, which is told.
+    /// Returns the documents of a file, or `None` if the file cannot be read, which is reported.
     pub(super) fn documents(&mut self, path: &Path) -> Option<Rc<Vec<Rc<Node>>>> {
         if let Some(found) = self.files.get(path) {
             return found.clone();
@@ -187,12 +188,12 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// The name that a path is told by.
+/// Returns the name of a path in messages.
 pub(super) fn name_of(path: &Path) -> FileName {
     path.to_string_lossy().into()
 }
 
-/// Why there are no bytes to read, in words.
+/// Returns the reason, in words, why a file has no bytes to read.
 pub(super) fn reason_of(content: Content) -> Option<String> {
     Some(match content {
         Content::Bytes(_) => return None,
@@ -203,7 +204,7 @@ pub(super) fn reason_of(content: Content) -> Option<String> {
     })
 }
 
-/// The text of a YAML file, which may be UTF-16 with a mark at its beginning.
+/// Decodes the text of a YAML file, which may be UTF-16 with a byte order mark.
 fn text_of(bytes: Vec<u8>) -> Result<String, String> {
     let from_units = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let (units, rest) = bytes.as_chunks();

@@ -1,12 +1,12 @@
-//! The ports that an app's own files say it uses: its `.env` and its Compose files, as Compose 2.40 reads
-//! them.
+//! This module reads the ports that an app's own files declare: its `.env` and its Compose files, as Compose
+//! 2.40 reads them.
 //!
-//! Anybody may have written these files, so nothing in them is trusted: not their size, not their kind, not
-//! their text. What they hold beside the two ports may be secret and is never shown. A value is known, not
-//! set or not known: what needs something that could not be read is not known, and never a default.
+//! Anybody may have written these files, so their size, kind and text are not trusted. Apart from the two
+//! ports, their contents may be secret and are never shown. A value is known, not set, or unknown. If a value
+//! needs something that could not be read, it is unknown, and no default replaces it.
 //!
-//! Of a Compose file that Compose refuses, what can be told is told: one service or entry that is wrong hides
-//! no other. What a project needs beside ports, such as an image for each service, is not looked at.
+//! If Compose refuses a file, the valid parts are still reported: an invalid service or entry hides no other.
+//! The other needs of a project, such as an image for each service, are not checked.
 
 mod bounds;
 mod document;
@@ -37,7 +37,7 @@ use self::problem::{Problem, Problems};
 use self::publish::add_published;
 use crate::core::declared::{Declared, DeclaredPorts, ENV_FILE, Names, Note, Role};
 
-/// Reads what the files of the app in this directory declare.
+/// Reads the ports that the files of the app in this directory declare.
 pub(crate) fn read(directory: &Path, names: &Names) -> Declared {
     let budget = Budget::full();
     let folder = Folder::new(directory, &budget);
@@ -55,7 +55,7 @@ pub(crate) fn read(directory: &Path, names: &Names) -> Declared {
     if let Some(project) = loader.project(&environment) {
         add_published(&mut declared, &project, names, &environment, &problems, &refused);
     }
-    // What is no file cannot be made readable. If nothing needs it, nothing is wrong.
+    // A path that is not a regular file cannot be made readable. If no value needs it, it is not reported.
     let is_settled = |role| declared.of(role).next().is_some() && !declared.unknown_in_compose.contains(&role);
     if let Some(problem) = pipe.filter(|_| !Role::GIVEN.into_iter().all(is_settled)) {
         problems.add(problem);
@@ -66,8 +66,8 @@ pub(crate) fn read(directory: &Path, names: &Names) -> Declared {
     declared
 }
 
-/// The values that Compose finds for these variables in a `.env` file with this content; `None` where it
-/// finds none or refuses what stands there.
+/// Returns the values that Compose reads for these variables in a `.env` file with this content. A value is
+/// `None` if Compose finds none or refuses the value.
 pub(crate) fn env_values(content: &[u8], names: &[&str]) -> Vec<Option<String>> {
     let variables = env::parse(content, &Environment::default()).unwrap_or_default();
     let value = |name: &&str| variables.assigned(name)?.value.clone().ok();
@@ -77,7 +77,7 @@ pub(crate) fn env_values(content: &[u8], names: &[&str]) -> Vec<Option<String>> 
 /// The app's `.env`.
 struct EnvFile {
     variables: Variables,
-    /// What is wrong with it, if it is no file but a folder, pipe, socket or device.
+    /// The problem with the path, if it is not a regular file but a folder, pipe, socket or device.
     pipe: Option<Problem>,
 }
 
@@ -105,7 +105,7 @@ fn env_file(folder: &Folder<'_>, problems: &Problems) -> EnvFile {
     EnvFile { variables: Variables::unknown(), pipe: None }
 }
 
-/// Adds the ports that the variables of `.env` name.
+/// Adds the ports that the variables of `.env` hold.
 fn add_variables(declared: &mut Declared, variables: &Variables, names: &Names, problems: &Problems) {
     for role in Role::GIVEN {
         let assigned = names.variables(role).iter().find_map(|name| Some((name, variables.assigned(name)?)));
@@ -119,11 +119,11 @@ fn add_variables(declared: &mut Declared, variables: &Variables, names: &Names, 
                     declared.ports.push(DeclaredPorts { role, ports: port..=port, file, line });
                     continue;
                 }
-                // The value may hold another variable's, so it is not shown.
+                // The value may contain the value of another variable, so it is not shown.
                 None => Some("is not a port from 1 to 65535"),
             },
             Err(NoValue::Unknown(reason)) => Some(reason.as_str()),
-            // It was told with what else Compose refuses in the file.
+            // This was reported with the other reasons why Compose refuses the file.
             Err(NoValue::Refused(_)) => None,
         };
         declared.unknown_in_env.push(role);
@@ -133,8 +133,8 @@ fn add_variables(declared: &mut Declared, variables: &Variables, names: &Names, 
     }
 }
 
-/// The problems of each file: the first is told and the others are counted, as a file may have as many as
-/// lines.
+/// Converts problems to one note for each file. The first problem is described and the others are counted,
+/// because a file may have as many problems as lines.
 fn notes(problems: Problems) -> Vec<Note> {
     let mut notes: Vec<(Note, usize)> = Vec::new();
     for Problem { file, line, reason } in problems.into_list() {

@@ -1,4 +1,4 @@
-//! One entry of a service's `ports`: what it publishes on this machine.
+//! This file reads one entry of a service's `ports` and finds the ports that it publishes on this machine.
 //!
 //! Short entries are read by the rules of Docker's go-connections, `nat.ParsePortSpec`:
 //! <https://github.com/docker/go-connections/blob/v0.4.0/nat/nat.go>; long ones by Compose's schema:
@@ -14,11 +14,12 @@ use super::yaml::{Node, Scalar};
 /// The keys of a long entry.
 const KEYS: [&str; 7] = ["name", "mode", "host_ip", "target", "published", "protocol", "app_protocol"];
 
-/// The TCP ports that an entry publishes on this machine, `None` where it publishes none or any free one.
+/// Returns the TCP ports that an entry publishes on this machine, or `None` if it publishes none or lets
+/// Docker choose one.
 ///
 /// # Errors
 ///
-/// When Compose refuses the entry, or it needs a variable that is not known.
+/// Fails when Compose refuses the entry, or when it needs a variable that is not known.
 pub(super) fn published(entry: &Node, lookup: Lookup<'_, '_>) -> Result<Option<RangeInclusive<u16>>, NoValue> {
     match entry.scalar() {
         Some(Scalar::Text(text)) => short(&interpolate(text, lookup)?),
@@ -32,7 +33,7 @@ fn refused(reason: &str) -> NoValue {
     NoValue::Refused(reason.to_owned())
 }
 
-/// An entry such as `[[HOST_IP:]PUBLISHED:]CONTAINER[/PROTOCOL]`.
+/// Reads an entry such as `[[HOST_IP:]PUBLISHED:]CONTAINER[/PROTOCOL]`.
 fn short(text: &str) -> Result<Option<RangeInclusive<u16>>, NoValue> {
     let mut parts = text.rsplitn(3, ':');
     let container = parts.next().unwrap_or_default();
@@ -51,7 +52,7 @@ fn short(text: &str) -> Result<Option<RangeInclusive<u16>>, NoValue> {
         "" => None,
         host => Some(range(host).ok_or_else(|| refused("publishes what is no port"))?),
     };
-    // A range may be published for one port of the container: Docker then picks a port of it.
+    // A range may be published for one port of the container. Docker then picks a port from the range.
     let is_mismatch = host.as_ref().is_some_and(|host| host.len() != container.len()) && container.len() > 1;
     if is_mismatch {
         return Err(refused("has two ranges of different lengths"));
@@ -65,8 +66,8 @@ fn short(text: &str) -> Result<Option<RangeInclusive<u16>>, NoValue> {
     Ok(host.and_then(fixed).filter(|_| protocol == "tcp"))
 }
 
-/// Whether Go's `net.SplitHostPort` and `net.ParseIP` take the text, to which a colon is appended, for an
-/// IP address or for none at all.
+/// Tells whether Go's `net.SplitHostPort` and `net.ParseIP`, after a colon is appended, accept the text as an
+/// IP address or as no address.
 fn is_address(text: &str) -> bool {
     let address = match text.strip_prefix('[') {
         Some(inside) => inside.strip_suffix(']').filter(|inside| !inside.contains(['[', ']'])),
@@ -75,7 +76,7 @@ fn is_address(text: &str) -> bool {
     address.is_some_and(|address| address.is_empty() || address.parse::<IpAddr>().is_ok())
 }
 
-/// A port from 0 on, or a range of them; what follows a range is passed over, as Docker does.
+/// Reads a port from 0 on, or a range of ports. Ignores the text after a range, as Docker does.
 fn range(text: &str) -> Option<RangeInclusive<u16>> {
     let mut parts = text.split('-');
     let start = number(parts.next()?)?;
@@ -83,19 +84,19 @@ fn range(text: &str) -> Option<RangeInclusive<u16>> {
     (start <= end).then_some(start..=end)
 }
 
-/// A number from 0 to 65535 in digits alone.
+/// Reads a number from 0 to 65535 that consists of digits alone.
 fn number(text: &str) -> Option<u16> {
-    // `parse` alone takes a sign.
+    // `parse` alone would accept a sign.
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The ports of a range that are not left to Docker, as 0 is.
+/// Returns the ports of a range, or `None` if Docker chooses the port, as for 0.
 fn fixed(range: RangeInclusive<u16>) -> Option<RangeInclusive<u16>> {
     let (start, end) = range.into_inner();
     Some(start.max(1)..=end).filter(|_| end > 0)
 }
 
-/// An entry that is a mapping.
+/// Reads an entry that is a mapping.
 fn long(entry: &Node, lookup: Lookup<'_, '_>) -> Result<Option<RangeInclusive<u16>>, NoValue> {
     let entries = entry.entries().ok_or_else(|| refused("is no port mapping"))?;
     if entries.iter().any(|(key, _)| !KEYS.contains(key) && !key.starts_with("x-")) {
@@ -119,7 +120,7 @@ fn long(entry: &Node, lookup: Lookup<'_, '_>) -> Result<Option<RangeInclusive<u1
         return Err(refused("has no IP address where one stands"));
     }
     for key in ["name", "mode", "app_protocol"] {
-        // Its value is nothing to us, and need not be known.
+        // The value of this key does not matter here, so it may be unknown.
         if let Err(NoValue::Refused(reason)) = text(key) {
             return Err(NoValue::Refused(reason));
         }
@@ -141,12 +142,12 @@ fn long(entry: &Node, lookup: Lookup<'_, '_>) -> Result<Option<RangeInclusive<u1
     Ok(fixed(published).filter(|_| matches!(protocol.as_str(), "" | "tcp")))
 }
 
-/// Whether Go's `strconv.Atoi` takes a text for a number.
+/// Tells whether Go's `strconv.Atoi` accepts a text as a number.
 pub(super) fn is_integer(text: &str) -> bool {
     text.parse::<i64>().is_ok()
 }
 
-/// A port from 1 to 65535 in digits alone.
+/// Reads a port from 1 to 65535 that consists of digits alone.
 pub(super) fn port(text: &str) -> Option<u16> {
     number(text).filter(|&port| port != 0)
 }

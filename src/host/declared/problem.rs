@@ -1,4 +1,4 @@
-//! What is wrong with an app's files, in words.
+//! This file describes the problems in an app's files in words.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -6,33 +6,33 @@ use std::rc::Rc;
 
 use crate::core::text::Shown;
 
-/// The name of a file: its path from the app's directory on.
+/// The name of a file: its path relative to the app's directory.
 pub(super) type FileName = Rc<str>;
 
-/// Something in a file that could not be read, or that Compose refuses.
+/// A part of a file that could not be read, or that Compose refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Problem {
     /// The file.
     pub(super) file: FileName,
-    /// The line, from 1, where one is to blame.
+    /// The line, from 1, if the problem is in one line.
     pub(super) line: Option<usize>,
     /// What is wrong, in words that show no value.
     pub(super) reason: String,
 }
 
 impl Problem {
-    /// Something wrong at a line of a file.
+    /// Makes a problem at a line of a file.
     pub(super) fn at(file: &FileName, line: usize, reason: impl Into<String>) -> Self {
         Self { file: Rc::clone(file), line: Some(line), reason: reason.into() }
     }
 
-    /// Something wrong with a whole file.
+    /// Makes a problem with a whole file.
     pub(super) fn of(file: &FileName, reason: impl Into<String>) -> Self {
         Self { file: Rc::clone(file), line: None, reason: reason.into() }
     }
 }
 
-/// A name from a file as a message shows it: without what a terminal obeys, and of a long one the beginning.
+/// Formats a name from a file for a message: without control characters, and shortened if it is long.
 pub(super) fn called(name: &str) -> String {
     const LONGEST: usize = 60;
     match name.char_indices().nth(LONGEST) {
@@ -41,7 +41,7 @@ pub(super) fn called(name: &str) -> String {
     }
 }
 
-/// Problems in the order in which they were found, each once.
+/// Problems without duplicates, in the order in which they were found.
 #[derive(Default)]
 pub(super) struct Problems {
     found: RefCell<(Vec<Problem>, HashSet<Problem>)>,
@@ -56,7 +56,7 @@ impl Problems {
         }
     }
 
-    /// All of them.
+    /// Returns all problems.
     pub(super) fn into_list(self) -> Vec<Problem> {
         self.found.into_inner().0
     }

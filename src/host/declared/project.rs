@@ -1,4 +1,4 @@
-//! A Compose project: which files it is made of, and the services that come out of them.
+//! This file reads a Compose project: it finds the files of the project and merges their services.
 //!
 //! The order of the steps is that of compose-go 2.9:
 //! <https://github.com/compose-spec/compose-go/blob/v2.9.1/loader/loader.go>. In each document of each file
@@ -22,24 +22,24 @@ use super::services::{Services, reset};
 use super::yaml::Node;
 use crate::core::declared::ENV_FILE;
 
-/// The names of a project's file; of several, Compose takes the first:
+/// The possible names of a project's file. If several exist, Compose uses the first:
 /// <https://github.com/compose-spec/compose-go/blob/v2.9.1/cli/options.go>.
 pub(super) const BASE_NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
 
-/// The names of the file that is merged over it; of several, Compose takes the first.
+/// The possible names of the file that is merged over it. If several exist, Compose uses the first.
 pub(super) const OVERRIDE_NAMES: [&str; 4] =
     ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
 
-/// What could be read of a project.
+/// The parts of a project that could be read.
 pub(super) struct Project {
     /// Its services.
     pub(super) services: Services,
-    /// Whether all of its files could be read. Where not, any service may be missing or have more ports.
+    /// Tells whether all of its files could be read. If not, any service may be missing or have more ports.
     pub(super) is_complete: bool,
 }
 
 impl Loader<'_> {
-    /// The project of the app, `None` where it has none.
+    /// Returns the project of the app, or `None` if it has none.
     pub(super) fn project(mut self, environment: &Environment) -> Option<Project> {
         let (names, environment) = match self.main_files(environment.clone()) {
             ControlFlow::Continue(found) => found,
@@ -59,7 +59,7 @@ impl Loader<'_> {
         Some(Project { services, is_complete: !self.is_incomplete.get() })
     }
 
-    /// The files that are merged, and the variables for them.
+    /// Returns the files to merge, and the variables for them.
     fn main_files(&mut self, environment: Environment) -> ControlFlow<Option<Project>, (Vec<PathBuf>, Environment)> {
         let env: FileName = ENV_FILE.into();
         let unknown = |problem: Problem| {
@@ -68,7 +68,7 @@ impl Loader<'_> {
         };
         let list = match environment.get("COMPOSE_FILE") {
             Variable::Set(list) => list.to_owned(),
-            // A file that could not be read may name others, but mostly it does not.
+            // A file that could not be read may name other files, but mostly it does not.
             Variable::Unknown if !environment.is_unknown() => {
                 return unknown(Problem::of(&env, "COMPOSE_FILE has a value that is not known"));
             }
@@ -105,8 +105,8 @@ impl Loader<'_> {
         ControlFlow::Continue((names, environment))
     }
 
-    /// The file that has the first of the base names, and the override file beside it. One that may be there
-    /// is looked at alone.
+    /// Returns the file that has the first of the base names, and the override file beside it. If the
+    /// existence of a base file is unknown, returns that file alone.
     fn default_files(&self) -> Vec<PathBuf> {
         let first = |names: [&str; 4]| {
             let mut found = names.into_iter().map(|name| (PathBuf::from(name), self.folder.exists(Path::new(name))));
@@ -119,8 +119,8 @@ impl Loader<'_> {
         }
     }
 
-    /// The services that come out of files merged one over another; `None` where one could not be read, as
-    /// a later file may remove what an earlier one says.
+    /// Returns the services after the files are merged in order. Returns `None` if a file could not be read,
+    /// because a later file may remove services of an earlier one.
     pub(super) fn services(&mut self, paths: &[PathBuf], scope: &mut Scope) -> Option<Services> {
         let mut services = Services::new();
         let mut is_known = true;
@@ -137,7 +137,7 @@ impl Loader<'_> {
         is_known.then_some(services)
     }
 
-    /// Merges a document over what was read before.
+    /// Merges a document over the services that were read before.
     fn add_document(&mut self, name: &FileName, path: &Path, node: &Node, scope: &mut Scope, services: &mut Services) {
         let Document { services: mut own, includes, resets, has_keys } = self.document(name, node, &scope.environment);
         let names: Vec<_> =
@@ -164,7 +164,7 @@ impl Loader<'_> {
     }
 }
 
-/// Whether Compose takes a text for the name of a project; an empty one counts as none.
+/// Tells whether Compose accepts a text as the name of a project. An empty name counts as none.
 fn is_project_name(name: &str) -> bool {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     name.chars().all(is_part) && !name.starts_with(['_', '-'])

@@ -1,7 +1,8 @@
-//! What the services of a project publish: which of them run at all, and on which network.
+//! This file finds the ports that the services of a project publish: it decides which services run, and on
+//! which network.
 //!
-//! A service runs if it has no profile or one that is on, and has a container. The ports of one that uses
-//! the network of the host, of another container or none are not published:
+//! A service runs if it has no profile or an active one, and has a container. Its ports are not published if
+//! it uses the network of the host or of another container, or no network:
 //! <https://docs.docker.com/reference/compose-file/services/#network_mode>.
 
 use super::env::Environment;
@@ -13,15 +14,16 @@ use crate::core::declared::{Declared, DeclaredPorts, Names, Role, Unpublished, W
 
 /// Whether the ports of a service are published.
 enum State {
-    /// They are.
+    /// The ports are published.
     Published,
-    /// They are not.
+    /// The ports are not published, for this reason.
     Unpublished(WhyUnpublished),
-    /// It needs something that could not be read, or Compose refuses the service.
+    /// The state needs something that could not be read, or Compose refuses the service.
     Unknown(Problem),
 }
 
-/// Adds what the services of a project publish; tells what is not known and what Compose refuses.
+/// Adds the ports that the services of a project publish. Reports unknown values and entries that Compose
+/// refuses.
 pub(super) fn add_published(
     declared: &mut Declared,
     project: &Project,
@@ -60,7 +62,7 @@ pub(super) fn add_published(
     }
 }
 
-/// The ports that a service names, rising, without those that others of them cover.
+/// Returns the ports that a service names, in ascending order and without those that another entry covers.
 fn ports(
     role: Role,
     service: &Service,
@@ -144,7 +146,7 @@ fn state(name: &str, service: &Service, environment: &Environment) -> State {
     }
 }
 
-/// Whether a service has no profile or one that `COMPOSE_PROFILES` turns on.
+/// Tells whether a service has no profile or one that `COMPOSE_PROFILES` activates.
 fn is_on(name: &str, service: &Service, environment: &Environment) -> Result<bool, Problem> {
     if service.profiles.is_empty() {
         return Ok(true);

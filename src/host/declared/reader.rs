@@ -1,4 +1,4 @@
-//! Reads the services of one document, as far as ports go.
+//! This file reads those parts of the services of one document that decide about ports.
 
 use std::rc::Rc;
 
@@ -112,18 +112,18 @@ const CHECKED: [&str; 5] = ["network_mode", "networks", "ports", "profiles", "sc
 pub(super) struct Reader<'a> {
     /// The document's file.
     pub(super) file: &'a FileName,
-    /// Where its variables are looked up.
+    /// The function that looks up variables for the document.
     pub(super) lookup: Lookup<'a, 'a>,
-    /// Where problems go that do not concern the ports of a service.
+    /// The list for problems that do not concern the ports of a service.
     pub(super) problems: &'a Problems,
     /// The places that `!reset` and `!override` name.
     pub(super) resets: Resets,
 }
 
 impl Reader<'_> {
-    /// The services under the key `services`.
+    /// Returns the services under the key `services`.
     ///
-    /// `None` where there is no mapping, which is told.
+    /// Returns `None` if the value is not a mapping, which is reported.
     pub(super) fn services(&mut self, node: &Node) -> Option<Services> {
         let mut services = Services::new();
         if self.is_reset(node, &[]) {
@@ -144,7 +144,7 @@ impl Reader<'_> {
         Some(services)
     }
 
-    /// Whether a node is removed; notes the place if it has one of the two tags.
+    /// Tells whether a node is removed. Records the place if it has one of the two tags.
     fn is_reset(&mut self, node: &Node, place: &[&str]) -> bool {
         if matches!(node.tag, Tag::Reset | Tag::Override) {
             self.resets.push(place.iter().map(|&part| part.to_owned()).collect());
@@ -152,7 +152,7 @@ impl Reader<'_> {
         node.tag == Tag::Reset
     }
 
-    /// A service. Below `!override`, the two tags mean nothing.
+    /// Reads a service. Below `!override`, the two tags have no effect.
     fn service(&mut self, name: &str, node: &Node, is_override: bool) -> Service {
         let mut service = Service::new(self.file, node.line);
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')) {
@@ -191,11 +191,11 @@ impl Reader<'_> {
         Problem::at(self.file, node.line, reason)
     }
 
-    /// Takes one key of a service.
+    /// Reads one key of a service.
     ///
     /// # Errors
     ///
-    /// In words, when Compose refuses what stands there and it concerns ports.
+    /// Returns the reason in words when Compose refuses the value and the key concerns ports.
     fn key(
         &mut self,
         service: &mut Service,
@@ -254,7 +254,8 @@ impl Reader<'_> {
         Some((1..).zip(items).map(entry).collect())
     }
 
-    /// A value that variables may make unknown; what Compose refuses in it, it refuses as a whole.
+    /// Converts a value that unknown variables may make unknown. If Compose refuses a part of it, it refuses
+    /// the whole value.
     fn known<T>(&self, node: &Node, value: Result<T, NoValue>, name: &str) -> Result<Option<Known<T>>, &'static str> {
         match value {
             Ok(value) => Ok(Some(Known::Value(value))),
@@ -265,12 +266,12 @@ impl Reader<'_> {
         }
     }
 
-    /// How many containers there are to be.
+    /// Returns the requested number of containers.
     fn count(&self, node: &Node, name: &str) -> Result<Option<Known<i64>>, &'static str> {
         const WRONG: &str = "a number of containers that is no whole number from 0 on";
         let count = match node.scalar() {
             Some(Scalar::Int(number)) => Ok(number),
-            // Go's JSON schema takes it for a whole number.
+            // Go's JSON schema accepts this as a whole number.
             Some(Scalar::Float(0.0)) => Ok(0),
             Some(Scalar::Float(number)) if number.fract() == 0.0 && number > 0.0 => Ok(1),
             Some(Scalar::Text(text)) => match interpolate(text, self.lookup) {
@@ -298,7 +299,7 @@ impl Reader<'_> {
         Ok(Some(Extends { line, service: text(get("service").ok_or(WRONG)?)?, file }))
     }
 
-    /// Notes text whose variables Compose could not replace: it refuses the whole file.
+    /// Reports text whose variables Compose could not replace, because Compose then refuses the whole file.
     pub(super) fn check_variables(&self, node: &Node) {
         if let Some(text) = node.text().filter(|text| text.contains('$'))
             && let Err(NoValue::Refused(reason)) = interpolate(text, self.lookup)

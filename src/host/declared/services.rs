@@ -1,4 +1,4 @@
-//! The services of a Compose file, as far as ports go, and how Compose merges them.
+//! This file represents the services of a Compose file, as far as ports go, and merges them as Compose does.
 //!
 //! Only what decides about ports is kept of a service. Variables are replaced at once, file by file, as
 //! Compose does, since a file that is included has variables of its own. `ports` and `profiles` of two
@@ -17,21 +17,21 @@ use super::problem::{FileName, Problem};
 /// Services by their names.
 pub(super) type Services = BTreeMap<String, Service>;
 
-/// A value as far as it is known.
+/// A value that may be unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Known<T> {
-    /// It is this one.
+    /// The value is known.
     Value(T),
-    /// It needs something that could not be read.
+    /// The value needs something that could not be read.
     Unknown(Problem),
 }
 
 /// One service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Service {
-    /// The file and the line in which it begins, the first where several files name it.
+    /// The file in which the service begins. If several files name it, this is the first.
     pub(super) file: FileName,
-    /// See `file`.
+    /// The line in `file`.
     pub(super) line: usize,
     /// The entries of its `ports`.
     pub(super) ports: Vec<Entry>,
@@ -47,15 +47,16 @@ pub(super) struct Service {
     pub(super) replicas: Option<Known<i64>>,
     /// The service that it extends.
     pub(super) extends: Option<Extends>,
-    /// Whether nothing but its name stands there, which Compose takes only where an earlier file says more.
+    /// Tells whether the service has nothing but a name. Compose accepts that only if an earlier file says
+    /// more.
     pub(super) is_empty: bool,
-    /// The keys that have a value, of those that decide about ports.
+    /// Those keys that have a value and decide about ports.
     pub(super) present: Vec<&'static str>,
-    /// The keys that have none: Compose takes that only where an earlier file has one.
+    /// The keys without a value. Compose accepts these only if an earlier file gives a value.
     pub(super) nulls: Vec<(&'static str, Problem)>,
-    /// What Compose refuses in it that does not concern its ports.
+    /// The problems for which Compose refuses the service, but which do not concern its ports.
     pub(super) notes: Vec<Problem>,
-    /// Why it could not be read, if so: its ports are then not known.
+    /// The reason why the service could not be read, if so. Its ports are then unknown.
     pub(super) problem: Option<Problem>,
 }
 
@@ -66,14 +67,14 @@ pub(super) struct Entry {
     pub(super) file: FileName,
     /// The line that it stands on.
     pub(super) line: usize,
-    /// What it is called in messages: its number in the list of its service.
+    /// The name of the entry in messages: its number in the list of its service.
     pub(super) name: EntryName,
-    /// What it publishes on this machine, if anything that is fixed.
+    /// The fixed ports that the entry publishes on this machine, if any.
     pub(super) published: Result<Option<RangeInclusive<u16>>, NoValue>,
 }
 
 impl Entry {
-    /// What is wrong with it, if Compose refuses it.
+    /// Returns the problem with the entry, if Compose refuses it.
     pub(super) fn refused(&self) -> Option<Problem> {
         match &self.published {
             Err(NoValue::Refused(reason)) => Some(self.problem(reason)),
@@ -81,13 +82,13 @@ impl Entry {
         }
     }
 
-    /// A problem with it.
+    /// Makes a problem at this entry.
     pub(super) fn problem(&self, reason: &str) -> Problem {
         Problem::at(&self.file, self.line, format!("{} {reason}", self.name))
     }
 }
 
-/// What an entry of `ports` is called.
+/// The name of an entry of `ports` in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EntryName {
     /// The name of the service in its file.
@@ -102,23 +103,23 @@ impl Display for EntryName {
     }
 }
 
-/// What `extends` names.
+/// The service that `extends` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Extends {
     /// The line.
     pub(super) line: usize,
     /// The name of the service.
     pub(super) service: String,
-    /// The file that it stands in, if it is another.
+    /// The file of that service, if it is another file.
     pub(super) file: Option<String>,
 }
 
-/// The places of a file at which `!reset` and `!override` stand: what other files and services that are
-/// extended have there is removed before the file's own is merged.
+/// The places in a file that have the tag `!reset` or `!override`. Values at these places from other files
+/// and from extended services are removed before the file is merged.
 pub(super) type Resets = Vec<Vec<String>>;
 
 impl Service {
-    /// A service of which nothing is said.
+    /// Makes a service without any settings.
     pub(super) fn new(file: &FileName, line: usize) -> Self {
         Self {
             file: Rc::clone(file),
@@ -138,8 +139,7 @@ impl Service {
         }
     }
 
-    /// The service that this one becomes when a later file says more of it, or when a service that extends
-    /// this one does.
+    /// Merges a later definition over this service: one from a later file, or one that extends this service.
     pub(super) fn merged_with(mut self, later: Self) -> Self {
         if later.is_empty {
             return self;
@@ -159,12 +159,12 @@ impl Service {
         }
     }
 
-    /// Why the service could not be read, if so.
+    /// Returns the reason why the service could not be read, if so.
     pub(super) fn fault(&self) -> Option<&Problem> {
         self.problem.as_ref().or_else(|| self.nulls.first().map(|(_, problem)| problem))
     }
 
-    /// Whether two files say the same of a service, as far as ports go.
+    /// Tells whether two files define a service alike, as far as ports go.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let published = |entry: &Entry| entry.published.clone();
         self.ports.iter().map(published).eq(other.ports.iter().map(published))
@@ -175,7 +175,7 @@ impl Service {
     }
 }
 
-/// Removes what stands at the places that `!reset` and `!override` name.
+/// Removes the values at the places that `!reset` and `!override` name.
 pub(super) fn reset(services: &mut Services, places: &Resets) {
     for place in places {
         let place: Vec<_> = place.iter().map(String::as_str).collect();

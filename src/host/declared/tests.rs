@@ -1,5 +1,5 @@
-//! What is read of an app's files where Compose has no answer: what is not known, what is outside, what is
-//! hostile.
+//! These tests read apps' files in cases that cannot be compared with Compose: unknown values, files outside
+//! the app's directory, and hostile files.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -42,7 +42,7 @@ fn told(notes: &[Note]) -> Vec<String> {
 
 const NOTHING: [&str; 0] = [];
 
-/// How long this thread was at work; what else the machine does is no matter.
+/// Returns the CPU time of this thread, which other processes do not affect.
 fn busy() -> Duration {
     let times = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(times.split(' ').next().unwrap().parse().unwrap())
@@ -72,7 +72,7 @@ fn ports_are_told_with_file_and_line() {
     let refused = "docker-compose.yml: line 6: entry 2 of the ports of frontend names no container port";
     assert_eq!(told(&found.refused), [refused]);
     assert_eq!((told(&found.unreadable), found.files), (vec![], 4));
-    // The program's own variables are nobody's.
+    // The program's own environment variables must not replace any.
     assert!(std::env::var_os("PATH").is_some());
     let found = declared(&[("compose.yml", b"services: {backend: {ports: ['${PATH:-5001}:1']}}")]);
     assert_eq!(ports(&found), [(Role::Backend, 5001, "compose.yml", 1)]);
@@ -111,17 +111,17 @@ fn what_needs_something_unknown_is_not_known_and_no_default() {
         ]
     );
     assert!(found.pair().is_err());
-    // A byte that nobody needs is no matter.
+    // An invalid byte does not matter if no value needs it.
     let found = declared(&[(".env", b"# caf\xe9\nBACKEND_PORT=5001\nNAME=\xe9\n"), compose]);
     assert_eq!(ports(&found)[0..2], [(Role::Backend, 5001, ".env", 2), (Role::Backend, 5001, "compose.yml", 2)]);
     assert_eq!((told(&found.unreadable), found.unknown_in_compose), (vec![], vec![]));
-    // Nor is a file that nobody needs.
+    // An unreadable file does not matter either if no value needs it.
     let both = b"services: {backend: {ports: ['5001:1']}, frontend: {ports: ['8001:1']}}";
     let utf16: File<'_> = (".env", b"\xff\xfeB\0=\x001\0");
     let found = declared(&[utf16, ("compose.yml", both)]);
     assert_eq!(found.pair(), Ok(PortPair::new(5001, 8001)));
     assert_eq!(told(&found.unreadable), [".env: is not UTF-8 text but UTF-16 or UTF-32"]);
-    // What decides about whole services or files.
+    // These values decide about whole services or files.
     for (env, compose, why) in [
         (
             &b"COMPOSE_PROFILES=\xe9"[..],
@@ -255,7 +255,7 @@ fn one_service_or_entry_that_is_wrong_hides_no_other() {
     assert_eq!(all, [(Role::Backend, 5001), (Role::Other, 5003), (Role::Other, 5005)]);
     let reason = "compose.yml: line 1 has ports that are no list in the service bad, and 1 more";
     assert_eq!((told(&found.unreadable), found.refused.len()), (vec![reason.to_owned()], 1));
-    // Whether more of the two is published is known.
+    // It is known whether the two services publish more ports.
     assert!(!found.unknown_in_compose.contains(&Role::Backend), "{found:?}");
     let entries = "x,".repeat(35_000);
     let compose = format!("services: {{backend: {{ports: [{entries}'5001:1']}}, frontend: {{ports: [x]}}}}");

@@ -1,7 +1,8 @@
-//! YAML as Go's `yaml.v3` reads it, which Compose uses, down to the types of scalars.
+//! This file reads YAML as Go's `yaml.v3` does, which Compose uses, down to the types of scalars.
 //!
-//! Documents become trees in which an alias is the node that it names; a node knows its line. Nothing is
-//! copied: how much the aliases stand for is counted instead, and is bounded.
+//! Documents become trees. An alias is a shared reference to the node that it names, and each node knows its
+//! line. Nothing is copied; instead, the nodes for which aliases stand are counted, and their number is
+//! bounded.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -16,13 +17,13 @@ pub(super) struct Node {
     pub(super) line: usize,
     /// Its tag.
     pub(super) tag: Tag,
-    /// What it holds.
+    /// The contents of the node.
     pub(super) value: Value,
-    /// How many nodes it and those in it are, counted as often as aliases name them.
+    /// The number of nodes in this subtree. A node counts as often as aliases name it.
     pub(super) size: usize,
 }
 
-/// What a node holds.
+/// The contents of a node.
 pub(super) enum Value {
     /// A scalar.
     Scalar {
@@ -33,30 +34,30 @@ pub(super) enum Value {
     },
     /// A sequence.
     List(Vec<Rc<Node>>),
-    /// A mapping; its entries are not yet merged with those that `<<` names.
+    /// A mapping, before the entries that `<<` names are merged into it.
     Map(Vec<(Rc<Node>, Rc<Node>)>),
-    /// What stands under a key that stands twice in its mapping: Compose refuses both.
+    /// The value of a key that occurs twice in its mapping. Compose refuses both.
     Broken,
 }
 
 /// The tags that make a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tag {
-    /// There is none.
+    /// The node has no tag.
     None,
     /// One of YAML's own types, such as `!!int`.
     Typed,
     /// `!!str`.
     Text,
-    /// `!reset`, with which Compose removes what is there.
+    /// `!reset`, by which Compose removes the value.
     Reset,
-    /// `!override`, with which Compose replaces what is there.
+    /// `!override`, by which Compose replaces the value.
     Override,
-    /// Another; a scalar with one is text.
+    /// Another tag. A scalar with such a tag is text.
     Other,
 }
 
-/// A scalar by its type.
+/// A scalar with its type.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Scalar<'a> {
     /// Nothing.
@@ -71,20 +72,21 @@ pub(super) enum Scalar<'a> {
     Text(&'a str),
 }
 
-/// What Compose refuses in a document, which can be read nevertheless: a line and the reason.
+/// A part of a document that Compose refuses but that can still be read: a line and the reason.
 pub(super) type Fault = (usize, String);
 
-/// The documents of a file, and what Compose refuses in them.
+/// The documents of a file, and the parts that Compose refuses.
 pub(super) type Documents = (Vec<Rc<Node>>, Vec<Fault>);
 
-/// Why a text is no YAML that can be read: the line, where it is known, and the reason.
+/// The reason why a text is not readable YAML: the line, if it is known, and the reason.
 pub(super) type NotYaml = (Option<usize>, String);
 
-/// The documents of a file, and what Compose refuses in them.
+/// Returns the documents of a file, and the parts that Compose refuses.
 ///
 /// # Errors
 ///
-/// In words, and with the line where it is known, when the text is not YAML or stands for too much.
+/// Returns the reason in words, with the line if it is known, when the text is not YAML or its aliases stand
+/// for too much.
 pub(super) fn parse(text: &str) -> Result<Documents, NotYaml> {
     let mut options = granit_parser::options! {
         flow_nesting_limit: YAML_DEPTH,
@@ -107,11 +109,11 @@ struct Open {
     tag: Tag,
     anchor: usize,
     is_map: bool,
-    /// A mapping's keys and values by turns.
+    /// The keys and values of a mapping, alternating.
     children: Vec<Rc<Node>>,
 }
 
-/// Makes trees of events.
+/// Builds trees from events.
 #[derive(Default)]
 struct Builder {
     open: Vec<Open>,
@@ -156,7 +158,7 @@ impl Builder {
         Ok(())
     }
 
-    /// A list or mapping of which the end was read, and its anchor.
+    /// Completes a list or mapping whose end was read, and returns it with its anchor.
     fn complete(&mut self, open: Open) -> (Node, usize) {
         let Open { line, tag, anchor, is_map, children } = open;
         let size = children.iter().fold(1, |size: usize, child| size.saturating_add(child.size));
@@ -164,8 +166,8 @@ impl Builder {
         (Node { line, tag, value, size }, anchor)
     }
 
-    /// Keys and values in pairs. Compose refuses a file in which a key stands twice or is no text: the value
-    /// of the one is not known, and the other is left out.
+    /// Pairs keys and values. Compose refuses a file in which a key occurs twice or is not text. In the first
+    /// case the value is unknown; in the second case the entry is left out.
     fn entries(&mut self, children: Vec<Rc<Node>>) -> Vec<(Rc<Node>, Rc<Node>)> {
         let mut entries = Vec::with_capacity(children.len() / 2);
         let mut children = children.into_iter();
@@ -204,7 +206,7 @@ impl Builder {
     }
 }
 
-/// The keys that stand in a mapping more than once.
+/// Returns the keys that occur more than once in a mapping.
 fn repeated(entries: &[(Rc<Node>, Rc<Node>)]) -> HashSet<String> {
     let keys = || entries.iter().filter_map(|(key, _)| key.text());
     let mut twice = HashSet::new();
@@ -231,7 +233,7 @@ fn tag_of(tag: Option<&YamlTag>) -> Tag {
 }
 
 impl Node {
-    /// The scalar that it is, by the rules of Go's `yaml.v3`:
+    /// Returns the scalar, typed by the rules of Go's `yaml.v3`:
     /// <https://github.com/yaml/go-yaml/blob/v3.0.4/resolve.go>.
     pub(super) fn scalar(&self) -> Option<Scalar<'_>> {
         let Value::Scalar { text, is_plain } = &self.value else { return None };
@@ -242,7 +244,7 @@ impl Node {
         })
     }
 
-    /// The text that it is.
+    /// Returns the text, if the node is text.
     pub(super) fn text(&self) -> Option<&str> {
         match self.scalar() {
             Some(Scalar::Text(text)) => Some(text),
@@ -250,12 +252,12 @@ impl Node {
         }
     }
 
-    /// Whether it is nothing, as a key without a value has.
+    /// Tells whether the node is null, as for a key without a value.
     pub(super) fn is_null(&self) -> bool {
         self.scalar() == Some(Scalar::Null)
     }
 
-    /// The items of a list.
+    /// Returns the items of a list.
     pub(super) fn items(&self) -> Option<&[Rc<Node>]> {
         match &self.value {
             Value::List(items) => Some(items),
@@ -263,10 +265,10 @@ impl Node {
         }
     }
 
-    /// The entries of a mapping by their keys, merged with those of the mappings that `<<` names; the first
-    /// of these that has a key counts, and an entry of its own always does.
+    /// Returns the entries of a mapping by their keys, merged with those of the mappings that `<<` names. The
+    /// mapping's own entries override these, and among these the first that has a key is used.
     ///
-    /// `None` where it is no mapping or `<<` names what is none.
+    /// Returns `None` if the node is not a mapping, or if `<<` names something that is not a mapping.
     pub(super) fn entries(&self) -> Option<Vec<(&str, &Rc<Node>)>> {
         let Value::Map(own) = &self.value else { return None };
         let mut entries: Vec<(&str, &Rc<Node>)> = Vec::with_capacity(own.len());
@@ -297,7 +299,7 @@ impl Node {
     }
 }
 
-/// The type of a scalar that is written without quotes and has no tag.
+/// Returns the type of a scalar that is written without quotes and has no tag.
 fn resolve(text: &str) -> Scalar<'_> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Scalar::Null,
@@ -311,7 +313,8 @@ fn resolve(text: &str) -> Scalar<'_> {
     }
 }
 
-/// A number as Go writes them: `0x`, `0o` and `0b` name the base, and a zero before other digits the base 8.
+/// Reads a number as Go writes it: `0x`, `0o` and `0b` mark the base, and a zero before other digits marks
+/// base 8.
 fn number(text: &str) -> Option<Scalar<'static>> {
     let (sign, digits) = match text.strip_prefix(['+', '-']) {
         Some(digits) => (&text[..1], digits),
@@ -331,7 +334,7 @@ fn number(text: &str) -> Option<Scalar<'static>> {
             i64::from_str_radix(&format!("{sign}{digits}"), base).map_or(Scalar::Float(f64::NAN), Scalar::Int),
         );
     }
-    // Rust's own form of a number is wider by words such as `infinity`.
+    // Rust's number format also accepts words such as `infinity`.
     let is_float = lower.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'+' | b'-'));
     text.parse().ok().filter(|_| is_float).map(Scalar::Float)
 }

@@ -1,27 +1,28 @@
-//! The bytes of an env file: which of them change so that every reader finds the new values.
+//! This file edits the bytes of an env file so that every reader finds the new values.
 //!
-//! The readers are Compose and python-dotenv in the releases in use. Where they cannot be made to agree
-//! by a change to the values alone, the file is refused with the line that stands in the way.
+//! The readers are Compose and python-dotenv, in the releases in use. If a change to the values alone cannot
+//! make them agree, the file is refused with the line that is to blame.
 
 use crate::host::declared;
 use crate::host::dotenv::{Assignment, Form, Statement, Statements};
 
 use super::python_dotenv::{self, Binding, Release};
 
-/// The size in bytes above which a file is taken for something else than an env file.
+/// The size in bytes above which a file is not taken for an env file.
 pub(super) const MAX_SIZE: u64 = 16 << 20;
 
-/// What a reader finds for a variable that is not set with `=`.
+/// The problem with a variable that is not set with `=`.
 const NAME_ALONE: &str = "stands there without '=', which python-dotenv reads as no value and Compose as the \
                           value that its own environment has: remove that line";
 
-/// The content with each variable set: in every statement that sets it, else in a new line at the end.
+/// Returns the content with each variable set: in every statement that sets it, or in a new line at the end
+/// if there is none.
 ///
 /// All other bytes stay. Setting the same values again changes nothing.
 ///
 /// # Errors
 ///
-/// In words and with its line, what keeps the file from being read with these values by every reader.
+/// Returns the reason in words, with its line, when some reader would not read these values.
 pub(super) fn edit(content: &[u8], variables: &[(&str, String)]) -> Result<Vec<u8>, String> {
     check_text(content)?;
     let edited = with_values(content, variables)?;
@@ -30,7 +31,7 @@ pub(super) fn edit(content: &[u8], variables: &[(&str, String)]) -> Result<Vec<u
     if misread.is_empty() {
         return Ok(edited);
     }
-    // Another assignment at the end is the last one for every reader.
+    // Every reader uses the last assignment, so another one is added at the end.
     let edited = with_lines(edited, misread.iter().map(|&index| &variables[index]));
     match self::misread(&edited, variables)?.first() {
         None => Ok(edited),
@@ -42,7 +43,7 @@ pub(super) fn edit(content: &[u8], variables: &[(&str, String)]) -> Result<Vec<u
     }
 }
 
-/// Refuses what is no text of bytes that ASCII is a part of: adding ASCII to it would spoil it.
+/// Refuses text in an encoding that does not contain ASCII, because adding ASCII would corrupt it.
 fn check_text(content: &[u8]) -> Result<(), String> {
     let marks: [(&[u8], &str); 4] =
         [(b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")];
@@ -58,12 +59,12 @@ fn check_text(content: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Refuses words at the end of a file that lack a line's end: Compose passes over them there, and refuses the
+/// Refuses words at the end of a file without a final newline. Compose ignores them there, but refuses the
 /// file once a line follows.
 fn check_last_line(content: &[u8], edited: &[u8]) -> Result<(), String> {
     let Some(Statement { text, assignment: None }) = Statements::of(content).last() else { return Ok(()) };
     let text = String::from_utf8_lossy(text);
-    // Any other character makes Compose refuse the file as it is.
+    // Any other character already makes Compose refuse the file.
     let is_of_name = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.-[]".contains(c);
     let words = text.split_whitespace().filter(|word| *word != "export").count();
     let is_passed_over = words > 1 && text.chars().all(is_of_name) && !text.ends_with('\n');
@@ -74,8 +75,8 @@ fn check_last_line(content: &[u8], edited: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// The content with a new value in every statement that sets one of the variables, and a new line for
-/// each variable that none sets.
+/// Returns the content with a new value in every statement that sets one of the variables, and a new line for
+/// each variable that no statement sets.
 fn with_values(content: &[u8], variables: &[(&str, String)]) -> Result<Vec<u8>, String> {
     let mut edited = Vec::with_capacity(content.len() + 64);
     let mut is_set = vec![false; variables.len()];
@@ -101,12 +102,13 @@ fn with_values(content: &[u8], variables: &[(&str, String)]) -> Result<Vec<u8>, 
     Ok(with_lines(edited, missing))
 }
 
-/// Adds a statement with another value: quotes go, what stands before and after the value stays.
+/// Adds a statement with another value. Its quotes are removed, and the text before and after the value
+/// stays.
 fn replace_value(edited: &mut Vec<u8>, text: &[u8], found: &Assignment<'_>, value: &str) -> Result<(), &'static str> {
     let name = text[..found.start].trim_ascii_end().len();
     let old = &text[found.start..];
     let (start, end) = match found.form {
-        // An empty value with a comment behind it: the blanks before the comment stay there.
+        // An empty value has a comment behind it. The blanks before the comment stay.
         Form::Bare if old.starts_with(b"#") && name < found.start => (name, name),
         Form::Bare => (found.start, text.len() - after_bare(old).len()),
         Form::Quoted(length) => (found.start, found.start + length),
@@ -121,7 +123,7 @@ fn replace_value(edited: &mut Vec<u8>, text: &[u8], found: &Assignment<'_>, valu
     if !comment.is_empty() && !comment.starts_with(b"#") {
         return Err("has text after its quotes, which readers take differently");
     }
-    // Behind a value without quotes Compose needs a space before a comment.
+    // After a value without quotes, Compose needs a space before a comment.
     let gap = &after[..after.len() - comment.len()];
     let is_comment_for_all =
         comment.is_empty() || gap.ends_with(b" ") && gap.iter().all(|byte| matches!(byte, b' ' | b'\t'));
@@ -132,7 +134,8 @@ fn replace_value(edited: &mut Vec<u8>, text: &[u8], found: &Assignment<'_>, valu
     Ok(())
 }
 
-/// What stays behind a value without quotes: a comment, which begins after a blank, and the line's ending.
+/// Returns the text that stays after a value without quotes: a comment, which begins after a blank, and the
+/// line ending.
 fn after_bare(value: &[u8]) -> &[u8] {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let is_end = |index: &usize| {
@@ -143,7 +146,7 @@ fn after_bare(value: &[u8]) -> &[u8] {
     &value[(0..value.len()).find(is_end).unwrap_or(value.len())..]
 }
 
-/// The content with these variables in lines of their own at its end.
+/// Returns the content with these variables appended in lines of their own.
 fn with_lines<'a>(mut content: Vec<u8>, variables: impl Iterator<Item = &'a (&'a str, String)>) -> Vec<u8> {
     let ending: &[u8] = if content.windows(2).any(|bytes| bytes == b"\r\n") { b"\r\n" } else { b"\n" };
     for (name, value) in variables {
@@ -156,11 +159,11 @@ fn with_lines<'a>(mut content: Vec<u8>, variables: impl Iterator<Item = &'a (&'a
     content
 }
 
-/// The variables, by their index, for which some reader would not find the value that was set.
+/// Returns the indexes of the variables for which some reader would not find the value that was set.
 ///
 /// # Errors
 ///
-/// In words and with its line, when a variable stands without `=` behind its last assignment.
+/// Returns the reason in words, with its line, when a variable occurs without `=` after its last assignment.
 fn misread(edited: &[u8], variables: &[(&str, String)]) -> Result<Vec<usize>, String> {
     let names: Vec<_> = variables.iter().map(|(name, _)| *name).collect();
     let by_compose = declared::env_values(edited, &names);
@@ -181,13 +184,13 @@ fn misread(edited: &[u8], variables: &[(&str, String)]) -> Result<Vec<usize>, St
     Ok(misread)
 }
 
-/// The line on which a name stands last.
+/// Returns the last line on which a name occurs.
 fn last_mention(content: &[u8], name: &str) -> Option<usize> {
     let found = content.windows(name.len()).rposition(|window| window == name.as_bytes());
     found.map(|index| line_of(content, index))
 }
 
-/// The number of the line on which a byte stands.
+/// Returns the number of the line that contains a byte.
 fn line_of(content: &[u8], index: usize) -> usize {
     content[..index].iter().filter(|&&byte| byte == b'\n').count() + 1
 }
@@ -264,12 +267,12 @@ mod tests {
         for (before, after) in [
             // A byte order mark is part of the name in old releases of python-dotenv.
             ("\u{feff}BACKEND_PORT=1\n", "\u{feff}BACKEND_PORT=5001\nFRONTEND_PORT=8001\nBACKEND_PORT=5001\n"),
-            // Only python-dotenv takes quotes around a name.
+            // Only python-dotenv accepts quotes around a name.
             (
                 "BACKEND_PORT=1\nFRONTEND_PORT=2\n'BACKEND_PORT'=3\n",
                 &format!("{both}'BACKEND_PORT'=3\nBACKEND_PORT=5001\n"),
             ),
-            // Where this value ends is not the same for all releases.
+            // The end of this value differs between releases.
             ("A=\"\\\\\"\nBACKEND_PORT=1\nFRONTEND_PORT=2\nB=\"x\"\n", &format!("A=\"\\\\\"\n{both}B=\"x\"\n{both}")),
             ("A=1\rBACKEND_PORT=2\n", &format!("A=1\rBACKEND_PORT=2\n{both}")),
         ] {
@@ -333,7 +336,7 @@ mod tests {
         sets("BACKEND_PORT: 1\n", "BACKEND_PORT: 5001\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
     }
 
-    /// The statements that set neither variable, in their order.
+    /// Returns the statements that set neither variable, in their order.
     fn others(content: &[u8]) -> Vec<&[u8]> {
         let is_ours = |statement: &Statement<'_>| {
             statement.assignment.as_ref().is_some_and(|found| both().iter().any(|(name, _)| *name == found.name))

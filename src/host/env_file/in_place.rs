@@ -1,7 +1,7 @@
-//! Changing an env file in place, where it cannot be replaced as a whole: another hard link, a mount
-//! point, rights that this user cannot give to a new file, a folder that this user cannot write to.
+//! This file changes an env file in place, if it cannot be replaced: it has another hard link, is a mount
+//! point, or has rights that this user cannot give to a new file, or this user cannot write to the folder.
 //!
-//! The new bytes are made first, and the disk's room for them is taken. What then is written:
+//! The new bytes are computed first, and disk space for them is reserved. Then the file is written:
 //! - New lines at the end are appended, and values of the same length are written over the old ones, each
 //!   with one call of `write(2)`: whoever kills the process finds the old file or the new one.
 //! - Values of another length move the bytes behind them, with one call too. Where the file gets shorter,
@@ -25,14 +25,15 @@ use rustix::io::Errno;
 use super::place::read_all;
 use super::rights::Rights;
 
-/// So often room is made for a file that gets longer while it is read.
+/// The most attempts to reserve space for a file that grows while it is read.
 const ATTEMPTS: usize = 10;
 
-/// Edits a file, which is open and locked and was just read.
+/// Edits a file that is open and locked and was just read.
 ///
 /// # Errors
 ///
-/// When it cannot be written, or `edit` refuses what came meanwhile; it is then as it was.
+/// Fails when the file cannot be written, or when `edit` refuses lines that were added meanwhile. The file is
+/// then unchanged.
 pub(super) fn write(file: &File, read: &[u8], edit: &dyn Fn(&[u8]) -> Result<Vec<u8>>) -> Result<()> {
     let rights = Rights::of(file).ok();
     let edited = edit(read)?;
@@ -42,7 +43,7 @@ pub(super) fn write(file: &File, read: &[u8], edit: &dyn Fn(&[u8]) -> Result<Vec
         false => change_beside_others(file, edit),
     };
     let synced = written.and_then(|()| file.sync_all().context("it could not be made durable"));
-    // The kernel takes set-user-ID bits and capabilities off a file that is written.
+    // The kernel removes set-user-ID bits and capabilities from a file that is written.
     if let Some(rights) = rights
         && Rights::of(file).is_ok_and(|now| now != rights)
     {
@@ -51,7 +52,7 @@ pub(super) fn write(file: &File, read: &[u8], edit: &dyn Fn(&[u8]) -> Result<Vec
     synced
 }
 
-/// Whether other programs append to the file.
+/// Tells whether other programs append to the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Behind {
     Nobody,
@@ -74,7 +75,7 @@ fn change(file: &File, old: &[u8], new: &[u8], behind: Behind) -> Result<()> {
         bytes.resize(old.len() - start, b'\n');
     }
     if let Err(err) = file.write_all_at(&bytes, start as u64) {
-        // What was there is put back, as far as the disk lets it.
+        // The old bytes are written back, as far as the disk permits.
         let _ = file.write_all_at(&old[start..], start as u64);
         let _ = file.set_len(old.len() as u64);
         return Err(err).context("it could not be written");
@@ -97,7 +98,7 @@ fn change_beside_others(file: &File, edit: &dyn Fn(&[u8]) -> Result<Vec<u8>>) ->
         append(file, &b"\n".repeat(more))?;
         let end = usize::try_from((&*file).stream_position()?)?;
         let content = read_all(file)?;
-        // Others write behind the room that was taken, which ends here.
+        // Other programs write behind the reserved space, which ends here.
         let Some(content) = content.get(..end) else { bail!("it was made shorter") };
         let mut edited = edit(&content[..end - more])?;
         if edited.len() <= end {
@@ -108,7 +109,7 @@ fn change_beside_others(file: &File, edit: &dyn Fn(&[u8]) -> Result<Vec<u8>>) ->
     bail!("other programs change it all the time")
 }
 
-/// Appends bytes with one call.
+/// Appends bytes with one call of `write(2)`.
 fn append(file: &File, bytes: &[u8]) -> Result<()> {
     let flags = fcntl_getfl(file)?;
     fcntl_setfl(file, flags | OFlags::APPEND)?;
@@ -117,7 +118,7 @@ fn append(file: &File, bytes: &[u8]) -> Result<()> {
     fcntl_setfl(file, flags)?;
     match written {
         Ok(count) if count == bytes.len() => Ok(()),
-        // A part of a line is worse than none; it is cut off if nobody else went on behind it.
+        // A part of a line is worse than none. It is cut off unless another program has written behind it.
         Ok(count) => {
             if let Ok(before) = before
                 && file.metadata()?.len() == before + count as u64
@@ -130,7 +131,7 @@ fn append(file: &File, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Takes the disk's room for a file of this length, where the file system can do so.
+/// Reserves disk space for a file of this length, if the file system supports that.
 fn reserve(file: &File, length: usize) -> io::Result<()> {
     match fallocate(file, FallocateFlags::KEEP_SIZE, 0, length.max(1) as u64) {
         Err(err @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::IO)) => Err(err.into()),

@@ -1,4 +1,4 @@
-//! One writer of an env file at a time, among those that lock it.
+//! This file lets one process at a time write to an env file, among those that lock it.
 
 use std::fs::File;
 use std::thread;
@@ -10,13 +10,13 @@ use rustix::io::Errno;
 
 use crate::host::clock;
 
-/// How long to sleep before the lock is asked for again.
+/// The pause before the next try to lock.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// What came of asking for a lock.
+/// The result of a try to lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lock {
-    /// It is ours until the file is closed.
+    /// This process has the lock until the file is closed.
     Had,
     /// Another process has it.
     Taken,
@@ -24,7 +24,7 @@ pub(super) enum Lock {
     Unknown,
 }
 
-/// Asks for the lock of a file, see `flock(2)`.
+/// Tries to lock a file, see `flock(2)`.
 pub(super) fn ask(file: &File) -> Lock {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Lock::Had,
@@ -33,11 +33,11 @@ pub(super) fn ask(file: &File) -> Lock {
     }
 }
 
-/// Waits for the lock of a file. Where the file system has no locks there is nothing to wait for.
+/// Waits for the lock of a file. Returns at once if the file system has no locks.
 ///
 /// # Errors
 ///
-/// When another process keeps the lock for longer than `patience`, or the user asks to stop.
+/// Fails when another process keeps the lock for longer than `patience`, or the user asks to stop.
 pub(super) fn wait(file: &File, patience: Duration) -> Result<()> {
     let start = Instant::now();
     while ask(file) == Lock::Taken {

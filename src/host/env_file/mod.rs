@@ -1,6 +1,6 @@
-//! A file of `NAME=value` lines, some of which are set while all else stays as it is.
+//! This module sets some of the `NAME=value` lines in a file and leaves everything else unchanged.
 //!
-//! What holds after [`EnvFile::set`], each with a test in `tests/it/env_file.rs`:
+//! After [`EnvFile::set`], the following holds. Each point has a test in `tests/it/env_file.rs`:
 //! - Every reader finds the values, and every other byte is as it was; else the file was refused before
 //!   anything was changed ([`content`]).
 //! - Owner, group, mode, ACL, extended attributes, flags and other hard links of the file are as they were;
@@ -35,36 +35,36 @@ use anyhow::{Context, Result, bail};
 use self::place::{Place, read_all};
 use self::replace::{Replaced, Sync};
 
-/// So often a file is read again that other programs change while it is being written.
+/// The most times that a file is read again because other programs change it while it is being written.
 const ROUNDS: usize = 200;
 
-/// After so many rounds the wait for the disk is left to the end of the next one.
+/// After this many rounds, the file is synced only at the end of a round.
 const PATIENT_ROUNDS: usize = 5;
 
 /// A file that can be written, or need not be.
 pub(crate) struct EnvFile {
     path: PathBuf,
     identity: Identity,
-    /// What the file holds, if this user may read it and not write to it.
+    /// The contents of the file, if this user may read it but not write to it.
     fixed: Option<Vec<u8>>,
 }
 
-/// What tells a file from every other, whatever its names are.
+/// The identity of a file, whatever its names are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Identity {
     /// The device and the number of the inode.
     Inode(u64, u64),
-    /// The path without symbolic links of a file that does not exist yet.
+    /// The path, without symbolic links, of a file that does not exist yet.
     Place(PathBuf),
 }
 
 impl EnvFile {
-    /// Finds what stands in the way of setting these variables, whatever their values will be.
+    /// Checks whether anything would prevent setting these variables, whatever their values will be.
     ///
     /// # Errors
     ///
-    /// When the file is no regular file of text, when a reader would take one of the variables otherwise, or
-    /// when this user may not write to the file or make it.
+    /// Fails when the file is not a regular file of text, when a reader would read one of the variables
+    /// differently, or when this user may not write to the file or create it.
     pub(crate) fn inspect(path: &Path, names: &[&str]) -> Result<Self> {
         let inspect = || {
             let place = Place::of(path)?;
@@ -75,7 +75,7 @@ impl EnvFile {
                     place.check_folder(path)?;
                     Vec::new()
                 }
-                // One that is as it is to be need not be written.
+                // A file that already has the right values need not be written.
                 Err(err) if is_denied(&err) => {
                     let content = place.open_for(false)?.map(|file| read_all(&file)).transpose()?.unwrap_or_default();
                     if !has_values(&content, names) {
@@ -85,7 +85,8 @@ impl EnvFile {
                 }
                 Err(err) => return Err(err),
             };
-            // Values of several lengths are refused alike.
+            // If one value is refused, a value of another length is refused as well, so one value suffices
+            // here.
             let variables: Vec<_> = names.iter().map(|name| (*name, "1".to_owned())).collect();
             content::edit(&content, &variables).map_err(anyhow::Error::msg)?;
             let identity = match fs::symlink_metadata(place.path()) {
@@ -97,16 +98,17 @@ impl EnvFile {
         inspect().with_context(|| name(path))
     }
 
-    /// What tells this file from every other.
+    /// Returns the identity of the file.
     pub(crate) fn identity(&self) -> Identity {
         self.identity.clone()
     }
 
-    /// Checks that these variables can be set: a file that this user may not write to must have them.
+    /// Checks that these variables can be set. A file to which this user may not write must have them
+    /// already.
     ///
     /// # Errors
     ///
-    /// When the file is to be changed and cannot be.
+    /// Fails when the file must be changed and cannot be.
     pub(crate) fn check(&self, variables: &[(&str, String)]) -> Result<()> {
         let has_them = |content: &Vec<u8>| content::edit(content, variables).is_ok_and(|edited| edited == *content);
         if self.fixed.as_ref().is_some_and(|content| !has_them(content)) {
@@ -116,21 +118,21 @@ impl EnvFile {
         Ok(())
     }
 
-    /// Sets these variables and makes the file durable; one that has them already is left alone. Waits for
-    /// other calls that write to the file, for as long as `patience`.
+    /// Sets these variables and makes the file durable. A file that has them already is not written. Waits up
+    /// to `patience` for other calls that write to the file.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written; it is then as it was.
+    /// Fails when the file cannot be written. The file is then unchanged.
     pub(crate) fn set(&self, variables: &[(&str, String)], patience: Duration) -> Result<()> {
         write(&self.path, variables, patience).with_context(|| name(&self.path))
     }
 }
 
-/// Writes until the file that stands there has the variables.
+/// Writes until the file at the path has the variables.
 fn write(path: &Path, variables: &[(&str, String)], patience: Duration) -> Result<()> {
     let set = |content: &[u8]| content::edit(content, variables).map_err(anyhow::Error::msg);
-    // What another program wrote to the file in the moment of its replacement, and what stands there instead.
+    // What another program wrote during the replacement, and the content that replaced it.
     let mut overtaken: Option<(Vec<u8>, Vec<u8>)> = None;
     for round in 0..ROUNDS {
         let place = Place::of(path)?;
@@ -152,7 +154,7 @@ fn write(path: &Path, variables: &[(&str, String)], patience: Duration) -> Resul
             }
         };
         lock::wait(&file, patience)?;
-        // It may have been replaced meanwhile.
+        // The file may have been replaced meanwhile.
         if !place.holds(&file) {
             continue;
         }
@@ -175,13 +177,13 @@ fn write(path: &Path, variables: &[(&str, String)], patience: Duration) -> Resul
     bail!("other programs change it all the time")
 }
 
-/// Whether a content sets every one of the variables to some port.
+/// Tells whether a content sets every one of the variables to some port.
 fn has_values(content: &[u8], names: &[&str]) -> bool {
     let values = crate::host::declared::env_values(content, names);
     values.iter().all(|value| value.as_ref().is_some_and(|value| value.parse().is_ok_and(|port: u16| port > 0)))
 }
 
-/// Whether an error says that this user may not write.
+/// Tells whether an error says that this user may not write.
 fn is_denied(err: &anyhow::Error) -> bool {
     let kind = err.downcast_ref::<io::Error>().map(io::Error::kind);
     matches!(kind, Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem))

@@ -1,4 +1,4 @@
-//! Where an env file is once every symbolic link is resolved, and what stands there.
+//! This file finds the place of an env file after every symbolic link is resolved, and opens the file there.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat, fstat};
 use super::content::MAX_SIZE;
 use crate::core::path::folder_of;
 
-/// So many symbolic links are followed at most, as Linux does: see `path_resolution(7)`.
+/// The most symbolic links that are followed, as on Linux: see `path_resolution(7)`.
 const MAX_LINKS: usize = 40;
 
 /// The place of an env file: a name in a folder, neither of them a symbolic link.
@@ -23,12 +23,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Follows a path to its end.
+    /// Resolves a path.
     ///
     /// # Errors
     ///
-    /// When there is no such folder, or the path leads to no place where a file can be: a link that leads
-    /// nowhere, a file that some process has open (`/dev/stdout`, `/proc/self/fd/1`).
+    /// Fails when there is no such folder, or when the path leads to a place where no file can be: a link
+    /// that leads nowhere, or a file that some process has open (`/dev/stdout`, `/proc/self/fd/1`).
     pub(super) fn of(path: &Path) -> Result<Self> {
         ensure!(!path.as_os_str().as_bytes().ends_with(b"/"), "it names a folder");
         let mut path = path.to_owned();
@@ -53,33 +53,33 @@ impl Place {
         bail!("it is a link in a circle of links")
     }
 
-    /// The path of the file.
+    /// Returns the path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The folder of the file.
+    /// Returns the folder of the file.
     pub(super) fn folder(&self) -> &Path {
         folder_of(&self.path)
     }
 
-    /// Opens the file that stands there for reading and writing, `None` if there is none.
+    /// Opens the file for reading and writing. Returns `None` if there is none.
     ///
     /// # Errors
     ///
-    /// When something else than a regular file stands there, or this user may not write to it.
+    /// Fails when the path is not a regular file, or this user may not write to it.
     pub(super) fn open(&self) -> Result<Option<File>> {
         self.open_for(true)
     }
 
-    /// Opens the file that stands there for reading, or for writing, too.
+    /// Opens the file for reading and, if `write` is set, for writing.
     ///
     /// # Errors
     ///
-    /// As for [`Place::open`].
+    /// Fails in the cases of [`Place::open`].
     pub(super) fn open_for(&self, write: bool) -> Result<Option<File>> {
-        // Opening a pipe or a device may wait or do harm, so it is looked at first. One that takes the
-        // file's place in between does not block.
+        // Opening a pipe or a device may block or do harm, so the type is checked first. If another file
+        // takes the place in between, opening it does not block.
         match fs::symlink_metadata(&self.path) {
             Ok(metadata) => ensure_regular(&metadata)?,
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -102,17 +102,17 @@ impl Place {
         Ok(Some(file))
     }
 
-    /// Whether this file is the one that stands there.
+    /// Tells whether this open file is the one at the path.
     pub(super) fn holds(&self, file: &File) -> bool {
         let Ok(metadata) = file.metadata() else { return false };
         fs::symlink_metadata(&self.path).is_ok_and(|found| is_same(&found, &metadata))
     }
 
-    /// Checks that a file can be made there.
+    /// Checks that a file can be created there.
     ///
     /// # Errors
     ///
-    /// When this user may not make one in the folder.
+    /// Fails when this user may not create a file in the folder.
     pub(super) fn check_folder(&self, shown: &Path) -> Result<()> {
         accessat(CWD, self.folder(), Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
             .with_context(|| format!("the folder {} cannot be written to", folder_of(shown).display()))
@@ -124,26 +124,26 @@ fn ensure_regular(metadata: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// Whether two looks were at the same file.
+/// Tells whether two metadata are of the same file.
 pub(super) fn is_same(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Whether this process has a file open under this descriptor.
+/// Tells whether this process has a file open under this descriptor.
 fn is_open_as(stream: BorrowedFd<'_>, metadata: &Metadata) -> bool {
     fstat(stream).is_ok_and(|found| (found.st_dev, found.st_ino) == (metadata.dev(), metadata.ino()))
 }
 
-/// All that a file holds, from its beginning on.
+/// Reads the whole file from its beginning.
 pub(super) fn read_all(file: &File) -> io::Result<Vec<u8>> {
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-    // One more, so that the end shows without another buffer.
+    // One byte more than the length, so that the end of the file is found without another buffer.
     let mut content = Vec::with_capacity(length + 1);
     FromStart { file, position: 0 }.take(MAX_SIZE + 1).read_to_end(&mut content)?;
     Ok(content)
 }
 
-/// Reads a file from its beginning, wherever its own position is.
+/// A reader that starts at the beginning of a file, whatever the file's own position is.
 struct FromStart<'a> {
     file: &'a File,
     position: u64,

@@ -1,5 +1,5 @@
-//! How python-dotenv reads a variable, so that a file which it would read otherwise is found before it
-//! is written.
+//! This file reads a variable as python-dotenv does, so that a file which python-dotenv would read
+//! differently is found before it is written.
 //!
 //! This follows `parse_stream` of [parser.py][new] statement by statement. Releases before 1.2.3 end a
 //! value in quotes elsewhere ([parser.py of 1.0.1][old]) and keep a byte order mark in the first name;
@@ -11,10 +11,10 @@
 /// The two ways in which releases of python-dotenv differ here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Release {
-    /// A backslash takes only a quote with it, and only where another quote follows; a byte order mark
-    /// is part of the first name.
+    /// A backslash escapes only a quote, and only if another quote follows. A byte order mark is part of the
+    /// first name.
     Old,
-    /// A backslash takes any character with it; a byte order mark is skipped.
+    /// A backslash escapes any character. A byte order mark is skipped.
     New,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Binding {
     pub(super) value: Option<String>,
 }
 
-/// What python-dotenv reads for each of the names; `None` for one that it does not find.
+/// Returns what python-dotenv reads for each of the names; `None` for one that it does not find.
 pub(super) fn read(content: &[u8], names: &[&str], release: Release) -> Vec<Option<Binding>> {
     // The file is opened as text, in which Python turns each line ending into a newline.
     let text = String::from_utf8_lossy(content).replace("\r\n", "\n").replace('\r', "\n");
@@ -53,7 +53,7 @@ pub(super) fn read(content: &[u8], names: &[&str], release: Release) -> Vec<Opti
     found
 }
 
-/// A statement that does not have the form of one: its line is skipped.
+/// The error for a malformed statement, whose line is skipped.
 struct NoMatch;
 
 /// Reads one statement: a name and its value, or nothing but a comment or the end of the file.
@@ -114,7 +114,7 @@ fn value(rest: &mut &str, release: Release) -> Result<String, NoMatch> {
     Ok(comment.map_or(line, |(index, _)| &line[..index]).trim_end_matches(is_space).to_owned())
 }
 
-/// Where the quote is that ends a value.
+/// Finds the quote that ends a value.
 fn quote_end(text: &str, quote: char, release: Release) -> Option<usize> {
     let mut is_escaped = false;
     let mut last_escaped = None;
@@ -125,24 +125,25 @@ fn quote_end(text: &str, quote: char, release: Release) -> Option<usize> {
         if c == quote {
             last_escaped = Some(index);
         }
-        // In old releases a backslash before a backslash is one like any other.
+        // In old releases, a backslash does not escape another backslash.
         is_escaped = c == '\\' && (release == Release::Old || !is_escaped);
     }
-    // An old release looks for a quote behind the escaped one first, and is content with that one else.
+    // An old release first looks for a quote after the escaped one. If there is none, it accepts the escaped
+    // one.
     last_escaped.filter(|_| release == Release::Old)
 }
 
-/// What Python's `\s` matches.
+/// Tells whether Python's `\s` matches a character.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
 
-/// What `[^\S\r\n]` matches; there is no carriage return left.
+/// Tells whether `[^\S\r\n]` matches a character. Carriage returns were replaced before.
 fn is_blank(c: char) -> bool {
     is_space(c) && c != '\n'
 }
 
-/// How many lines end between two places in a text.
+/// Returns how many lines end between two places in a text.
 fn newlines(from: &str, to: &str) -> usize {
     from[..from.len() - to.len()].matches('\n').count()
 }

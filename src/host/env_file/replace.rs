@@ -1,4 +1,5 @@
-//! Replacing an env file as a whole, where the new file can have all that the old one has.
+//! This file replaces an env file by a new one that has all rights and attributes of the old one, if that is
+//! possible.
 //!
 //! The new file has no name until it is finished (`O_TMPFILE`, see `open(2)`), so nothing of it stays
 //! when the process is killed, and nobody can open it. Then it gets a name beside the old one, the two
@@ -26,36 +27,37 @@ use super::place::{Place, is_same, read_all};
 use super::rights::Rights;
 use super::watch::Watch;
 
-/// What a name has behind it while the new file and the old one change places.
+/// The suffix of the new file's name while the two files change places.
 const SUFFIX: &str = ".manage-ports-new";
 
-/// So often the new file is made anew because the old one changed meanwhile.
+/// The most times that the new file is made again because the old one changed meanwhile.
 const LOOKS: usize = 5;
 
-/// For so long nobody must have touched the old file if somebody had it open during the replacement.
+/// If another program had the old file open during the replacement, nobody may have changed the file for this
+/// long.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// The longest wait for those who still write to the old file.
+/// The longest wait for programs that still write to the old file.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// What came of an attempt to replace a file.
+/// The result of an attempt to replace a file.
 pub(super) enum Replaced {
-    /// The file is replaced. What others added to the old one meanwhile is in the new one.
+    /// The file is replaced. Lines that others added to the old one meanwhile are in the new one.
     Yes,
-    /// The file is replaced, and another program gave the old one other bytes meanwhile.
+    /// The file is replaced, but another program wrote other bytes to the old one meanwhile.
     Overtaken {
         /// What the new file holds.
         written: Vec<u8>,
         /// What the other program wrote.
         theirs: Vec<u8>,
     },
-    /// The file is as another program made it meanwhile.
+    /// Another program changed the file meanwhile, and its version stays.
     Changed,
     /// The new file would lack something that the old one has; nothing was changed.
     Not,
 }
 
-/// When the new file is made durable.
+/// The time at which the new file is made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sync {
     /// Before it takes the old one's place: a power cut leaves the old file or the new one.
@@ -69,7 +71,8 @@ pub(super) enum Sync {
 ///
 /// # Errors
 ///
-/// When the new file cannot be written or `edit` refuses what came meanwhile; the old one is then as it was.
+/// Fails when the new file cannot be written or `edit` refuses lines that were added meanwhile. The old file
+/// is then unchanged.
 pub(super) fn replace(
     place: &Place,
     old: &File,
@@ -88,7 +91,7 @@ pub(super) fn replace(
     if !rights.give(&new).unwrap_or(false) {
         return Ok(Replaced::Not);
     }
-    // Whoever locks the new file waits until nothing comes from the old one any more.
+    // A process that locks the new file waits until no more lines come from the old one.
     ask(&new);
     let Some((content, written)) = fill_with_latest(&mut new, old, read, edit, sync)? else {
         return Ok(Replaced::Changed);
@@ -110,7 +113,7 @@ pub(super) fn replace(
             return Ok(if place.holds(old) { Replaced::Not } else { Replaced::Changed });
         }
     }
-    // Somebody may have changed the rights in the last moment.
+    // Another process may have changed the rights at the last moment.
     if let Ok(now) = Rights::of(old)
         && now != rights
     {
@@ -120,8 +123,8 @@ pub(super) fn replace(
     bring_over(old, &mut new, content, written, &watch)
 }
 
-/// Fills the new file with what the old one holds at last, edited, and returns both contents; `None`
-/// where the old one holds something else now.
+/// Fills the new file with the latest content of the old one, edited, and returns both contents. Returns
+/// `None` if the old file has changed in another way.
 fn fill_with_latest(
     new: &mut File,
     old: &File,
@@ -141,7 +144,7 @@ fn fill_with_latest(
         if !now.starts_with(&content) {
             break;
         }
-        // What comes later is brought over after the replacement.
+        // Lines that come later are copied after the replacement.
         if look >= LOOKS || now == content && !is_unfinished {
             return Ok(Some((content, written)));
         }
@@ -150,7 +153,7 @@ fn fill_with_latest(
     Ok(None)
 }
 
-/// Whether a file seems to be in the middle of being written: its last line has no end, and it was
+/// Tells whether a file seems to be in the middle of being written: its last line has no end, and it was
 /// changed a moment ago.
 fn is_unfinished(file: &File, content: &[u8]) -> bool {
     let is_young = || {
@@ -159,11 +162,11 @@ fn is_unfinished(file: &File, content: &[u8]) -> bool {
     !content.is_empty() && !content.ends_with(b"\n") && is_young()
 }
 
-/// Makes a file that is not there yet; returns whether it was made, or somebody else made one first.
+/// Creates a file that does not exist yet. Returns false if somebody else created it first.
 ///
 /// # Errors
 ///
-/// When the file cannot be made.
+/// Fails when the file cannot be made.
 pub(super) fn create(place: &Place, content: &[u8]) -> Result<bool> {
     let Some(mut new) = nameless(place, 0o666)? else {
         // The next attempt finds the empty file and writes to it.
@@ -191,21 +194,21 @@ pub(super) fn remove_leftover(place: &Place, file: &File) {
     let (Ok(opened), Ok(found), Ok(original)) = (left.metadata(), fs::symlink_metadata(&path), file.metadata()) else {
         return;
     };
-    // What another user put there is not ours, and a call that is at work has its files locked.
+    // A file of another user is not ours, and a call that is still running has its files locked.
     let is_ours = opened.is_file() && opened.uid() == original.uid() && is_same(&opened, &found);
     if is_ours && ask(&left) == Lock::Had {
         let _ = fs::remove_file(&path);
     }
 }
 
-/// The path that the new file has before it takes the old one's place; `None` if that is too long.
+/// Returns the path that the new file has before it takes the old one's place; `None` if that is too long.
 fn beside(place: &Place) -> Option<PathBuf> {
     const NAME_MAX: usize = 255;
     let name: OsString = [place.path().file_name()?, SUFFIX.as_ref()].into_iter().collect();
     (name.len() <= NAME_MAX).then(|| place.folder().join(name))
 }
 
-/// Whether a file is the root of a mount: then nothing else can take its place.
+/// Tells whether a file is the root of a mount, whose place no other file can take.
 fn is_mount_point(file: &File) -> bool {
     let found = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::empty());
     found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
@@ -222,7 +225,7 @@ fn nameless(place: &Place, mode: u32) -> Result<Option<File>> {
     }
 }
 
-/// Whether a disk is full, a quota used up, or too many files are open.
+/// Tells whether a disk is full, a quota used up, or too many files are open.
 fn is_exhausted(err: &io::Error) -> bool {
     let code = err.raw_os_error().map(Errno::from_raw_os_error);
     matches!(code, Some(Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::MFILE | Errno::NFILE))
@@ -274,7 +277,7 @@ fn exchange(place: &Place, beside: &Path, old: &File, new: &File, sync: Sync) ->
     Ok(was_there)
 }
 
-/// Whether this file stands at a path.
+/// Tells whether this file stands at a path.
 fn is_at(path: &Path, file: &Metadata) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| is_same(&found, file))
 }

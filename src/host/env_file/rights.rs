@@ -1,4 +1,5 @@
-//! What a file has beside its bytes and its names: owner, group, mode, ACL, extended attributes and flags.
+//! This file copies what a file has besides its bytes and names: owner, group, mode, ACL, extended attributes
+//! and flags.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -10,7 +11,8 @@ use rustix::io::Errno;
 /// The POSIX ACL of a file, see `acl(5)`; file systems need not list it among the attributes.
 const ACL: &[u8] = b"system.posix_acl_access";
 
-/// Attributes that the kernel computes from the content, see `evmctl(1)`: a copy of another file's is wrong.
+/// Attributes that the kernel computes from the content, see `evmctl(1)`. Those of another file must not be
+/// copied.
 const COMPUTED: [&[u8]; 2] = [b"security.ima", b"security.evm"];
 
 /// The longest list of names and the longest value, see `xattr(7)`.
@@ -35,7 +37,7 @@ impl Rights {
     ///
     /// # Errors
     ///
-    /// When some of them cannot be read.
+    /// Fails when some of them cannot be read.
     pub(super) fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let (computed, names): (Vec<_>, Vec<_>) =
@@ -56,12 +58,12 @@ impl Rights {
         })
     }
 
-    /// Gives a file the same rights, and tells whether it has them then: not every user may give a file
-    /// away, and not every file system takes every attribute.
+    /// Gives a file these rights, and tells whether it then has them all. Not every user may give a file
+    /// away, and not every file system supports every attribute.
     ///
     /// # Errors
     ///
-    /// When the rights cannot be set or read.
+    /// Fails when the rights cannot be set or read.
     pub(super) fn give(&self, file: &File) -> io::Result<bool> {
         if self.has_computed {
             return Ok(false);
@@ -70,7 +72,8 @@ impl Rights {
         if own == *self {
             return Ok(true);
         }
-        // A change of the owner clears set-user-ID bits, a change of the mode the ACL's mask: in this order.
+        // The order matters: a change of the owner clears set-user-ID bits, and a change of the mode changes
+        // the ACL's mask.
         if (own.owner, own.group) != (self.owner, self.group) {
             fchown(file, Some(self.owner), Some(self.group))?;
         }
@@ -91,7 +94,7 @@ impl Rights {
     }
 }
 
-/// The names of a file's attributes, sorted, with the ACL's whether or not there is one.
+/// Returns the names of a file's attributes, sorted, with the ACL's whether or not there is one.
 fn names(file: &File) -> io::Result<Vec<Vec<u8>>> {
     let mut list = vec![0; MAX_XATTR];
     let length = match flistxattr(file, list.as_mut_slice()) {
@@ -106,7 +109,7 @@ fn names(file: &File) -> io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// The value of an attribute, `None` where there is none.
+/// Returns the value of an attribute, or `None` if there is none.
 fn value(file: &File, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut value = vec![0; MAX_XATTR];
     match fgetxattr(file, name, value.as_mut_slice()) {
@@ -119,7 +122,7 @@ fn value(file: &File, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// The flags of a file that a user can set, `None` where the file system has none.
+/// Returns the flags of a file that a user can set, or `None` if the file system has none.
 #[cfg(target_os = "linux")]
 fn flags(file: &File) -> Option<u32> {
     // How a file system stores a file is its own affair: extents, inline data, an index, huge file.

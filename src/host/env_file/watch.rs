@@ -1,7 +1,7 @@
-//! Whether other programs open or change a file while it is being replaced.
+//! This file watches whether other programs open or change a file while it is being replaced.
 //!
-//! A program that opened a file before the replacement may write to it afterwards, when no name leads to
-//! it any more. Where nobody opened it during the replacement there is nothing to wait for.
+//! A program that opened a file before the replacement may write to it afterwards, when the file has no name
+//! any more. If nobody opened the file during the replacement, there is nothing to wait for.
 
 use std::fs::File;
 use std::mem::MaybeUninit;
@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
 
-/// A watch on one file, see `inotify(7)`; `None` inside where the system has no more of them.
+/// A watch on one file, see `inotify(7)`. It holds `None` if the system has no more watches.
 pub(super) struct Watch(Option<OwnedFd>);
 
 impl Watch {
@@ -24,12 +24,12 @@ impl Watch {
         Self(watch())
     }
 
-    /// Whether nothing can be seen.
+    /// Tells whether the watch could not be set up, so that it sees nothing.
     pub(super) fn is_blind(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Whether somebody has opened or changed the file since the last call.
+    /// Tells whether another program has opened or changed the file since the last call.
     pub(super) fn saw_others(&self) -> bool {
         let Some(queue) = &self.0 else { return false };
         let mut buffer = [MaybeUninit::uninit(); 4096];

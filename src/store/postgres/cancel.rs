@@ -1,9 +1,9 @@
-//! Asking a server to cancel a query whose answer nobody waits for any more.
+//! This file asks a server to cancel a query whose answer nobody waits for any more.
 //!
-//! The request goes over a connection of its own, which the server closes once it has acted on it. A
-//! client that closes this connection first, as the library does, makes PgBouncer up to 1.18 free the
-//! request twice and crash, which ends the sessions of everybody. So we wait for the server to close it,
-//! as libpq does (<https://github.com/pgbouncer/pgbouncer/pull/846>).
+//! The request goes over a connection of its own, which the server closes once it has acted on the request.
+//! If the client closes this connection first, as the library does, PgBouncer up to 1.18 frees the request
+//! twice and crashes, which ends the sessions of everybody. So we wait for the server to close it, as libpq
+//! does (<https://github.com/pgbouncer/pgbouncer/pull/846>).
 
 use std::io;
 use std::pin::Pin;

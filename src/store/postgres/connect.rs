@@ -1,8 +1,8 @@
-//! Connecting to the first of several hosts that takes a connection.
+//! This file connects to the first of several hosts that accepts a connection.
 //!
-//! Every address of every host is tried in turn. One that drops packets or never answers must not use up
-//! the time of the next, so each has a part of what is left of `--timeout`, or what `connect_timeout`
-//! allows if that is less.
+//! Every address of every host is tried in turn. An address that drops packets or never answers must not use
+//! up the time of the next one. So each address gets a share of the rest of `--timeout`, or `connect_timeout`
+//! if that is less.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -23,31 +23,31 @@ use super::wait::{Grace, MIN_ANSWER_TIME, polled};
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
-/// The longest that an address is waited for while there is another to try, without a `connect_timeout`.
+/// The longest wait for one address while there is another to try and no `connect_timeout` is set.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// What messages say is waited for.
+/// The name in messages of what the wait is for.
 const ANSWER: &str = "the server to answer";
 
 /// A connection to a server.
 pub(super) struct Connection {
     pub(super) client: Client,
-    /// The host at the address that took the connection.
+    /// The host, at the address that accepted the connection.
     pub(super) host: Config,
-    /// Becomes the reason for which the connection ended, if there was one.
+    /// Yields the reason why the connection ended, if there was one.
     pub(super) ended: JoinHandle<Option<String>>,
 }
 
-/// How to connect, and how long.
+/// The parameters of an attempt to connect, with its time limit.
 struct Attempt<'a> {
     runtime: &'a Runtime,
     retry: &'a Retry,
     tls: MakeRustlsConnect,
-    /// Whether there was a connection before: a host that is gone may then come back.
+    /// Tells whether there was a connection before. A host that cannot be reached may then come back.
     was_connected: bool,
 }
 
-/// Connects to the first host that takes a connection.
+/// Connects to the first host that accepts a connection.
 pub(super) fn connect(
     runtime: &Runtime,
     target: &PgTarget,
@@ -78,7 +78,7 @@ pub(super) fn connect(
             }
         }
     }
-    // A host that may soon take a connection is worth waiting for, whatever the others say.
+    // If one host may soon accept a connection, it is worth waiting for it, whatever the other errors are.
     let by_hope = |err: &StoreError| match err {
         StoreError::Busy(_) => 0,
         StoreError::Locked { .. } => 1,
@@ -88,7 +88,8 @@ pub(super) fn connect(
 }
 
 impl Attempt<'_> {
-    /// The host at each of its addresses, so that each has its time, and it is known which one answered.
+    /// Returns the host once for each of its addresses, so that each address gets its time and we know which
+    /// one answered.
     fn addresses(&self, host: &Config, others: usize) -> Result<Vec<Config>, StoreError> {
         let ([Host::Tcp(name)], []) = (host.get_hosts(), host.get_hostaddrs()) else {
             return Ok(vec![host.clone()]);
@@ -119,17 +120,17 @@ impl Attempt<'_> {
         };
         let (client, connection) = connected.map_err(|err| refusal(err, &host, self.was_connected))?;
         let has_encoding = connection.parameter("server_encoding") != Some("SQL_ASCII");
-        // It ends when the client is dropped or the connection lost.
+        // The task ends when the client is dropped or the connection is lost.
         let ended = self.runtime.spawn(async { connection.await.err().map(|err| in_full(&err)) });
         if !has_encoding {
-            // The server would refuse to show what is not UTF-8.
+            // With another encoding, the server would refuse to send text that is not UTF-8.
             let setting = self.wait(ANSWER, None, client.batch_execute("SET client_encoding = SQL_ASCII"))?;
             setting.transpose().map_err(|err| meaning(&err, Phase::Answering))?;
         }
         Ok(Connection { client, host, ended })
     }
 
-    /// Waits as long as `--timeout` allows; `None` where `limit` is over first.
+    /// Waits as long as `--timeout` allows. Returns `None` if `limit` is over first.
     fn wait<T>(
         &self,
         what: &str,
@@ -142,7 +143,8 @@ impl Attempt<'_> {
     }
 }
 
-/// How long an address may take, where `left` is left of `--timeout` and `others` are still to be tried.
+/// Returns the time limit for an address, where `left` is left of `--timeout` and `others` are still to be
+/// tried.
 fn limit(host: &Config, left: Duration, others: usize) -> Option<Duration> {
     let connect_timeout = host.get_connect_timeout().copied();
     let parts = u32::try_from(others + 1).unwrap_or(u32::MAX);

@@ -1,4 +1,5 @@
-//! What a server's errors mean: which are waited out, and what is said of the others.
+//! This file decides what a server's errors mean: which of them are waited out, and what the messages about
+//! the others say.
 
 use std::error::Error as _;
 use std::fmt::Display;
@@ -11,16 +12,16 @@ use tokio_postgres::{Config, Error};
 use super::progress::Phase;
 use crate::store::error::StoreError;
 
-/// What messages say a writer waits for.
+/// The name in messages of what a writer waits for.
 pub(super) const WAITING_FOR_WRITERS: &str = "other writers to finish";
 
 /// The error of a call whose connection was lost, and which can be repeated.
 pub(super) const LOST: StoreError = StoreError::Busy("the server to answer again");
 
-/// What is wrong with a table that keeps other rows than it was given, or none.
+/// The problem with a table that stores other rows than it was given, or none.
 pub(super) const NOT_TAKEN: &str = "did not take what was written: it has a trigger, rule or policy of its own";
 
-/// Whether the connection ended with this error, so that it is not known whether the server did what it
+/// Tells whether the connection ended with this error, so that it is unknown whether the server did what it
 /// was asked. Of the errors that a server reports, those of severity FATAL and PANIC end the connection
 /// (<https://www.postgresql.org/docs/current/runtime-config-logging.html#RUNTIME-CONFIG-SEVERITY-LEVELS>).
 pub(super) fn is_lost(err: &Error) -> bool {
@@ -28,14 +29,14 @@ pub(super) fn is_lost(err: &Error) -> bool {
         Some(db) => matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic)),
         None => {
             let io = err.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-            // What cannot be sent or understood is an error of input and output as well.
+            // A message that cannot be sent or understood is reported as an I/O error, too.
             err.is_closed() || io.is_some_and(|kind| !matches!(kind, ErrorKind::InvalidInput | ErrorKind::InvalidData))
         }
     }
 }
 
-/// What it means that a host could not be connected to; `was_connected` tells whether there was a
-/// connection to this database before.
+/// Converts the error of a failed connection to a host. `was_connected` tells whether there was a connection
+/// to this database before.
 pub(super) fn refusal(err: Error, host: &Config, was_connected: bool) -> StoreError {
     let busy = StoreError::Busy("the server to accept connections");
     if let Some(io) = err.source().and_then(|source| source.downcast_ref::<io::Error>()) {
@@ -44,33 +45,33 @@ pub(super) fn refusal(err: Error, host: &Config, was_connected: bool) -> StoreEr
                 why: format!("cannot be trusted: {}", in_full(&err)),
                 hint: Some("see sslmode and sslrootcert"),
             },
-            // A standby, where one that can be written was asked for: another host may take over.
+            // The host is a standby, but a primary was asked for. Another host may take over.
             ErrorKind::PermissionDenied if io.raw_os_error().is_none() => {
                 StoreError::Busy("a host that can be written")
             }
-            // Somebody listened, and ended meanwhile.
+            // The port had a listener, which ended meanwhile.
             ErrorKind::ConnectionReset
             | ErrorKind::ConnectionAborted
             | ErrorKind::BrokenPipe
             | ErrorKind::UnexpectedEof => busy,
-            // It was there a moment ago: it is starting again, or another one takes over.
+            // The server was there a moment ago. It is restarting, or another host takes over.
             _ if was_connected => StoreError::Busy("the server to come back"),
             _ => not_reached(in_full(&err)),
         };
     }
-    // It starts, or ends to start again.
+    // The server is starting, or shutting down for a restart.
     const PASSING: [SqlState; 3] = [SqlState::CANNOT_CONNECT_NOW, SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN];
     if err.code().map_or_else(|| err.is_closed(), |code| PASSING.contains(code)) {
         return busy;
     }
     let Some(db) = err.as_db_error() else {
-        // The library has no name for a password that was asked for in vain.
+        // The library has no error code for a missing password.
         let lacks_password = host.get_password().is_none() && host.get_ssl_mode() != SslMode::Require;
         let hint = lacks_password.then_some("a password is taken from PGPASSWORD, ~/.pgpass or the URL");
         return StoreError::Unusable { why: format!("cannot be used: {}", in_full(&err)), hint };
     };
-    // All that PgBouncer tells has one code. It names the setting by which it turned the connection away:
-    // it has no room, or it will soon try its server again.
+    // PgBouncer uses one code for all its messages. The message names the setting because of which it refused
+    // the connection: it has no room, or it will soon try its server again.
     const TURNED_AWAY: [&str; 2] = ["(max_client_conn)", "(server_login_retry)"];
     if *db.code() == SqlState::PROTOCOL_VIOLATION && TURNED_AWAY.iter().any(|setting| db.message().ends_with(setting)) {
         return busy;
@@ -78,7 +79,7 @@ pub(super) fn refusal(err: Error, host: &Config, was_connected: bool) -> StoreEr
     meaning(&err, Phase::Answering)
 }
 
-/// A host that cannot be reached, for this reason.
+/// Returns the error for a host that cannot be reached for this reason.
 pub(super) fn not_reached(why: impl Display) -> StoreError {
     StoreError::Unusable {
         why: format!("cannot be reached: {why}"),
@@ -86,13 +87,13 @@ pub(super) fn not_reached(why: impl Display) -> StoreError {
     }
 }
 
-/// An error with all of its causes; none of them names a password.
+/// Returns an error with all of its causes; none of them names a password.
 pub(super) fn in_full(err: &Error) -> String {
     let causes = std::iter::successors(err.source(), |&cause| cause.source());
     causes.fold(err.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// What a server's error means that came in this phase.
+/// Converts a server's error that came in this phase.
 pub(super) fn meaning(err: &Error, phase: Phase) -> StoreError {
     let Some(db) = err.as_db_error() else {
         return StoreError::unusable(format!("cannot be used: {}", in_full(err)));
@@ -104,7 +105,7 @@ pub(super) fn meaning(err: &Error, phase: Phase) -> StoreError {
         }
         (SqlState::QUERY_CANCELED, _) => return StoreError::Busy("the server, which cancelled a statement"),
         (SqlState::TOO_MANY_CONNECTIONS, _) => return StoreError::Busy("a free connection of the server"),
-        // Somebody else met the constraint, or made the table, a moment earlier.
+        // Another process inserted the conflicting row, or made the table, a moment earlier.
         (SqlState::UNIQUE_VIOLATION | SqlState::EXCLUSION_VIOLATION | SqlState::DUPLICATE_TABLE, _) => {
             return StoreError::Conflict(message.to_owned());
         }
@@ -119,7 +120,7 @@ pub(super) fn meaning(err: &Error, phase: Phase) -> StoreError {
             format!("does not support the lock that keeps writers apart, LOCK TABLE: {message}"),
             Some("only PostgreSQL itself is known to support it, not every server that speaks its protocol"),
         ),
-        // The second is what a standby says to a transaction that is to write.
+        // A standby answers with the second code to a transaction that is to write.
         (SqlState::READ_ONLY_SQL_TRANSACTION, _) | (SqlState::FEATURE_NOT_SUPPORTED, Phase::Answering) => (
             format!("is read-only: {message}"),
             Some("with several hosts, target_session_attrs=read-write finds the one that can be written"),

@@ -1,4 +1,4 @@
-//! Who holds the lock for which a call waited in vain.
+//! This file finds the sessions that hold the lock for which a call waited in vain.
 
 use tokio_postgres::{Client, Error, Row};
 
@@ -9,8 +9,8 @@ use super::values::Text;
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
-/// Adds the sessions that hold the lock to the error of a wait for it that ran out, if the connection is
-/// still there and the server tells.
+/// Adds the sessions that hold the lock to the error of a wait that timed out, if the connection still works
+/// and the server shows the sessions.
 pub(super) fn naming_holders(err: StoreError, link: &mut Link, retry: &Retry) -> StoreError {
     match err {
         StoreError::Locked { waited, tries, what } if what == WAITING_FOR_WRITERS => {
@@ -26,8 +26,8 @@ pub(super) fn naming_holders(err: StoreError, link: &mut Link, retry: &Retry) ->
     }
 }
 
-/// Names the sessions that hold a lock on the table with which writing conflicts. What a session is called
-/// and what it does is told only to its own role and to superusers.
+/// Returns the sessions that hold a lock on the table which conflicts with writing. The server shows a
+/// session's name and activity only to the session's own role and to superusers.
 async fn holders(client: &Client) -> Result<Vec<String>, Error> {
     let sql =
         "SELECT DISTINCT pid, usename::text, application_name, state FROM pg_locks JOIN pg_stat_activity USING (pid)

@@ -1,11 +1,11 @@
-//! The hosts of a connection, as libpq and SQLAlchemy write them.
+//! This file reads the hosts of a connection, as libpq and SQLAlchemy write them.
 
 use std::fmt::{self, Display};
 use std::net::Ipv6Addr;
 
 use super::parameters::Parameters;
 
-/// One of the hosts that are tried in turn. What is not given is empty.
+/// One of the hosts that are tried in turn. A part that is not given is empty.
 pub(super) struct Host {
     /// Its name or address, or the folder of a server's socket.
     pub(super) name: String,
@@ -15,7 +15,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Whether the server is reached by a socket on this machine.
+    /// Tells whether the server is reached through a Unix socket on this machine.
     pub(super) fn is_socket(&self) -> bool {
         self.name.starts_with('/')
     }
@@ -30,7 +30,7 @@ impl Display for Host {
     }
 }
 
-/// The hosts that parameters list. One port is that of all hosts.
+/// Returns the hosts that the parameters list. If there is only one port, it applies to all hosts.
 pub(super) fn hosts_of(parameters: &Parameters) -> Result<Vec<Host>, String> {
     let list = |key: &str| parameters.get(key).map_or("", String::as_str).split(',').collect::<Vec<_>>();
     let (names, ports, addresses) = (list("host"), list("port"), list("hostaddr"));

@@ -1,5 +1,5 @@
-//! The connection to a server: made when it is needed, made again when it was lost, and never waited
-//! for without a bound.
+//! This file holds the connection to a server. It connects when a query needs it, reconnects after a loss,
+//! and never waits without a bound.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -18,35 +18,35 @@ use super::wait::{Grace, MIN_ANSWER_TIME, WORK_MAX, polled, within};
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
-/// How long a server has for writing to its disk and to its standbys, if `--timeout` leaves less.
+/// The time that a server has to write to its disk and to its standbys, if `--timeout` leaves less.
 const MIN_COMMIT_TIME: Duration = Duration::from_secs(5);
 
-/// What messages say is waited for while a statement runs.
+/// The name in messages of what we wait for while a statement runs.
 const STATEMENT: &str = "the server to finish a statement";
 
-/// What messages say is waited for while rows are committed.
+/// The name in messages of what we wait for while rows are committed.
 const CONFIRMATION: &str = "the server to confirm what was written: the same call again tells what became of it";
 
-/// What messages say is waited for while others' commits are made durable.
+/// The name in messages of what we wait for while the commits of others are made durable.
 const DISKS: &str = "the disk of the server and of its standby";
 
-/// A connection, made when it is needed and made again when it was lost.
+/// A connection that is made when it is needed, and made again after it was lost.
 pub(super) struct Link {
     pub(super) target: PgTarget,
     /// `None` only while the link is dropped.
     runtime: Option<Runtime>,
     connection: Option<Connection>,
-    /// Whether there was a connection before: the server is then waited for if it cannot be reached.
+    /// Tells whether there was a connection before. If so, we wait for a server that cannot be reached.
     was_connected: bool,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 pub(super) enum Failure {
-    /// The connection ended, and whether the server did what it was asked is not known.
+    /// The connection ended, and it is unknown whether the server did what it was asked.
     Lost {
-        /// What the server was doing.
+        /// The work of the server when the connection ended.
         phase: Phase,
-        /// Why the connection ended.
+        /// The reason why the connection ended.
         why: String,
     },
     /// The server answered with an error, or cannot be asked.
@@ -62,8 +62,8 @@ impl Link {
         Ok(Self { target, runtime: Some(runtime), connection: None, was_connected: false })
     }
 
-    /// Sends queries, over a new connection unless there is one, and waits for the answer as long as
-    /// the phases allow that the query passes through from `first` on.
+    /// Sends queries and waits for the answer, over a new connection if there is none. Each phase of the
+    /// query, from `first` on, has its own time limit.
     pub(super) fn ask<T>(
         &mut self,
         retry: &Retry,
@@ -79,7 +79,7 @@ impl Link {
         self.ask_connected(retry, first, query)
     }
 
-    /// Sends queries over the connection that there is, in the transaction that was begun there.
+    /// Sends queries over the existing connection, in the transaction that was begun there.
     pub(super) fn ask_connected<T>(
         &mut self,
         retry: &Retry,
@@ -94,7 +94,7 @@ impl Link {
             let mut answer = pin!(query(client, &progress));
             loop {
                 let phase = progress.phase();
-                // Ends with the phase, as the next one has a time of its own.
+                // This wait ends with the phase, because the next phase has a time limit of its own.
                 let step = poll_fn(|context| match answer.as_mut().poll(context) {
                     Poll::Ready(answer) => Poll::Ready(Some(answer)),
                     Poll::Pending if progress.phase() != phase => Poll::Ready(None),
@@ -118,11 +118,11 @@ impl Link {
         }
     }
 
-    /// Gives a lost connection up, and says why it was lost as well as can be told.
+    /// Drops a lost connection and returns the best known reason for the loss.
     fn lose(&mut self, err: &Error, phase: Phase) -> Failure {
         let ended = self.connection.take().map(|connection| connection.ended);
         let why = match (&self.runtime, ended) {
-            // The server may have said why before the query was sent.
+            // The server may have sent the reason before the query was sent.
             (Some(runtime), Some(ended)) if err.as_db_error().is_none() => {
                 within(runtime, Duration::from_millis(10), ended).and_then(Result::ok).flatten()
             }
@@ -142,8 +142,8 @@ impl Link {
         }
     }
 
-    /// Leaves a query unanswered, and asks the server to cancel it: it would stay in the queue for the
-    /// lock and keep others waiting.
+    /// Stops waiting for the answer to a query, and asks the server to cancel the query. Otherwise the query
+    /// would stay in the queue for the lock and block others.
     fn give_up(&mut self) {
         if let (Some(runtime), Some(Connection { client, host, .. })) = (&self.runtime, self.connection.take())
             && let Ok(tls) = self.target.verify.connector()
@@ -154,7 +154,7 @@ impl Link {
     }
 }
 
-/// Waits for what comes next in this phase.
+/// Waits for the next event in this phase.
 fn wait_for<F: Future + Unpin>(
     runtime: &Runtime,
     retry: &Retry,
@@ -164,11 +164,11 @@ fn wait_for<F: Future + Unpin>(
     let left = retry.left();
     match phase {
         Phase::Answering => retry.wait("the server to answer", polled(runtime, next, Grace::for_an_answer(left))),
-        // The server ends this wait itself.
+        // The server itself ends this wait.
         Phase::Locking => retry.wait(WAITING_FOR_WRITERS, polled(runtime, next, Grace::of(MIN_ANSWER_TIME))),
         Phase::Working | Phase::Writing => {
             let mut next = next;
-            // A statement may wait for a lock first, which the server bounds by what is left.
+            // A statement may wait for a lock first. The server bounds that wait by the time that is left.
             retry.work(STATEMENT, left + WORK_MAX, move |pause| within(runtime, pause, &mut next))
         }
         Phase::Committing => retry.finish(CONFIRMATION, polled(runtime, next, Grace::up_to(MIN_COMMIT_TIME, left))),
@@ -178,7 +178,7 @@ fn wait_for<F: Future + Unpin>(
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // A look-up of a host's name that hangs is not waited for.
+        // If the look-up of a host's name hangs, we do not wait for it.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,4 +1,4 @@
-//! The table on a PostgreSQL server, which many machines share.
+//! This module keeps the table on a PostgreSQL server, which many machines share.
 //!
 //! - *Choosing and inserting happen under a lock on the table.* A transaction takes it in
 //!   `SHARE ROW EXCLUSIVE` mode, which excludes other transactions that take it and everyone who writes,
@@ -65,7 +65,7 @@ use jiff::SignedDuration;
 use tokio_postgres::{Client, Error};
 
 use self::link::Link;
-use self::rows::{all_rows, existing, taken};
+use self::rows::{all_rows, existing, models, taken};
 use self::session::Session;
 use self::transaction::{Writes, has_table, lock_wait};
 use super::api::{Change, Choose, IfMissing, Mode, Plan, Select, Storage, Store, Waiting};
@@ -88,7 +88,7 @@ impl Postgres {
         Ok(Self { session: Session { link: Link::new(target.clone())?, retry }, missing })
     }
 
-    /// Runs a query on the table. Where a missing table reads as empty, the answer is then the default.
+    /// Runs a query on the table. If the table may be missing and is, returns the default value.
     fn ask_table<T: Default>(&mut self, query: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
         match (self.session.ask(query), self.missing) {
             (Err(StoreError::Missing), IfMissing::ReadAsEmpty) => Ok(T::default()),
@@ -102,6 +102,10 @@ impl Store for Postgres {
         let mut rows = self.ask_table(all_rows)?;
         rows.sort_by(|a, b| (&a.app, a.id).cmp(&(&b.app, b.id)));
         Ok(rows)
+    }
+
+    fn models(&mut self) -> Result<Vec<String>, StoreError> {
+        self.ask_table(models)
     }
 
     fn find(&mut self, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, StoreError> {
@@ -130,7 +134,7 @@ impl Store for Postgres {
         };
         let read = async |client: &Client| {
             let (taken, has_row) = taken(client, apps).await?;
-            // This is rare: somebody was quicker, or a reservation is to be extended.
+            // This is rare: another process inserted the row first, or a reservation must be extended.
             let found = if has_row { existing(client, apps).await? } else { vec![None; apps.len()] };
             Ok((found, taken))
         };

@@ -1,8 +1,9 @@
-//! The parameters of a connection: libpq's, and those that only Python's drivers know.
+//! This file reads the parameters of a connection: libpq's, and those that only Python's drivers know.
 //!
-//! A URL of the platform was written for SQLAlchemy and one of its drivers. What such a driver understands
-//! is translated; what changes only how the driver itself works is passed over; all else is refused by
-//! name, as a parameter that is silently left out could be the one that keeps a connection safe.
+//! The platform's URLs are written for SQLAlchemy and one of its drivers. Parameters of such a driver are
+//! translated if they have an equivalent, and ignored if they only change how the driver itself works. Every
+//! other parameter is an error that names it, because a parameter that is silently left out could be the one
+//! that keeps a connection safe.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ pub(super) const VARIABLES: [(&str, &str); 13] = [
     ("PGUSER", "user"),
 ];
 
-/// The parameters that are understood. Others of libpq's would change nothing or cannot be met.
+/// The parameters that are accepted. libpq's other parameters would change nothing or cannot be supported.
 const KNOWN: [&str; 22] = [
     "application_name",
     "channel_binding",
@@ -52,11 +53,11 @@ const KNOWN: [&str; 22] = [
     "user",
 ];
 
-/// What Python's drivers call some of them: asyncpg and pg8000.
+/// Names that Python's drivers asyncpg and pg8000 use for some parameters.
 const ALIASES: [(&str, &str); 4] =
     [("database", "dbname"), ("ssl", "sslmode"), ("timeout", "connect_timeout"), ("unix_sock", "host")];
 
-/// Parameters of asyncpg, pg8000, psycopg and psycopg2 that change nothing for anybody else: how
+/// Parameters of asyncpg, pg8000, psycopg and psycopg2 that have no effect outside of the driver: how
 /// statements are cached, how long one may take, and how an event loop is used.
 const OF_DRIVERS: [&str; 9] = [
     "async_fallback",
@@ -73,11 +74,11 @@ const OF_DRIVERS: [&str; 9] = [
 /// The values of `sslmode`.
 pub(super) const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
-/// Reads a parameter of a URL: libpq's name and value for it, or `None` where it changes nothing.
+/// Reads a parameter of a URL. Returns libpq's name and value for it, or `None` if it changes nothing.
 ///
 /// # Errors
 ///
-/// What is wrong with it, in words.
+/// Returns, in words, what is wrong with it.
 pub(super) fn parameter(key: &str, value: &str) -> Result<Option<(&'static str, String)>, String> {
     if value.is_empty() || OF_DRIVERS.contains(&key) {
         return Ok(None);
@@ -90,7 +91,8 @@ pub(super) fn parameter(key: &str, value: &str) -> Result<Option<(&'static str, 
     let value = match (key, value) {
         ("ssl", value) => sslmode(value)?.to_owned(),
         ("timeout", value) => whole_seconds(value)?,
-        // libpq tells a standby from a role that writes nothing by default. Who can write is the primary.
+        // libpq distinguishes a standby from a role whose transactions are read-only by default. Only the
+        // primary can write.
         ("target_session_attrs", "primary") => "read-write".to_owned(),
         // SQLAlchemy writes a blank as '+', which has no meaning in `options`.
         ("options", value) => value.replace('+', " "),
@@ -99,7 +101,8 @@ pub(super) fn parameter(key: &str, value: &str) -> Result<Option<(&'static str, 
     Ok(Some((known, value)))
 }
 
-/// The `sslmode` that asyncpg's parameter `ssl` stands for; libpq knows `ssl=true`, as JDBC writes it.
+/// Returns the `sslmode` that corresponds to asyncpg's parameter `ssl`. libpq knows `ssl=true`, as JDBC
+/// writes it.
 fn sslmode(ssl: &str) -> Result<&str, String> {
     match ssl {
         "true" | "True" => Ok("require"),
@@ -109,7 +112,7 @@ fn sslmode(ssl: &str) -> Result<&str, String> {
     }
 }
 
-/// Seconds as a driver writes them, such as `7.5`, as libpq does: whole ones.
+/// Converts seconds as a driver writes them, such as `7.5`, to the whole seconds that libpq reads.
 fn whole_seconds(value: &str) -> Result<String, String> {
     match value.parse::<f64>() {
         Ok(seconds) if (0.0..=86400.0).contains(&seconds) => Ok(format!("{:.0}", seconds.ceil())),

@@ -1,16 +1,16 @@
-//! libpq's password file, `~/.pgpass`.
+//! This file reads libpq's password file, `~/.pgpass`.
 
 use std::fs;
 use std::path::Path;
 
 use super::parameters::Parameters;
 
-/// Folders where a server on this machine may have its socket, by default on Debian and by PostgreSQL's
-/// own default. The password file names them `localhost`.
+/// The default folders of a server's socket: Debian's and PostgreSQL's own. The password file calls a server
+/// in one of them `localhost`.
 pub(super) const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
-/// The lines of libpq's password file, each as its fields, if nobody but its owner has rights on it
-/// (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
+/// Returns the lines of libpq's password file, each as its fields. Returns none if anybody but the owner has
+/// rights on the file (<https://www.postgresql.org/docs/current/libpq-pgpass.html>).
 pub(super) fn passwords_in(path: &Path) -> Vec<Vec<String>> {
     let Ok(text) = fs::read(path) else { return Vec::new() };
     #[cfg(unix)]
@@ -25,7 +25,7 @@ pub(super) fn passwords_in(path: &Path) -> Vec<Vec<String>> {
     text.lines().filter(|line| !line.starts_with('#')).map(fields).collect()
 }
 
-/// The first password in these lines that is for this host, port, database and user.
+/// Returns the first password in these lines that matches this host, port, database and user.
 pub(super) fn password_for(host: &str, port: &str, parameters: &Parameters, lines: &[Vec<String>]) -> Option<String> {
     let given = |key: &str| parameters.get(key).cloned();
     let host = if SOCKET_FOLDERS.contains(&host) { "localhost" } else { host };
@@ -42,7 +42,8 @@ pub(super) fn password_for(host: &str, port: &str, parameters: &Parameters, line
     })
 }
 
-/// The fields of a line of a password file, which colons separate; a backslash escapes the next character.
+/// Splits a line of a password file into its fields, which colons separate. A backslash escapes the next
+/// character.
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut chars = line.chars();

@@ -1,4 +1,4 @@
-//! The table's rows: reading, writing and removing them.
+//! This file reads, writes and removes the table's rows.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use crate::store::sql::select;
 /// (<https://www.postgresql.org/docs/current/limits.html>).
 pub(super) const ROWS_MAX: usize = 10_000;
 
-/// All rows, by id.
+/// Returns all rows, sorted by id.
 pub(super) async fn all_rows(client: &Client) -> Result<Vec<Allocation>, Error> {
     let rows = client.query_typed(select!("id", "model::text", ""), &[]).await?;
     let mut rows: Vec<_> = rows.iter().map(allocation).collect::<Result<_, _>>()?;
@@ -26,7 +26,14 @@ pub(super) async fn all_rows(client: &Client) -> Result<Vec<Allocation>, Error> 
     Ok(rows)
 }
 
-/// The row of each app, if it has one; of several rows, the one with the lowest id.
+/// Returns the models that rows have, once each.
+pub(super) async fn models(client: &Client) -> Result<Vec<String>, Error> {
+    let rows = client.query_typed("SELECT DISTINCT model::text FROM port_configurations", &[]).await?;
+    rows.iter().map(|row| row.try_get::<_, Text>(0).map(|Text(model)| model)).collect()
+}
+
+/// Returns the row of each app, if it has one. If an app has several rows, returns the one with the lowest
+/// id.
 pub(super) async fn existing(client: &Client, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, Error> {
     let asked = Asked::new(apps);
     let rows =
@@ -37,8 +44,8 @@ pub(super) async fn existing(client: &Client, apps: &[AppId]) -> Result<Vec<Opti
     Ok(apps.iter().map(|app| rows.remove(app)).collect())
 }
 
-/// What the table holds, and whether one of the apps has a row. Numbers that are not ports are left out, as
-/// they cannot be given to anybody.
+/// Returns the ports in the table, and whether one of the apps has a row. Numbers that are not ports are left
+/// out, because they are never handed out.
 pub(super) async fn taken(client: &Client, apps: &[AppId]) -> Result<(Taken, bool), Error> {
     let asked = Asked::new(apps);
     let sql =
@@ -56,10 +63,10 @@ pub(super) async fn taken(client: &Client, apps: &[AppId]) -> Result<(Taken, boo
     Ok((taken, has_row))
 }
 
-/// The condition that finds the rows of apps.
+/// The SQL condition that selects the rows of apps.
 struct Asked<'a> {
     sql: &'static str,
-    /// The condition that finds the rows of their model, which is one.
+    /// The SQL condition that selects the rows of their model. All apps have the same model.
     model_sql: &'static str,
     model: (Box<dyn ToSql + Sync + 'a>, Type),
     app_num: (Box<dyn ToSql + Sync>, Type),
@@ -105,8 +112,8 @@ pub(super) async fn insert(client: &Client, rows: &[Allocation]) -> Result<Vec<(
     rows.iter().map(|row| Ok(((app(row)?, [integer(row, 3)?, integer(row, 4)?]), integer(row, 0)?))).collect()
 }
 
-/// Writes one new row and returns its id; nothing if the table silently left it out. A row that a
-/// trigger changed makes the statement fail with a division by zero, and so its transaction.
+/// Writes one new row and returns its id, or `None` if the table silently left out the row. If a trigger
+/// changed the row, the statement fails with a division by zero, and the transaction with it.
 pub(super) async fn insert_one(client: &Client, row: &Allocation) -> Result<Option<i64>, Error> {
     let rows = slice::from_ref(row);
     let now = now(rows);
@@ -115,9 +122,10 @@ pub(super) async fn insert_one(client: &Client, row: &Allocation) -> Result<Opti
     written.map(|row| row.try_get::<_, Integer>(0).map(|Integer(id)| id)).transpose()
 }
 
-/// The statement that inserts this many rows, whose parameters are [`values`].
+/// Returns the statement that inserts this many rows. Its parameters come from [`values`].
 fn insertion(count: usize, returning: &str) -> String {
-    // A list of values costs a third of what arrays do, as a server must plan it anew each time.
+    // A list of values costs a third of what arrays cost, because a server must plan the statement anew each
+    // time.
     let list: Vec<_> = (0..count)
         .map(|row| {
             let first = 5 * row + 2;
@@ -132,7 +140,7 @@ fn insertion(count: usize, returning: &str) -> String {
     )
 }
 
-/// The parameters of [`insertion`]: the moment of the write, and five for each row.
+/// Returns the parameters of [`insertion`]: the moment of the write, and five for each row.
 fn values<'a>(now: &'a Option<SystemTime>, rows: &'a [Allocation]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
     let mut values: Vec<(&(dyn ToSql + Sync), Type)> = vec![(now, Type::TIMESTAMPTZ)];
     for row in rows {
@@ -144,7 +152,7 @@ fn values<'a>(now: &'a Option<SystemTime>, rows: &'a [Allocation]) -> Vec<(&'a (
     values
 }
 
-/// When rows are written, which is the same moment for all.
+/// Returns the moment at which rows are written, which is the same for all rows.
 fn now(rows: &[Allocation]) -> Option<SystemTime> {
     rows.first().and_then(|row| row.created_at).and_then(|time| SystemTime::try_from(time).ok())
 }

@@ -1,4 +1,4 @@
-//! A schema on the same server in which the self-test makes its table.
+//! This file makes a schema on the same server, in which the self-test makes its table.
 
 use super::link::Link;
 use super::progress::Phase;
@@ -9,10 +9,10 @@ use crate::store::api::ScratchPlace;
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
-/// What is wrong with a pooler that does not pass a connection's options on.
+/// The problem with a pooler that does not pass on a connection's options.
 const POOLED: &str = "does not let a connection choose its search path: name the server itself, not a pooler";
 
-/// A new schema on the same server, which is dropped with this value.
+/// A new schema on the same server, which is dropped when this value is dropped.
 pub(in crate::store) struct ScratchSchema {
     admin: Session,
     name: String,
@@ -30,8 +30,8 @@ impl ScratchSchema {
         if scratch.is_chosen()? { Ok(scratch) } else { Err(StoreError::unusable(POOLED)) }
     }
 
-    /// Whether a connection to the target works in the schema. A pooler may leave the search path out,
-    /// and everything would happen to the real table.
+    /// Tells whether a connection to the target works in the schema. A pooler may ignore the search path, and
+    /// every statement would then affect the real table.
     fn is_chosen(&mut self) -> Result<bool, StoreError> {
         let mut link = Link::new(self.target.clone())?;
         let retry = &self.admin.retry;
@@ -45,7 +45,7 @@ impl ScratchSchema {
         Ok(schema == self.name)
     }
 
-    /// The same database with the schema as its search path.
+    /// Returns the same database with the schema as its search path.
     pub(in crate::store) fn target(&self) -> PgTarget {
         self.target.clone()
     }

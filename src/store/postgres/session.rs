@@ -1,4 +1,5 @@
-//! Queries and write transactions over a connection, repeated while that is safe and the time allows.
+//! This file runs queries and write transactions over a connection, and repeats them while that is safe and
+//! time is left.
 
 use std::collections::HashMap;
 
@@ -15,28 +16,29 @@ use crate::core::app::AppId;
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
-/// How often a write is repeated whose connection ended while it may have held the lock. A server that
-/// ends it each time would otherwise be kept busy, and others kept out, until `--timeout` is over.
+/// The most repetitions of a write whose connection ended while it may have held the lock. If a server ended
+/// the connection each time, it would otherwise be kept busy, and other writers blocked, until `--timeout` is
+/// over.
 const LOSSES_MAX: u32 = 3;
 
-/// A connection to a server, and how long one command may wait.
+/// A connection to a server, with the time that one command may wait.
 pub(super) struct Session {
     pub(super) link: Link,
     pub(super) retry: Retry,
 }
 
-/// What a write transaction leaves.
+/// The result of a write transaction.
 struct Written<T> {
-    /// What was decided.
+    /// The decision of the caller.
     value: T,
     /// The ids of new rows.
     ids: HashMap<AppId, i64>,
-    /// Whether the table was made.
+    /// Tells whether the transaction made the table.
     made_table: bool,
 }
 
 impl Session {
-    /// Runs one query that reads, in a transaction of its own.
+    /// Runs one read query in a transaction of its own.
     pub(super) fn ask<T>(&mut self, query: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
         let Self { link, retry } = self;
         let answer = retry.run(|| {
@@ -54,8 +56,8 @@ impl Session {
         retry.run(|| Ok(link.ask(retry, phase, async |client, _| client.batch_execute(sql).await)?))
     }
 
-    /// Locks the table, reads, decides and writes, and returns what was decided with the ids of new
-    /// rows. With `makes_table`, the table is made first where there is none.
+    /// Locks the table, reads, decides and writes. Returns the decision and the ids of new rows. With
+    /// `makes_table`, the table is made first if it does not exist.
     pub(super) fn write<R, T>(
         &mut self,
         makes_table: bool,
@@ -80,7 +82,7 @@ impl Session {
         Ok((value, ids))
     }
 
-    /// Makes all rows that can be seen durable, whose writers need not have waited for that.
+    /// Makes all visible rows durable. Their writers may not have waited for that.
     pub(super) fn sync_rows_of_others(&mut self) -> Result<(), StoreError> {
         let is_durable = self.ask(async |client| {
             let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN true
@@ -93,7 +95,7 @@ impl Session {
     }
 }
 
-/// One attempt of [`Session::write`]. When it fails, no transaction of its is left open.
+/// Runs one attempt of [`Session::write`]. If it fails, it leaves no transaction open.
 fn write_once<R, T>(
     link: &mut Link,
     retry: &Retry,
@@ -102,7 +104,7 @@ fn write_once<R, T>(
     decide: &mut impl FnMut(R, Timestamp) -> Result<(T, Writes), StoreError>,
 ) -> Result<Written<T>, Failure> {
     let begin = async |client: &Client, progress: &_| {
-        // What is left of `--timeout` once there is a connection.
+        // The limits come from the rest of `--timeout` once there is a connection.
         begin(client, progress, Limits::new(retry.left()), makes_table, read).await
     };
     let begun = link.ask(retry, Phase::Answering, begin).inspect_err(|_| link.roll_back())?;
@@ -126,10 +128,11 @@ fn write_once<R, T>(
     Ok(Written { value, ids, made_table: begun.made_table })
 }
 
-/// Looks up whether a commit that was not confirmed took place, and makes it durable. Returns the ids of
-/// its new rows if it did.
+/// Looks up whether an unconfirmed commit took place, and makes it durable. Returns the ids of its new rows
+/// if it did.
 ///
-/// The lock is taken for that: the transaction then is over, one way or the other.
+/// The look-up takes the lock. Once it has the lock, the earlier transaction is over, committed or rolled
+/// back.
 fn look_up(link: &mut Link, retry: &Retry, writes: &Writes) -> Result<Option<HashMap<AppId, i64>>, StoreError> {
     let found = retry.run(|| {
         let begin = async |client: &Client, progress: &_| {
@@ -142,13 +145,13 @@ fn look_up(link: &mut Link, retry: &Retry, writes: &Writes) -> Result<Option<Has
         Ok(found)
     });
     match found {
-        // Not even the table is there that the transaction made.
+        // The table that the transaction made does not exist, so it was not committed.
         Err(StoreError::Missing) => Ok(None),
         found => found,
     }
 }
 
-/// The server ends the connection each time before it has written.
+/// Returns the error for a server that ends the connection each time before it has written.
 fn keeps_ending(why: &str) -> StoreError {
     StoreError::Unusable {
         why: format!("ended the connection {LOSSES_MAX} times in the middle of a write: {why}"),

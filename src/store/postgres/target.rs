@@ -1,9 +1,9 @@
-//! Which server to connect to: a URL as the platform writes it, and what libpq's variables and
-//! password file add to it.
+//! This file decides which server to connect to, from a URL as the platform writes it, libpq's environment
+//! variables and its password file.
 //!
-//! A URL becomes libpq's parameters, and what it leaves out is filled in, so that a URL, a variable and a
-//! default are told apart in one place. A password is in none of the messages, which is why a URL that
-//! cannot be read is not shown and no type here implements `Debug`.
+//! A URL is converted to libpq's parameters, and missing ones are filled in, so that one place decides
+//! between the URL, a variable and a default. No message contains a password. That is why a URL that cannot
+//! be read is not shown, and no type here implements `Debug`.
 
 use std::fmt::{self, Display};
 use std::path::Path;
@@ -19,22 +19,22 @@ use super::passfile::{SOCKET_FOLDERS, password_for, passwords_in};
 use super::tls::Verify;
 use super::url::url_parameters;
 
-/// A database on a PostgreSQL server, and how to connect to it.
+/// A database on a PostgreSQL server, with the connection parameters.
 #[derive(Clone)]
 pub(crate) struct PgTarget {
     parameters: Parameters,
-    /// How to connect to each of its hosts, to be tried in turn.
+    /// The connection parameters for each host, in the order in which they are tried.
     pub(super) hosts: Vec<Config>,
     pub(super) verify: Verify,
 }
 
 impl PgTarget {
-    /// Reads what follows `postgresql://` in a URL. `variable` looks a variable up in the
-    /// environment; the password file is libpq's, in `home` if no variable names another.
+    /// Reads the part of a URL that follows `postgresql://`. `variable` looks up a variable in the
+    /// environment. libpq's password file is in `home` if no variable names another.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in words and without a password.
+    /// Returns, in words and without a password, what is wrong with the URL.
     pub(crate) fn parse(
         url: &str,
         variable: &dyn Fn(&str) -> Option<String>,
@@ -71,7 +71,7 @@ impl PgTarget {
         };
         let hosts = hosts_of(&parameters)?.into_iter().map(|host| {
             let password = password_for(&host.name, &host.port, &parameters, &passwords);
-            // A socket does not leave this machine, and servers have no TLS there.
+            // Data sent over a Unix socket does not leave this machine, and servers have no TLS there.
             let sslmode = if host.is_socket() { SslMode::Disable } else { sslmode };
             config(&parameters, host, password, sslmode)
         });
@@ -79,14 +79,15 @@ impl PgTarget {
         Ok(Self { parameters, hosts, verify })
     }
 
-    /// The same database, seen through another search path.
+    /// Returns the target with another search path.
     pub(super) fn with_search_path(&self, schema: &str) -> Result<Self, String> {
         let mut parameters = self.parameters.clone();
         parameters.insert("search_path", schema.to_owned());
         Self::new(parameters)
     }
 
-    /// The whole as a URL, with the password: for the environment of a process, not for eyes.
+    /// Returns the URL with the password. It may be put into the environment of a process, but must not be
+    /// shown.
     pub(crate) fn secret_url(&self) -> String {
         let encoded = |value| utf8_percent_encode(value, NON_ALPHANUMERIC);
         let parameters = self.parameters.iter().map(|(key, value)| format!("{key}={}", encoded(value)));
@@ -114,14 +115,14 @@ impl Display for PgTarget {
     }
 }
 
-/// How to connect to one host.
+/// Returns the connection parameters for one host.
 fn config(
     parameters: &Parameters,
     Host { name, port, address }: Host,
     password: Option<String>,
     sslmode: SslMode,
 ) -> Result<Config, String> {
-    /// What is set in other ways, and the encoding: what a client sends is UTF-8 here.
+    /// These are set in other ways. So is the encoding: a client here sends UTF-8.
     const LEFT_OUT: [&str; 9] = [
         "client_encoding",
         "host",
@@ -136,7 +137,7 @@ fn config(
     let mut given: Parameters = parameters.clone();
     given.retain(|key, _| !LEFT_OUT.contains(key));
     if let Some(path) = parameters.get("search_path") {
-        // In `options`, a backslash takes the meaning from a space.
+        // In `options`, a backslash escapes a space.
         let path = path.replace('\\', r"\\").replace(' ', r"\ ");
         let options = given.entry("options").or_default();
         *options = format!("{options} -csearch_path={path}").trim_start().to_owned();
@@ -152,7 +153,7 @@ fn config(
     given.extend(renamed);
     let quoted = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");
     let text: String = given.iter().map(|(key, value)| format!("{key}='{}' ", quoted(value))).collect();
-    // Its message names a parameter and never a value.
+    // The message of this error names a parameter and never a value.
     let mut config: Config = text.parse().map_err(|err: tokio_postgres::Error| in_full(&err))?;
     config.ssl_mode(sslmode);
     Ok(config)

@@ -1,4 +1,4 @@
-//! TLS to a server, as libpq's `sslmode` asks for it
+//! This file sets up TLS to a server, as libpq's `sslmode` asks for it
 //! (<https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION>).
 
 use std::path::{Path, PathBuf};
@@ -15,29 +15,29 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::parameters::SSL_MODES;
 
-/// What is verified of a server's certificate.
+/// The checks on a server's certificate.
 #[derive(Clone)]
 pub(super) enum Verify {
-    /// Nothing: the connection is encrypted, whoever the server is.
+    /// Nothing is verified: the connection is encrypted, but may be to any server.
     Nothing,
-    /// That a trusted authority issued it.
+    /// A trusted authority issued the certificate.
     Authority(Roots),
-    /// That a trusted authority issued it for the host's name.
+    /// A trusted authority issued the certificate, and for the host's name.
     Name(Roots),
 }
 
-/// Which authorities are trusted.
+/// The authorities that are trusted.
 #[derive(Clone)]
 pub(super) enum Roots {
-    /// Those of this machine.
+    /// The authorities that this machine trusts.
     System,
-    /// Those in this PEM file.
+    /// The authorities in this PEM file.
     File(PathBuf),
 }
 
 impl Verify {
-    /// Reads `sslmode` and `sslrootcert`. The value `system` of the latter names the authorities that this
-    /// machine trusts and, as they certify anybody, demands that the host's name is verified, too
+    /// Reads `sslmode` and `sslrootcert`. If `sslrootcert` is `system`, the authorities that this machine
+    /// trusts are used. As these certify anybody, the host's name must then be verified, too
     /// (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLROOTCERT>).
     pub(super) fn of(sslmode: Option<&str>, sslrootcert: Option<&str>) -> Result<(SslMode, Self), String> {
         let roots = match sslrootcert {
@@ -51,7 +51,7 @@ impl Verify {
         }
         Ok(match (mode, &roots) {
             ("disable", _) => (SslMode::Disable, Self::Nothing),
-            // libpq would try without TLS first for `allow`. It is no loss to try with TLS first.
+            // For `allow`, libpq would try without TLS first. Nothing is lost if TLS is tried first.
             ("prefer" | "allow", _) => (SslMode::Prefer, Self::Nothing),
             // With a root certificate, libpq reads `require` as `verify-ca`.
             ("require", Roots::System) => (SslMode::Require, Self::Nothing),
@@ -63,7 +63,7 @@ impl Verify {
         })
     }
 
-    /// The connector that opens connections with TLS and verifies this much.
+    /// Returns the connector that opens connections with TLS and does these checks.
     pub(super) fn connector(&self) -> Result<MakeRustlsConnect, String> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -134,7 +134,7 @@ impl ServerCertVerifier for AnyName {
         use CertificateError::{NotValidForName, NotValidForNameContext};
         let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
         match authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is verified last, so all else was right.
+            // The name is verified last, so every other check has passed.
             Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
                 Ok(ServerCertVerified::assertion())
             }

@@ -1,5 +1,5 @@
-//! Transactions: one that reads; one that takes the lock on the table, reads, writes and commits; and one
-//! that only makes earlier commits durable.
+//! There are three kinds of transactions: one that reads; one that locks the table, reads, writes and
+//! commits; and one that only makes earlier commits durable.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -14,7 +14,7 @@ use super::wait::{MIN_ANSWER_TIME, WORK_MAX};
 use crate::core::allocation::Allocation;
 use crate::core::app::AppId;
 
-/// The statements by which the platform makes its table and indexes, to the letter.
+/// The statements, byte for byte, by which the platform makes its table and indexes.
 const SCHEMA: &str = "\
 CREATE TABLE port_configurations (
 \tid SERIAL NOT NULL, 
@@ -40,52 +40,55 @@ CREATE UNIQUE INDEX ix_port_configurations_frontend_port ON port_configurations 
 /// the schema in which it is made.
 const MAKING_TABLE: i32 = 0x706f_7274;
 
-/// How long a transaction may hold its lock and send nothing, as it does when its process is stopped or
-/// its machine is cut off from the server. What a process does under the lock takes it milliseconds.
+/// The longest time that a transaction may hold its lock without sending anything, as happens when its
+/// process is stopped or its machine is cut off from the server. The work of a process under the lock takes
+/// milliseconds.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 
-/// How long the server lets a transaction wait and work.
+/// The limits that the server puts on a transaction's waits and statements.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// In milliseconds.
+    /// The limit on each wait for a lock, in milliseconds.
     lock_timeout: u128,
-    /// In milliseconds. It counts the wait for a lock, too.
+    /// The limit on each statement, in milliseconds. It includes the wait for a lock.
     statement_timeout: u128,
 }
 
 impl Limits {
-    /// Bounds each wait for a lock by what is left of `--timeout`, and work only by what no statement needs.
+    /// Limits each wait for a lock to the rest of `--timeout`, and each statement to far more time than any
+    /// statement needs.
     pub(super) fn new(left: Duration) -> Self {
         const MILLISECONDS_MAX: u128 = i32::MAX as u128;
-        // Zero would be no limit. Rounded up, so that none of `--timeout` is left when this is over.
+        // Zero would mean no limit. The value is rounded up, so that nothing is left of `--timeout` when the
+        // limit is reached.
         let lock_timeout = left.as_micros().div_ceil(1000).clamp(1, MILLISECONDS_MAX);
         Self { lock_timeout, statement_timeout: (lock_timeout + WORK_MAX.as_millis()).min(MILLISECONDS_MAX) }
     }
 }
 
-/// What a transaction writes.
+/// The changes that a transaction writes.
 #[derive(Default)]
 pub(super) struct Writes {
     pub(super) insert: Vec<Allocation>,
     pub(super) update: Vec<Allocation>,
-    /// Ids.
+    /// The ids of the rows to delete.
     pub(super) delete: Vec<i64>,
 }
 
 /// A transaction that holds its lock.
 pub(super) struct Begun<R> {
-    /// What it read.
+    /// The result of the read.
     pub(super) read: R,
-    /// Whether it made the table.
+    /// Tells whether the transaction made the table.
     pub(super) made_table: bool,
-    /// The SQL that commits it durably, whatever `synchronous_commit` is by default.
+    /// The SQL that commits the transaction durably, whatever the default of `synchronous_commit` is.
     pub(super) commit: &'static str,
 }
 
-/// Runs one query that reads, in a transaction of its own and in one round trip.
+/// Runs one read query, in a transaction of its own and in one round trip.
 ///
-/// The transaction is there for `lock_timeout`: without it, the time that a query waits for a lock could
-/// not be told from the time that it works.
+/// The transaction is needed for `lock_timeout`. Without it, the time that a query waits for a lock could not
+/// be told from the time that it works.
 pub(super) async fn read_only<T>(
     client: &Client,
     progress: &Progress,
@@ -111,7 +114,7 @@ pub(super) async fn begin<R>(
     read: impl AsyncFn(&Client) -> Result<R, Error>,
 ) -> Result<Begun<R>, Error> {
     let idle = IDLE_MAX.as_millis();
-    // The columns of a table that somebody else made may be timestamps without a time zone.
+    // If somebody else made the table, its columns may be timestamps without a time zone.
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
          SET LOCAL timezone = 'UTC';
@@ -138,8 +141,8 @@ pub(super) async fn begin<R>(
     Ok(Begun { read, made_table, commit })
 }
 
-/// Makes the table where there is none, and returns whether there was none. One process of those that
-/// want a table in the same schema does so, and the others wait.
+/// Makes the table if it does not exist, and returns whether it made it. If several processes want to make
+/// the table in the same schema, one does so and the others wait.
 async fn make_table(client: &Client, progress: &Progress, lock_timeout: u128) -> Result<bool, Error> {
     let lock = format!(
         "SELECT pg_advisory_xact_lock({MAKING_TABLE}, oid::int) FROM pg_namespace WHERE nspname = current_schema()"
@@ -147,8 +150,8 @@ async fn make_table(client: &Client, progress: &Progress, lock_timeout: u128) ->
     entering(progress, Phase::Working, client.batch_execute(&lock)).await?;
     let is_missing = !has_table(client).await?;
     if is_missing {
-        // Whoever makes a table anywhere extends the same catalogues, under locks that last an instant. To
-        // wait for those is work.
+        // Every `CREATE TABLE` changes the same catalogues, under locks that last an instant. The wait for
+        // those locks counts as work.
         let lock_timeout = lock_timeout.max(MIN_ANSWER_TIME.as_millis());
         client.batch_execute(&format!("SET LOCAL lock_timeout = {lock_timeout}; {SCHEMA}")).await?;
     }
@@ -167,8 +170,8 @@ async fn entering<T>(
 }
 
 impl Writes {
-    /// Writes and commits, and returns the ids of new rows; nothing, and nothing committed, if the table
-    /// did not take all of it as it is.
+    /// Writes and commits, and returns the ids of new rows. Returns `None` and commits nothing if the table
+    /// did not store all rows unchanged.
     pub(super) async fn commit(
         &self,
         client: &Client,
@@ -176,7 +179,8 @@ impl Writes {
         commit: &str,
     ) -> Result<Option<HashMap<AppId, i64>>, Error> {
         let ids: HashMap<_, _> = if let ([row], [], []) = (&*self.insert, &*self.update, &*self.delete) {
-            // The commit is sent along: the statement itself fails if the row is not taken as it is.
+            // The commit is sent with the statement, because the statement itself fails if the row is not
+            // stored unchanged.
             let insert = entering(progress, Phase::Committing, insert_one(client, row));
             let (id, ()) = try_join(insert, client.batch_execute(commit)).await?;
             id.map(|id| (row.app.clone(), id)).into_iter().collect()
@@ -193,11 +197,11 @@ impl Writes {
             client.batch_execute(commit).await?;
             ids.into_iter().map(|((app, _), id)| (app, id)).collect()
         };
-        // One row that was silently left out: the commit had nothing to commit.
+        // If the one row was silently left out, the commit had nothing to commit.
         Ok((ids.len() >= self.insert.len()).then_some(ids))
     }
 
-    /// The ids of new rows, if these rows are what a commit of this leaves.
+    /// Returns the ids of new rows, if these rows are the state after a commit of these changes.
     pub(super) fn found_in(&self, rows: &[Allocation]) -> Option<HashMap<AppId, i64>> {
         let same = |new: &Allocation, row: &Allocation| Allocation { id: row.id, ..new.clone() } == *row;
         let by_id: HashMap<_, _> = rows.iter().map(|row| (row.id, row)).collect();
@@ -213,21 +217,21 @@ impl Writes {
     }
 }
 
-/// How long the transaction has waited for its lock: the time since its begin, asked in its first query,
-/// less a millisecond that the server needs to begin at all.
+/// Returns how long the transaction has waited for its lock: the time from its begin to its first query, less
+/// one millisecond that the server needs to begin.
 pub(super) async fn lock_wait(client: &Client) -> Result<Duration, Error> {
     let sql = "SELECT extract(epoch FROM clock_timestamp() - now())::float8";
     let seconds: f64 = client.query_typed_one(sql, &[]).await?.try_get(0)?;
     Ok(Duration::try_from_secs_f64(seconds - 0.001).unwrap_or_default())
 }
 
-/// Whether the table is in a schema of the search path.
+/// Tells whether the table is in a schema of the search path.
 pub(super) async fn has_table(client: &Client) -> Result<bool, Error> {
     let sql = "SELECT to_regclass('port_configurations') IS NOT NULL";
     client.query_typed_one(sql, &[]).await?.try_get(0)
 }
 
-/// What commits this many bytes that nobody reads, with which all commits before become durable.
+/// Returns the SQL that commits this many bytes of unused data, which makes all earlier commits durable.
 pub(super) fn sync(bytes: usize) -> String {
     format!(
         "BEGIN; SELECT set_config('synchronous_commit', 'on', true)

@@ -1,23 +1,25 @@
-//! A PostgreSQL URL as parameters: `[user[:password]@][host[:port],…][/dbname][?key=value&…]`.
+//! This file reads a PostgreSQL URL into parameters:
+//! `[user[:password]@][host[:port],…][/dbname][?key=value&…]`.
 
 use percent_encoding::percent_decode_str;
 
 use super::hosts::{name_and_port, name_and_port_in_query};
 use super::parameters::{Parameters, parameter};
 
-/// What to do about a URL that cannot be taken apart.
+/// The advice about a URL that cannot be parsed.
 const UNENCODED: &str =
     "in a user's name or a password '%', '/', '?', '@' and ':' are written as %25, %2F, %3F, %40 and %3A";
 
-/// Takes apart what follows `postgresql://` in a URL.
+/// Parses the part of a URL that follows `postgresql://`.
 ///
 /// # Errors
 ///
-/// What is wrong with it, in words and without a password: a URL that cannot be read is not shown.
+/// Returns, in words and without a password, what is wrong with the URL. A URL that cannot be read is not
+/// shown.
 pub(super) fn url_parameters(url: &str) -> Result<Parameters, String> {
     let (main, query) = url.split_once('?').unwrap_or((url, ""));
     let (authority, dbname) = main.split_once('/').unwrap_or((main, ""));
-    // What is left of a password must not be taken for a name, which messages show.
+    // A part of a password must not be taken for a name, because messages show names.
     if dbname.contains(['@', '/']) || query.contains('@') {
         return Err(UNENCODED.to_owned());
     }
@@ -47,7 +49,7 @@ pub(super) fn url_parameters(url: &str) -> Result<Parameters, String> {
     Ok(parameters)
 }
 
-/// Adds the parameters of a URL's query, which come before what the rest of the URL says.
+/// Adds the parameters of a URL's query, which override the rest of the URL.
 fn add_query(parameters: &mut Parameters, query: &str) -> Result<(), String> {
     // SQLAlchemy repeats `host` for each of several hosts.
     let mut hosts = Vec::new();
@@ -90,7 +92,7 @@ fn add_hosts(parameters: &mut Parameters, hosts: &[(String, String)]) -> Result<
     Ok(())
 }
 
-/// Decodes what is percent-encoded.
+/// Decodes percent-encoded text.
 fn decode(text: &str) -> Result<String, String> {
     match percent_decode_str(text).decode_utf8() {
         Ok(text) if !text.contains('\0') => Ok(text.into_owned()),

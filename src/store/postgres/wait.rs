@@ -1,4 +1,4 @@
-//! Waiting for a future on the runtime of one thread, a little at a time, so that Ctrl-C is seen.
+//! This file waits for a future on the runtime of one thread, in short steps, so that Ctrl-C is noticed.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,30 +13,31 @@ pub(super) const MIN_ANSWER_TIME: Duration = Duration::from_secs(1);
 /// wait for a server that hangs.
 pub(super) const WORK_MAX: Duration = Duration::from_secs(60);
 
-/// Less than this is too little for any server to answer: `--timeout 0s` asks for one try, not for none.
+/// The longest `--timeout` that is taken for a single try: no server can answer in less, and `--timeout 0s`
+/// asks for one try, not for none.
 const SHORT: Duration = Duration::from_millis(100);
 
-/// What a server has left when `--timeout` is over.
+/// The time that a server still has when `--timeout` is over.
 pub(super) struct Grace(Duration);
 
 impl Grace {
-    /// This much.
+    /// Grants the given time.
     pub(super) fn of(time: Duration) -> Self {
         Self(time)
     }
 
-    /// What a server needs to answer what takes it no time, where `left` is left of `--timeout`.
+    /// Grants the time that a server needs to answer a trivial query, where `left` is left of `--timeout`.
     pub(super) fn for_an_answer(left: Duration) -> Self {
         Self(if left < SHORT { MIN_ANSWER_TIME } else { Duration::ZERO })
     }
 
-    /// What `left` lacks of this time.
+    /// Grants the difference between this time and `left`.
     pub(super) fn up_to(time: Duration, left: Duration) -> Self {
         Self(time.saturating_sub(left))
     }
 }
 
-/// Polls a future as long as it is told to, and for the grace the first time that no time is left.
+/// Polls a future for the given time, plus the grace period the first time that no time is left.
 pub(super) fn polled<F: Future + Unpin>(
     runtime: &Runtime,
     mut future: F,
@@ -49,7 +50,7 @@ pub(super) fn polled<F: Future + Unpin>(
     }
 }
 
-/// The future's output, if it comes within this time.
+/// Returns the future's output, if it comes within this time.
 pub(super) fn within<F: Future>(runtime: &Runtime, time: Duration, future: F) -> Option<F::Output> {
     runtime.block_on(async { timeout(time, future).await.ok() })
 }

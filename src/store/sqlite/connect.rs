@@ -1,4 +1,4 @@
-//! Opening a SQLite file: what stands at its path, and how this user may open it.
+//! This file opens a SQLite file. It checks what is at the path and how this user may open it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -27,25 +27,25 @@ pub(super) enum Access {
     Write,
     /// It reads, and uses the -wal and -shm files of others without creating any.
     Read,
-    /// It reads the database file alone, which was like this then.
+    /// It reads the database file alone, which had this length and modification time.
     ReadFile(Rest),
 }
 
-/// The length of a database file, and when it was last written.
+/// The length of a database file and its modification time.
 pub(super) type Rest = (u64, SystemTime);
 
 impl Access {
-    /// How this user may use the file.
+    /// Returns how this user may use the file.
     ///
     /// # Errors
     ///
-    /// Where the file's names cannot be looked at.
+    /// Fails when the names of the file and its neighbours cannot be looked up.
     pub(super) fn to(path: &Path) -> io::Result<Self> {
         let may_write_file = may_write(path) && SecondName::of(path)?.is_none();
         if may_write_file && may_write(folder_of(path)) {
             return Ok(Self::Write);
         }
-        // Without a frame in the log, a database in WAL mode is complete in its file.
+        // If its -wal file has no frames, a database in WAL mode is complete in its main file.
         Ok(match rest(path).filter(|_| !has_frames(path)) {
             Some(rest) => Self::ReadFile(rest),
             None if may_write_file => Self::Write,
@@ -53,7 +53,7 @@ impl Access {
         })
     }
 
-    /// Whether nobody has written to the file since: what was read from it is then whole.
+    /// Tells whether the file is unchanged since then, so that the data read from it is consistent.
     pub(super) fn still_holds(self, path: &Path) -> bool {
         match self {
             Self::ReadFile(was) => rest(path).is_some_and(|now| now == was) && !has_frames(path),
@@ -64,8 +64,8 @@ impl Access {
 
 /// Connects to the file at `path`.
 ///
-/// A reader that may not write creates neither a log nor its index: the files would be the reader's,
-/// and lock the owner of the database out.
+/// A reader without the right to write creates neither a -wal nor a -shm file. The reader would own those
+/// files, and the owner of the database could not use them.
 pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, StoreError> {
     let limit = match access {
         Access::Write => return configured(path, path, OpenFlags::SQLITE_OPEN_READ_WRITE),
@@ -80,7 +80,7 @@ pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, StoreEr
 /// Connects to the database at `path`, which may be empty or missing, and gives a new one its page
 /// size and journal mode.
 pub(super) fn create(path: &Path, retry: &Retry) -> Result<Connection, StoreError> {
-    // SQLite itself would give the file a mode that lets no group write it.
+    // SQLite itself would create the file with a mode that denies writing to the group.
     OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)?;
     let is_new = !has_content(path)?;
     let connection = configured(path, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -99,12 +99,12 @@ pub(super) fn create(path: &Path, retry: &Retry) -> Result<Connection, StoreErro
     Ok(connection)
 }
 
-/// Opens a connection whose waits are all left to [`crate::store::retry`].
+/// Opens a connection without a busy timeout: all waits are left to [`crate::store::retry`].
 fn configured(name: impl AsRef<Path>, path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(Duration::ZERO)?;
-    // An empty log that was there stays, as its next writer then need not sync a new name. A log that
-    // a reader's own connection created goes when the connection is closed.
+    // An empty -wal file that was there is kept, because its next writer then need not sync a new name. A
+    // -wal file that a read connection created is removed when the connection is closed.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log(path))?;
     // fsync(2) on macOS leaves data in the drive's cache: https://www.sqlite.org/pragma.html#pragma_fullfsync
     #[cfg(target_os = "macos")]
@@ -115,13 +115,13 @@ fn configured(name: impl AsRef<Path>, path: &Path, flags: OpenFlags) -> Result<C
 /// The smallest database: one page of the smallest size, in bytes.
 const SMALLEST: u64 = 512;
 
-/// Whether there is anything in the file; an empty or missing one is a database not made yet.
+/// Tells whether the file has any content. An empty or missing file is a database that was not made yet.
 pub(super) fn has_content(path: &Path) -> Result<bool, StoreError> {
     if path.to_string_lossy().ends_with('/') {
         return Err(StoreError::unusable("is a folder"));
     }
     match fs::metadata(path) {
-        // SQLite would take a file of one byte for an empty one.
+        // SQLite would treat a file of one byte as an empty one.
         Ok(metadata) if metadata.is_file() && (1..SMALLEST).contains(&metadata.len()) => {
             Err(StoreError::unusable("is not a SQLite database"))
         }
@@ -138,14 +138,15 @@ pub(super) fn has_content(path: &Path) -> Result<bool, StoreError> {
 pub(super) const ROLLBACK_FORMAT: u8 = 1;
 pub(super) const WAL_FORMAT: u8 = 2;
 
-/// The version of the file format that the file's header names.
+/// Returns the version of the file format that the file's header names.
 pub(super) fn file_format(path: &Path) -> Option<u8> {
     let mut header = [0; 20];
     File::open(path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
     header.starts_with(b"SQLite format 3\0").then_some(header[18].max(header[19]))
 }
 
-/// Says so if the file's format is newer than this SQLite reads, which it reports as no database at all.
+/// Returns an error if the file's format is newer than this SQLite reads. SQLite itself reports such a file
+/// as not a database.
 pub(super) fn newer(path: &Path) -> Option<StoreError> {
     let version = file_format(path).filter(|&version| version > WAL_FORMAT)?;
     Some(StoreError::unusable(format!(
@@ -153,12 +154,12 @@ pub(super) fn newer(path: &Path) -> Option<StoreError> {
     )))
 }
 
-/// Where a link leads, in the end; the path itself where nothing is there yet.
+/// Resolves all links in a path. Returns the path itself if nothing is there yet.
 pub(super) fn real_path(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Length and modification time of the file, if it is in WAL mode.
+/// Returns the length and modification time of the file, if it is in WAL mode.
 fn rest(path: &Path) -> Option<Rest> {
     file_format(path).filter(|&format| format == WAL_FORMAT)?;
     let file = fs::metadata(path).ok()?;

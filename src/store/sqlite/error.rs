@@ -1,4 +1,4 @@
-//! What SQLite's errors mean.
+//! This file converts SQLite's errors.
 
 use std::io;
 
@@ -6,10 +6,10 @@ use rusqlite::{ErrorCode, ffi};
 
 use crate::store::error::StoreError;
 
-/// A damaged database, in SQLite's words.
+/// Returns the error for a damaged database, in SQLite's words.
 ///
-/// The shell's `.dump` takes what can still be read and needs no extension, as `.recover` does. It
-/// ends with a ROLLBACK where a table itself is damaged.
+/// The hint names the shell's `.dump`, which saves the data that can still be read and, unlike `.recover`,
+/// needs no extension. Its output ends with a ROLLBACK if a table itself is damaged.
 pub(super) fn damaged(what: &str) -> StoreError {
     let what = what.lines().map(str::trim).collect::<Vec<_>>().join(", ");
     StoreError::Unusable {
@@ -21,7 +21,7 @@ pub(super) fn damaged(what: &str) -> StoreError {
     }
 }
 
-/// Whether a row met another row with the same value, and so another choice may pass.
+/// Tells whether a row has the same unique value as another row, so that another choice may succeed.
 fn is_taken(err: &rusqlite::Error) -> bool {
     let code = err.sqlite_error().map(|err| err.extended_code);
     matches!(
@@ -33,7 +33,7 @@ fn is_taken(err: &rusqlite::Error) -> bool {
 impl From<rusqlite::Error> for StoreError {
     fn from(err: rusqlite::Error) -> Self {
         let (why, hint) = match err.sqlite_error_code() {
-            // FileLockingProtocolFailed is a race for the write-ahead log, over at the next try.
+            // FileLockingProtocolFailed is a race for the write-ahead log, which is over at the next try.
             Some(ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed) => {
                 return Self::Busy("another writer to finish");
             }

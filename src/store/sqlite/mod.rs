@@ -1,4 +1,4 @@
-//! The table in a SQLite file that the platform writes too.
+//! This module keeps the table in a SQLite file, to which the platform writes as well.
 //!
 //! - Choosing and inserting happen in one `BEGIN IMMEDIATE` transaction, which rolls back on drop.
 //! - SQLite's own busy handler is off: every wait goes through [`Retry`]. A COMMIT that readers
@@ -33,7 +33,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use self::connect::{Access, connect, create, has_content, newer, real_path};
 use self::error::damaged;
 use self::queue::{Queue, Turn};
-use self::rows::{all_rows, delete, existing, has_model, insert, taken_ports, update_metadata};
+use self::rows::{all_rows, delete, existing, has_model, insert, models, taken_ports, update_metadata};
 use self::schema::{damage, is_made, make};
 use self::storage::{SecondName, shared_file_system};
 use self::wal::{Checkpoint, Wal, checkpoint, create_folder, has_frames, has_log, journal_mode, sync_folder};
@@ -47,31 +47,32 @@ use crate::core::import::Entry;
 use crate::core::path::folder_of;
 use crate::core::schema::UniqueIndex;
 
-/// A SQLite file; without a connection while it was not made yet.
+/// A SQLite file. There is no connection if the file was not made yet.
 pub(super) struct Sqlite {
     path: PathBuf,
-    /// Where SQLite's other files stand: beside the database itself, not beside a link to it.
+    /// The path beside which SQLite puts its other files: the path of the database itself, not of a link to
+    /// it.
     real_path: PathBuf,
     retry: Retry,
     connection: Option<Connection>,
     access: Access,
-    /// Whether the log is one that this connection created.
+    /// Tells whether this connection created the log.
     is_log_new: bool,
-    /// Whether the log has been emptied since our last transaction, another process will empty it, or
-    /// the database cannot be used and keeps its log.
+    /// Tells whether nothing is left to do for the log: it was emptied since our last transaction, another
+    /// process will empty it, or the database cannot be used and keeps its log.
     is_log_seen_to: Cell<bool>,
 }
 
-/// How often a file that is read alone may have changed meanwhile.
+/// The most repetitions of a read from the main file alone, if the file changes during each read.
 const CHANGES_MAX: u32 = 10;
 
-/// How often a checkpoint is tried again while another one is running, and how long each pause is.
+/// The most tries of a checkpoint while another one is running, and the pause between them.
 const CHECKPOINT_TRIES: u32 = 100;
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(10);
 
-/// How often a process that leaves tries again while a transaction is in the way, and how long each
-/// pause is. Most transactions end within the first; the process of a longer one may be one of ours,
-/// which empties the log itself.
+/// The most tries to empty the log before the process ends, while a transaction blocks it, and the pause
+/// between them. Most transactions end within the first pause. A longer one may belong to another of our
+/// processes, which will empty the log itself.
 const LEAVING_TRIES: u32 = 5;
 const LEAVING_PAUSE: Duration = Duration::from_millis(2);
 
@@ -103,7 +104,7 @@ impl Sqlite {
         Ok(store)
     }
 
-    /// Connects to a file that is there.
+    /// Connects to an existing file.
     fn connect(&mut self) -> Result<(), StoreError> {
         self.real_path = real_path(&self.path);
         self.access = Access::to(&self.real_path)?;
@@ -112,7 +113,7 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Reads what a database holds, nothing where it was not made yet.
+    /// Reads from the database. Returns the default value if the database was not made yet.
     fn read<T: Default>(&mut self, look: impl Fn(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         for _ in 0..CHANGES_MAX {
             let Some(connection) = &self.connection else { return Ok(T::default()) };
@@ -120,13 +121,13 @@ impl Sqlite {
             if self.access.still_holds(&self.real_path) {
                 return looked.inspect_err(|err| self.keep_off(err));
             }
-            // Somebody wrote to the file meanwhile: what was read may be neither old nor new.
+            // Another process wrote to the file during the read, so the data may be a mix of old and new.
             self.connect()?;
         }
         Err(self.retry.locked("writers to let go of it", CHANGES_MAX))
     }
 
-    /// Runs `decide` in one write transaction, in its turn, and makes what it wrote durable.
+    /// Waits for its turn, runs `decide` in one write transaction, and makes the changes durable.
     fn write<T>(
         &self,
         turn: Turn,
@@ -139,7 +140,8 @@ impl Sqlite {
             sync_folder(folder_of(&self.real_path))?;
         }
         let value = self.retry.run(|| {
-            // The mode decides, not the file: an empty log may lie beside a database that has none.
+            // The journal mode decides, not the file: an empty -wal file may lie beside a database in another
+            // mode.
             let mode = journal_mode(connection)?;
             connection.execute_batch(match mode.as_str() {
                 "wal" => "PRAGMA synchronous=NORMAL",
@@ -159,13 +161,13 @@ impl Sqlite {
             })?;
             Ok(value)
         });
-        // A refused row is no reason to leave the log to others; a damaged database is.
+        // A refused row is no reason to leave the log to others, but a damaged database is.
         let value = value.inspect_err(|err| {
             if matches!(err, StoreError::Unusable { .. }) && !matches!(damage(connection), Ok(None)) {
                 self.keep_off(err);
             }
         })?;
-        // With a rollback journal, COMMIT has done it.
+        // With a rollback journal, COMMIT has made the rows durable.
         if journal_mode(connection)? == "wal" && has_frames(&self.real_path) {
             let comes_another = queue.is_awaited();
             let is_empty = !comes_another && self.empty_log(connection, queue)? == Checkpoint::Done;
@@ -178,7 +180,7 @@ impl Sqlite {
         Ok(value)
     }
 
-    /// Empties the log; waits for another checkpoint, unless somebody comes to the queue meanwhile.
+    /// Empties the log. Waits for another checkpoint, unless another process joins the queue meanwhile.
     fn empty_log(&self, connection: &Connection, queue: &Queue) -> Result<Checkpoint, StoreError> {
         let mut outcome = checkpoint(connection)?;
         for _ in 0..CHECKPOINT_TRIES {
@@ -191,14 +193,14 @@ impl Sqlite {
         Ok(outcome)
     }
 
-    /// Leaves the files of a database that cannot be used as they are.
+    /// Leaves all files unchanged if the error says that the database cannot be used.
     fn keep_off(&self, err: &StoreError) {
         if matches!(err, StoreError::Unusable { .. }) {
             self.is_log_seen_to.set(true);
         }
     }
 
-    /// Empties the log after the last transaction, unless another process does so later.
+    /// Empties the log after the last transaction, unless another process will do so later.
     fn leave(&self) -> Result<(), StoreError> {
         let Some(connection) = self.connection.as_ref().filter(|_| self.access == Access::Write) else {
             return Ok(());
@@ -207,7 +209,7 @@ impl Sqlite {
             return Ok(());
         }
         let queue = Queue::find(&self.real_path);
-        // The turn spares other writers of ours the tries for SQLite's lock meanwhile.
+        // While we hold the turn, our other writers do not retry for SQLite's lock.
         let _turn = queue.try_enter();
         for _ in 0..LEAVING_TRIES {
             if queue.is_awaited() || self.empty_log(connection, &queue)? == Checkpoint::Done {
@@ -230,10 +232,10 @@ impl Sqlite {
         }
     }
 
-    /// Opens the queue and waits for a turn to write; first creates the database's file and folders as
-    /// far as they are missing.
+    /// Opens the queue and waits for a turn to write. First creates the database's file and folders if they
+    /// are missing.
     ///
-    /// The table follows with the first rows, in their transaction.
+    /// The table is created later, in the transaction that inserts the first rows.
     fn enter(&mut self) -> Result<(Turn, Queue), StoreError> {
         let is_new = self.connection.is_none();
         if is_new {
@@ -247,7 +249,7 @@ impl Sqlite {
             self.real_path = real_path(&self.path);
             self.access = Access::Write;
             self.is_log_new = true;
-            // The log comes with the first look, and stays as long as the connection.
+            // SQLite creates the log at the first read, and keeps it as long as the connection is open.
             self.retry.run(|| is_made(&*connection.unchecked_transaction()?))?;
             self.connection = Some(connection);
         }
@@ -274,7 +276,7 @@ impl Sqlite {
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
-        // The answer does not depend on it: the rows are durable where they are.
+        // The answer does not depend on this step: the rows are durable already.
         if let Err(err) = self.leave() {
             log::debug!("the log was left as it is: {err:?}");
         }
@@ -287,6 +289,10 @@ impl Store for Sqlite {
         self.warn_of_second_name();
         rows.sort_by(|a, b| (&a.app, a.id).cmp(&(&b.app, b.id)));
         Ok(rows)
+    }
+
+    fn models(&mut self) -> Result<Vec<String>, StoreError> {
+        self.read(models)
     }
 
     fn find(&mut self, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, StoreError> {
@@ -310,7 +316,7 @@ impl Store for Sqlite {
                 return Ok(outcomes);
             }
         } else {
-            // What would be refused anyway must not leave a database behind.
+            // A request that would be refused anyway must not create a database.
             choose(&apps.iter().collect::<Vec<_>>(), &Taken::default()).map_err(StoreError::Refused)?;
         }
         let (turn, queue) = self.enter()?;
@@ -395,8 +401,8 @@ impl Store for Sqlite {
     fn mode(&mut self) -> Result<Mode, StoreError> {
         let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
         let journal = match &self.access {
-            // SQLite does not look for the log of a file that it takes for unchanging; only files in WAL
-            // mode are read in this way.
+            // SQLite does not look for the log of a file that was opened as immutable. Only files in WAL mode
+            // are read in this way.
             Access::ReadFile(_) => "wal".to_owned(),
             _ => self.retry.run(|| journal_mode(connection))?,
         };
@@ -405,7 +411,7 @@ impl Store for Sqlite {
     }
 
     fn storage(&self) -> Storage {
-        // The folder may be missing; the next one above is on the same file system.
+        // The folder may be missing. The nearest existing folder above it is on the same file system.
         let folder = self.real_path.ancestors().skip(1).find(|folder| folder.is_dir());
         shared_file_system(folder.unwrap_or(Path::new("."))).map_or(Storage::Local, Storage::Shared)
     }
@@ -468,7 +474,7 @@ mod tests {
         Connection::open(&path).unwrap().execute_batch(SCHEMA).unwrap();
         let mut store = Sqlite::open(&path, IfMissing::Fail, Retry::new(Duration::ZERO, Box::new(Still))).unwrap();
         for seen in [Ok(vec![1]), Err(StoreError::unusable("is damaged"))] {
-            // It was another file when it was opened.
+            // The file was another one when it was opened.
             store.access = Access::ReadFile((0, SystemTime::UNIX_EPOCH));
             let first = Cell::new(Some(seen));
             let read = store.read(|_| first.take().unwrap_or(Ok(vec![2])));

@@ -1,14 +1,14 @@
-//! The lock file on which our writers wait in turn.
+//! This file implements the lock file on which our writers queue.
 //!
-//! SQLite's own lock has no queue: a process that finds it taken tries again later, and may starve.
-//! So a writer first takes an exclusive `flock` lock on a file beside the database, for which the
-//! kernel lets processes wait in turn. SQLite's lock stays behind it, for writers that do not know of
-//! the file and for those that waited here long enough.
+//! SQLite's own lock has no queue: a process that finds it taken tries again later, and may starve. So a
+//! writer first takes an exclusive `flock` lock on a file beside the database, and the kernel grants that
+//! lock in order of arrival. Writers still take SQLite's lock afterwards, because some do not know of the
+//! lock file and some have waited for it long enough.
 //!
-//! A waiting process also holds a shared `fcntl` lock on the same file. It shows the writer at the
-//! head of the queue that another writer comes after it. Linux keeps the two kinds of lock apart
-//! (<https://man7.org/linux/man-pages/man2/flock.2.html>, "NOTES"); on other systems nobody is ever
-//! seen to wait.
+//! A waiting process also holds a shared `fcntl` lock on the same file. It shows the writer at the head of
+//! the queue that another writer follows. Linux keeps the two kinds of lock apart
+//! (<https://man7.org/linux/man-pages/man2/flock.2.html>, "NOTES"). On other systems, a process never sees
+//! that another one waits.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -22,13 +22,13 @@ use crate::core::path::{beside, folder_of};
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
-/// The lock file; none where it cannot be used.
+/// The lock file, or `None` if it cannot be used.
 pub(super) struct Queue(Option<Arc<File>>);
 
-/// A turn at the head of the queue, or the leave to write without one; it ends on drop.
+/// A turn at the head of the queue, or permission to write without one. It ends on drop.
 pub(super) struct Turn {
     lock: Option<Arc<File>>,
-    /// Shows others that this process has yet to write, where it goes on without its turn.
+    /// If the process writes without a turn, this shows others that it has yet to write.
     _announcement: Option<Announcement>,
 }
 
@@ -39,7 +39,7 @@ impl Queue {
             return Self(None);
         }
         let path = beside(database, "-queue");
-        // A file that may be read can be locked; another user may have created it.
+        // A process that may read a file can lock it, and another user may have created it.
         let create = || OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(&path);
         let file = File::open(&path).or_else(|_| create());
         if let Err(err) = &file {
@@ -54,19 +54,19 @@ impl Queue {
         Self(file.flatten().map(Arc::new))
     }
 
-    /// Whether writers can wait on a lock file here: on a shared file system a lock may wait for a
+    /// Tells whether writers can wait on a lock file here. On a shared file system, a lock may wait for a
     /// server that does not answer, and opening a pipe may wait for ever.
     pub(super) fn is_possible(database: &Path) -> bool {
         shared_file_system(folder_of(database)).is_none()
             && fs::metadata(beside(database, "-queue")).map_or(true, |file| file.is_file())
     }
 
-    /// Waits for a turn, for half of the time that is left. After that, and where there is no queue,
-    /// the caller goes on without a turn: SQLite's own lock is left to try.
+    /// Waits for a turn, for half of the time that is left. After that, or if there is no queue, the caller
+    /// goes on without a turn and only takes SQLite's own lock.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Interrupted`].
+    /// Returns [`StoreError::Interrupted`].
     pub(super) fn enter(&self, retry: &Retry) -> Result<Turn, StoreError> {
         let Some(file) = &self.0 else { return Ok(Turn::NONE) };
         match file.try_lock() {
@@ -75,8 +75,8 @@ impl Queue {
             Err(TryLockError::Error(err)) => return Ok(Turn::without(&err)),
         }
         let announcement = Announcement::make(file);
-        // The kernel's wait cannot be bounded, so a thread waits, which ends with the process if the
-        // time is over first. A turn that nobody receives any more ends at once.
+        // The kernel's wait has no timeout, so a thread waits. If the time is over first, the thread ends
+        // with the process. If nobody receives the turn any more, the turn ends at once.
         let (done, turn) = mpsc::channel();
         let file = Arc::clone(file);
         let wait = move || done.send(file.lock().map(|()| Turn::of(&file)));
@@ -92,22 +92,22 @@ impl Queue {
         }
     }
 
-    /// Takes a turn if nobody has one.
+    /// Takes a turn if no other process has one.
     pub(super) fn try_enter(&self) -> Option<Turn> {
         self.0.as_ref().filter(|file| file.try_lock().is_ok()).map(Turn::of)
     }
 
-    /// Whether another process waits for its turn, and so will look at the log after us.
+    /// Tells whether another process waits for its turn, and so will check the log after us.
     #[cfg(target_os = "linux")]
     pub(super) fn is_awaited(&self) -> bool {
         use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
-        // Asks which lock of another process an exclusive one would meet, and takes none.
+        // This asks which lock of another process would conflict with an exclusive one, and takes no lock.
         let all =
             Flock { start: 0, length: 0, pid: None, typ: FlockType::WriteLock, offset_type: FlockOffsetType::Set };
         self.0.as_ref().is_some_and(|file| matches!(fcntl_getlk(file, &all), Ok(Some(_))))
     }
 
-    /// Whether another process waits for its turn: not known here.
+    /// Tells whether another process waits for its turn, which is unknown on this system.
     #[cfg(not(target_os = "linux"))]
     pub(super) fn is_awaited(&self) -> bool {
         false
@@ -115,15 +115,15 @@ impl Queue {
 }
 
 impl Turn {
-    /// The leave to write where there is no queue.
+    /// The permission to write if there is no queue.
     const NONE: Self = Self { lock: None, _announcement: None };
 
-    /// A turn that the kernel has given.
+    /// Returns a turn that the kernel has given.
     fn of(file: &Arc<File>) -> Self {
         Self { lock: Some(Arc::clone(file)), _announcement: None }
     }
 
-    /// The leave to write where there is no queue, for this reason.
+    /// Returns the permission to write if there is no queue, for this reason.
     fn without(why: &io::Error) -> Self {
         log::debug!("no turn in the queue: {why}");
         Self::NONE
@@ -133,7 +133,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(file) = &self.lock {
-            // The kernel ends the lock with the process as well.
+            // The kernel would also release the lock at the end of the process.
             let _ = file.unlock();
         }
     }
@@ -141,7 +141,7 @@ impl Drop for Turn {
 
 /// The shared lock by which a process shows that it waits; it ends on drop.
 ///
-/// Nothing but speed depends on it: where it cannot be had, the process is not seen to wait.
+/// Only speed depends on it: if the lock fails, others do not see that the process waits.
 struct Announcement(Arc<File>);
 
 impl Announcement {

@@ -1,4 +1,4 @@
-//! The table's rows: reading, writing and removing them.
+//! This file reads, writes and removes the table's rows.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use crate::core::ports::PortSet;
 use crate::store::error::StoreError;
 use crate::store::sql::select;
 
-/// Prepares a statement on the table's columns, and says so where one is missing.
+/// Prepares a statement on the table's columns. Returns an error that says so if a column is missing.
 fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>, StoreError> {
     connection.prepare_cached(sql).map_err(|err| {
         let is_missing = |column: &CStr| !connection.column_exists(None, TABLE, column).unwrap_or(true);
@@ -47,15 +47,15 @@ pub(super) fn all_rows(connection: &Connection) -> Result<Vec<Allocation>, Store
     Ok(rows.query_map([], allocation)?.collect::<Result<_, _>>()?)
 }
 
-/// Reads the whole table once rather than look up more apps than this: a table without its index is
-/// read to its end for each app.
+/// For more apps than this, the whole table is read once instead of one look-up per app: without its index, a
+/// table is read to its end for each look-up.
 const LOOK_UPS_MAX: usize = 100;
 
-/// The row of each app, where it has one; the oldest where it has several.
+/// Returns the row of each app, if it has one. If an app has several rows, returns the oldest.
 pub(super) fn existing(connection: &Connection, apps: &[AppId]) -> Result<Vec<Option<Allocation>>, StoreError> {
     if apps.len() > LOOK_UPS_MAX {
         let mut rows = all_rows(connection)?;
-        // Of the rows of one app, the oldest is the last to be put in.
+        // The oldest row of an app must be inserted into the map last.
         rows.sort_unstable_by_key(|row| Reverse(row.id));
         let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.app.clone(), row)).collect();
         return Ok(apps.iter().map(|app| rows.get(app).cloned()).collect());
@@ -65,19 +65,35 @@ pub(super) fn existing(connection: &Connection, apps: &[AppId]) -> Result<Vec<Op
     apps.iter().map(|app| Ok(row.query_row(params![app.model, app.app_num], allocation).optional()?)).collect()
 }
 
-/// Whether a row has a model of the apps, which are all of one.
+/// Tells whether some row has the model of the apps, which all have the same one.
 pub(super) fn has_model(connection: &Connection, apps: &[AppId]) -> Result<bool, StoreError> {
     let Some(app) = apps.first() else { return Ok(false) };
     let sql = "SELECT EXISTS (SELECT 1 FROM port_configurations WHERE model = ?1)";
     Ok(connection.prepare_cached(sql)?.query_row([&app.model], |row| row.get(0))?)
 }
 
-/// Every port of either column; what is no port cannot be handed out and is passed over.
+/// Returns the models that rows have, once each.
+///
+/// Each step of the recursion looks up the next model in the index, so that the number of a model's rows
+/// does not matter (<https://www.sqlite.org/lang_with.html>).
+pub(super) fn models(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    let sql = "WITH RECURSIVE models (model) AS (
+                   SELECT min(model) FROM port_configurations
+                   UNION ALL
+                   SELECT (SELECT min(model) FROM port_configurations WHERE model > models.model)
+                   FROM models WHERE model IS NOT NULL)
+               SELECT model FROM models WHERE model IS NOT NULL";
+    let mut models = connection.prepare_cached(sql)?;
+    Ok(models.query_map([], |row| Ok(text(row.get_ref(0)?).unwrap_or_default()))?.collect::<Result<_, _>>()?)
+}
+
+/// Returns every port in either column. Numbers that are not ports are skipped, because they are never handed
+/// out.
 pub(super) fn taken_ports(connection: &Connection) -> Result<PortSet, StoreError> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_aggregate_function(c"port_set", 1, flags, PortSetAggregate)?;
     let mut taken = PortSet::new();
-    // Each port's index holds all that is needed, in a third of the table's pages.
+    // The index of each port column holds all that is needed, in a third of the table's pages.
     for sql in [
         "SELECT port_set(backend_port) FROM port_configurations",
         "SELECT port_set(frontend_port) FROM port_configurations",
@@ -88,8 +104,8 @@ pub(super) fn taken_ports(connection: &Connection) -> Result<PortSet, StoreError
     Ok(taken)
 }
 
-/// The ports of a column, two bytes each: to gather them inside of SQLite spares a quarter of what it
-/// costs to take them out row by row.
+/// An aggregate of the ports in a column, two bytes each. Collecting them inside SQLite saves a quarter of
+/// the cost of reading them row by row.
 struct PortSetAggregate;
 
 impl Aggregate<Vec<u8>, Vec<u8>> for PortSetAggregate {
@@ -138,7 +154,7 @@ pub(super) fn insert(connection: &Connection, row: &Allocation) -> Result<i64, S
     Ok(id)
 }
 
-/// Writes a row's metadata, and when that was.
+/// Writes a row's metadata and `updated_at`.
 pub(super) fn update_metadata(connection: &Connection, row: &Allocation) -> Result<(), StoreError> {
     let sql = "UPDATE port_configurations SET metadata_json = ?2, updated_at = ?3 WHERE rowid = ?1";
     let values = params![row.id, row.metadata, row.updated_at.map(timestamp_text)];
@@ -156,7 +172,7 @@ pub(super) fn delete(connection: &Connection, row: &Allocation) -> Result<(), St
     Ok(())
 }
 
-/// Reads a row that may hold anything: SQLite does not enforce the types of its columns.
+/// Reads a row whose columns may hold any type, because SQLite does not enforce column types.
 fn allocation(row: &Row<'_>) -> rusqlite::Result<Allocation> {
     let created_at = text(row.get_ref(7)?);
     let made = created_at.as_deref().and_then(parse_time);
@@ -173,7 +189,7 @@ fn allocation(row: &Row<'_>) -> rusqlite::Result<Allocation> {
     })
 }
 
-/// A number as SQLite's CAST would give it, 0 for what is none.
+/// Converts a value to a number as SQLite's CAST does, with 0 for anything that is not a number.
 #[expect(clippy::cast_possible_truncation, reason = "what is out of range is no port either way")]
 fn integer(value: ValueRef<'_>) -> i64 {
     match value {
@@ -193,7 +209,7 @@ fn text(value: ValueRef<'_>) -> Option<String> {
     }
 }
 
-/// A time as SQLAlchemy's `DateTime` writes and reads it in SQLite: UTC, always 26 characters.
+/// Formats a time as SQLAlchemy's `DateTime` writes and reads it in SQLite: UTC, always 26 characters.
 fn timestamp_text(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S%.6f").to_string()
 }

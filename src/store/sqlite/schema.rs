@@ -1,10 +1,10 @@
-//! The platform's table in SQLite.
+//! This file holds the schema of the platform's table in SQLite.
 
 use rusqlite::Connection;
 
 use crate::store::error::StoreError;
 
-/// The platform's table and indexes, to the letter.
+/// The statements, byte for byte, by which the platform makes its table and indexes.
 pub(super) const SCHEMA: &str = "\
 CREATE TABLE port_configurations (
 \tid INTEGER NOT NULL, 
@@ -26,15 +26,15 @@ CREATE UNIQUE INDEX ix_port_configurations_frontend_port ON port_configurations 
 CREATE UNIQUE INDEX ix_port_configurations_backend_port ON port_configurations (backend_port);
 ";
 
-/// Whether the table is there; a database with something else in it and no table is an error.
+/// Tells whether the table exists. A database that has other content and no table is an error.
 ///
-/// To be asked in a transaction: the database may be made while we look.
+/// The caller must hold a transaction, because another process may make the database meanwhile.
 pub(super) fn is_made(transaction: &Connection) -> Result<bool, StoreError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'port_configurations')";
     if transaction.prepare_cached(sql)?.query_row([], |row| row.get(0))? {
         return Ok(true);
     }
-    // Nothing was ever in it: so does a writer leave it that died while it made the database.
+    // The database was never written. A writer that died while it made the database leaves it so.
     if transaction.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0))? == 0 {
         return Ok(false);
     }
@@ -44,7 +44,7 @@ pub(super) fn is_made(transaction: &Connection) -> Result<bool, StoreError> {
     })
 }
 
-/// Makes the table where there is none, and says whether it did.
+/// Makes the table if it does not exist, and returns whether it made it.
 pub(super) fn make(transaction: &Connection) -> Result<bool, StoreError> {
     let is_made = is_made(transaction)?;
     if !is_made {
@@ -53,7 +53,7 @@ pub(super) fn make(transaction: &Connection) -> Result<bool, StoreError> {
     Ok(!is_made)
 }
 
-/// What SQLite's `quick_check` finds first of a database's damage.
+/// Returns the first damage that SQLite's `quick_check` finds in a database.
 pub(super) fn damage(connection: &Connection) -> Result<Option<String>, StoreError> {
     let found: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
     Ok(Some(found).filter(|found| found != "ok"))

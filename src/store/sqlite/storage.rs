@@ -1,4 +1,5 @@
-//! What a database file stands on: the kind of its file system, and how many names it has.
+//! This file examines where a database file is stored: the type of its file system, and how many names it
+//! has.
 
 use std::fs;
 use std::io;
@@ -8,10 +9,11 @@ use std::path::Path;
 use crate::core::path::folder_of;
 use crate::store::error::StoreError;
 
-/// The mode of a new file, from which the umask takes away: a group may write it if the umask lets it.
+/// The mode of a new file before the umask is applied. The group may write to the file if the umask allows
+/// it.
 pub(super) const FILE_MODE: u32 = 0o664;
 
-/// A way by which a file has more than one name.
+/// The reason why a file has more than one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SecondName {
     /// It has a second hard link.
@@ -21,10 +23,10 @@ pub(super) enum SecondName {
 }
 
 impl SecondName {
-    /// Finds a second name of the file at `path`; there is none where there is no file.
+    /// Finds a second name of the file at `path`. Returns `None` if there is no file.
     ///
-    /// SQLite keeps its journal beside the name by which it opened the file. A process that opened
-    /// the file by another name does not see that journal, and reads and writes half of the database
+    /// SQLite keeps its journal beside the name by which it opened the file. A process that opened the file
+    /// by another name does not see that journal, and reads and writes an inconsistent database
     /// (<https://www.sqlite.org/howtocorrupt.html#_multiple_links_to_the_same_file>).
     pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
@@ -35,7 +37,7 @@ impl SecondName {
         }
     }
 
-    /// What is wrong, to be read after the database's name.
+    /// Describes the problem, in words that follow the database's name.
     pub(super) fn describe(self) -> &'static str {
         match self {
             Self::HardLink => "has a second hard link, and SQLite's journal stands beside one name only",
@@ -43,7 +45,7 @@ impl SecondName {
         }
     }
 
-    /// What to do about it.
+    /// Returns advice for the user.
     pub(super) fn hint(self) -> &'static str {
         match self {
             Self::HardLink => "remove one of the links (`find -samefile FILE` names them), or make it a symbolic link",
@@ -53,18 +55,18 @@ impl SecondName {
 }
 
 impl From<SecondName> for StoreError {
-    /// A database that must not be written by this name.
+    /// Returns the error for a database that must not be written by this name.
     fn from(name: SecondName) -> Self {
         Self::Unusable { why: format!("cannot be written: it {}", name.describe()), hint: Some(name.hint()) }
     }
 }
 
-/// Whether a file is the root of a mount.
+/// Tells whether a file is the root of a mount.
 fn is_mount_point(path: &Path, file: &fs::Metadata) -> io::Result<bool> {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-        // Linux tells since 5.8: https://man7.org/linux/man-pages/man2/statx.2.html
+        // Linux reports this since 5.8: https://man7.org/linux/man-pages/man2/statx.2.html
         if let Ok(stat) = statx(CWD, path, AtFlags::empty(), StatxFlags::empty())
             && stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
         {
@@ -74,9 +76,9 @@ fn is_mount_point(path: &Path, file: &fs::Metadata) -> io::Result<bool> {
     Ok(file.dev() != fs::metadata(folder_of(path))?.dev())
 }
 
-/// The type of a folder's file system, if other machines or a virtual machine's host may share it.
+/// Returns the type of a folder's file system, if other machines or a virtual machine's host may share it.
 ///
-/// SQLite's locks and its log's shared memory reach no further than one machine
+/// SQLite's locks and the shared memory of its log do not work across machines
 /// (<https://www.sqlite.org/useovernet.html>).
 #[cfg(target_os = "linux")]
 pub(super) fn shared_file_system(folder: &Path) -> Option<&'static str> {
@@ -107,7 +109,7 @@ pub(super) fn shared_file_system(folder: &Path) -> Option<&'static str> {
     TYPES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name)
 }
 
-/// The type of a folder's file system, if other machines may share it: not known here.
+/// Returns `None`, because the type of the file system is not known on this system.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn shared_file_system(_folder: &Path) -> Option<&'static str> {
     None

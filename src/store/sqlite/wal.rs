@@ -1,5 +1,5 @@
-//! Why an answer survives a power cut, why the file alone holds every row at rest, and how many
-//! processes share the wait for the disk.
+//! This file explains and implements why an answer survives a power cut, why the main file alone holds every
+//! row when no process runs, and how many processes share the wait for the disk.
 //!
 //! A sync is the slowest part of a commit, and SQLite holds its write lock over it. In WAL mode it
 //! need not: here COMMIT itself does not sync its frames (`synchronous=NORMAL`). What makes them
@@ -88,39 +88,39 @@ impl Wal {
     }
 }
 
-/// Whether a database has a write-ahead log.
+/// Tells whether a database has a write-ahead log.
 pub(super) fn has_log(database: &Path) -> bool {
     beside(database, "-wal").exists()
 }
 
-/// Whether a database has a write-ahead log with anything in it.
+/// Tells whether a database has a write-ahead log with any content.
 pub(super) fn has_frames(database: &Path) -> bool {
     fs::metadata(beside(database, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
-/// The journal mode that the connection found when it last looked at the database.
+/// Returns the journal mode that the connection found when it last looked at the database.
 pub(super) fn journal_mode(connection: &Connection) -> Result<String, StoreError> {
     Ok(connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?)
 }
 
-/// What came of a checkpoint that is to empty the log.
+/// The result of a checkpoint that is to empty the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Checkpoint {
     /// The log is empty, and its rows are durable in the database.
     Done,
-    /// Somebody's transaction is in the way.
+    /// A transaction of another process blocks it.
     Blocked,
     /// Another checkpoint is running.
     OtherRunning,
 }
 
-/// Copies the log into the database and truncates it, unless somebody is in the way.
+/// Copies the log into the database and truncates it, unless another process blocks it.
 pub(super) fn checkpoint(connection: &Connection) -> Result<Checkpoint, StoreError> {
     let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
     let answer = connection.query_row(truncate, [], |row| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?)));
     let outcome = match answer.map_err(StoreError::from) {
         Ok((false, _)) => Checkpoint::Done,
-        // SQLite counts the frames once it has the lock for checkpoints.
+        // SQLite counts the frames only once it has the lock for checkpoints.
         Ok((true, -1)) => Checkpoint::OtherRunning,
         Ok((true, _)) | Err(StoreError::Busy(_)) => Checkpoint::Blocked,
         Err(other) => return Err(other),
@@ -129,10 +129,10 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<Checkpoint, StoreErr
     Ok(outcome)
 }
 
-/// Creates a folder and makes its name durable, and the names of the folders above it.
+/// Creates a folder, and makes its name and the names of the folders above it durable.
 pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    // Every process that found no database comes through here, so the first to answer has synced the
+    // Every process that found no database runs this, so the first process that answers has synced the
     // folders, no matter who created them.
     std::path::absolute(folder)?.ancestors().skip(1).try_for_each(sync_folder)
 }
@@ -140,7 +140,7 @@ pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
 /// Makes a folder's entries durable, as far as this user may.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder).and_then(|folder| folder.sync_all()) {
-        // Some file systems do not sync folders; SQLite passes over both cases too.
+        // Some file systems cannot sync folders. SQLite ignores both errors, too.
         Err(err) if matches!(err.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => Ok(()),
         done => done,
     }
