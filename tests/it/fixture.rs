@@ -9,9 +9,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Once};
 
 use rusqlite::{Connection, params};
 use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_default;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
@@ -160,6 +164,7 @@ impl World {
 
     /// The binary, about to run in the world's folder.
     pub fn command(&self) -> Command {
+        heed_signals();
         self.set_up(program())
     }
 
@@ -251,6 +256,17 @@ pub fn hearing_interrupts(command: &Command) -> Command {
         hearing.current_dir(folder);
     }
     hearing
+}
+
+/// Lets the programs that tests start heed the signals that end a process, also where these tests run in the
+/// background or under `nohup` and ignore some: a signal that a process handles is not ignored by its children.
+fn heed_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
+            register_conditional_default(signal, Arc::new(AtomicBool::new(true))).unwrap();
+        }
+    });
 }
 
 /// Presses Ctrl-C.
