@@ -175,15 +175,31 @@ impl Look<'_> {
         self.apps_dir.ensure_unchanged().map_err(unusable)?;
         let containers = if self.args.include_listening { Containers::Known } else { self.keep_used(sweep) };
         unless_interrupted()?;
-        let may_be_empty = self.args.allow_empty || self.config.apps_dir_marker.is_some();
-        if sweep.orphans.is_empty() || may_be_empty || self.apps_dir.has_apps(watch("apps looked for"))? {
-            return Ok(containers);
+        let is_trusted = self.args.allow_empty || self.config.apps_dir_marker.is_some();
+        if !sweep.orphans.is_empty() && !is_trusted {
+            self.ensure_right_level(&sweep.orphans)?;
         }
-        let message =
-            format!("apps directory {} is empty: not a single app stands in it", self.config.apps_dir.display());
-        Err(Error::msg(Kind::AppsDir, message).hint(
-            "nothing was removed; check that its volume is mounted, or remove the allocations with --allow-empty",
-        ))
+        Ok(containers)
+    }
+
+    /// Fails if the apps directory holds no app, or is one level too high for these orphans.
+    fn ensure_right_level(&self, orphans: &[Allocation]) -> Result<()> {
+        let apps_dir = self.config.apps_dir.display();
+        if !self.apps_dir.has_apps(watch("apps looked for"))? {
+            let message = format!("apps directory {apps_dir} is empty: not a single app stands in it");
+            return Err(Error::msg(Kind::AppsDir, message).hint(
+                "nothing was removed; check that its volume is mounted, or remove the allocations with --allow-empty",
+            ));
+        }
+        match self.apps_dir.apps_dir_below(orphans, watch("apps looked for"))? {
+            None => Ok(()),
+            Some((below, app)) => {
+                let below = below.display();
+                let message = format!("apps directory {apps_dir} is one level too high: {app} stands in {below}");
+                let hint = format!("nothing was removed; set --apps-dir or `apps_dir` to {below}");
+                Err(Error::msg(Kind::AppsDir, message).hint(hint))
+            }
+        }
     }
 
     fn keep_used(&self, sweep: &mut Sweep) -> Containers {

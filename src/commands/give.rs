@@ -99,6 +99,11 @@ pub(super) fn give_useful(
             "{} has another pair: backend {}, frontend {}",
             allocation.app, allocation.backend_port, allocation.frontend_port
         );
+        // The hint to release is of no use if the wanted pair is another app's.
+        let others = users_of(*pair, Some(&allocation.app), store.as_mut());
+        if !others.is_empty() {
+            return Err(Error::msg(Kind::Conflict, format!("{message}; {others}")));
+        }
         return Err(Error::msg(Kind::Conflict, message).hint("to change it, release it first"));
     }
     if let Some(outcome) = outcomes.first().filter(|_| is_new_model) {
@@ -213,13 +218,7 @@ fn explain(
     };
     let (why, hint) = match reason {
         Reason::Taken => {
-            let rows = store.snapshot().unwrap_or_default();
-            let users = pair.into_iter().flat_map(PortPair::ports).filter_map(|port| {
-                let row = rows.iter().find(|row| row.ports().contains(&i64::from(port)))?;
-                let role = if row.backend_port == i64::from(port) { "backend" } else { "frontend" };
-                Some(format!("port {port} is the {role} of {}", row.app))
-            });
-            let users = users.collect::<Vec<_>>().join(", ");
+            let users = pair.map(|pair| users_of(pair, None, store)).unwrap_or_default();
             let message = if users.is_empty() { format!("port {port} is taken") } else { users };
             return Error::msg(Kind::Conflict, message);
         }
@@ -232,6 +231,19 @@ fn explain(
         Reason::NotPermitted => ("one that this user may not listen on", "--no-probe hands it out all the same"),
     };
     Error::msg(Kind::Conflict, format!("port {port} is {why}")).hint(hint)
+}
+
+/// Says which apps other than `app` have the ports of a pair. The text is empty if no other app has them, or if
+/// the rows cannot be read.
+fn users_of(pair: PortPair, app: Option<&AppId>, store: &mut dyn Store) -> String {
+    let rows = store.snapshot().unwrap_or_default();
+    let users = pair.ports().into_iter().filter_map(|port| {
+        let has_port = |row: &&Allocation| row.ports().contains(&i64::from(port)) && Some(&row.app) != app;
+        let row = rows.iter().find(has_port)?;
+        let role = if row.backend_port == i64::from(port) { "backend" } else { "frontend" };
+        Some(format!("port {port} is the {role} of {}", row.app))
+    });
+    users.collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the error for a requested port that is in use, and names the process or container that uses it.

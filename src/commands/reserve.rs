@@ -108,7 +108,8 @@ fn cancel(apps: &[AppId], rules: Result<()>, format: Format, config: &Config, ou
         Format::Human => human::no_longer_reserved(out, &outcomes).map_err(Error::unwritten)?,
         _ => print(out, format, config, &outcomes)?,
     }
-    let missing: Vec<_> = apps.iter().filter(|app| rows.iter().all(|row| row.app != **app)).collect();
+    let found: HashSet<_> = outcomes.iter().map(|outcome| &outcome.allocation.app).collect();
+    let missing: Vec<_> = apps.iter().filter(|app| !found.contains(app)).collect();
     for app in &missing {
         log::warn!("no allocation found for {app}");
     }

@@ -3,8 +3,8 @@
 
 mod model_folder;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fs;
 use std::num::NonZero;
@@ -117,6 +117,30 @@ impl<'a> AppsDir<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Returns the first folder of the apps directory in which one of these apps stands as if that folder were
+    /// the apps directory: the apps directory is then one level too high. The app is returned, too.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `step`, which is called for each entry of a folder.
+    pub(crate) fn apps_dir_below<'r, E>(
+        &self,
+        rows: &'r [Allocation],
+        step: impl Fn() -> Result<(), E>,
+    ) -> Result<Option<(PathBuf, &'r AppId)>, E> {
+        for (_, path) in self.models(&mut Vec::new()) {
+            let below = AppsDir { path: &path, ..*self };
+            let models: HashSet<_> = below.models(&mut Vec::new()).into_iter().map(|(name, _)| name).collect();
+            let rows = rows.iter().filter(|row| models.contains(&safe_model(&row.app.model))).collect::<Vec<_>>();
+            let presence = below.presence_of(rows.iter().copied(), &step)?;
+            let found = rows.iter().zip(presence).find(|(_, presence)| *presence == Presence::Present);
+            if let Some((row, _)) = found {
+                return Ok(Some((path, &row.app)));
+            }
+        }
+        Ok(None)
     }
 
     /// Reads the whole apps directory, and the ports that the files in each app's folder declare. If a folder
@@ -360,6 +384,20 @@ mod tests {
         assert_eq!(apps.has_apps(unwatched), Ok(false));
         fs::write(path.join("m/react/app_7"), "").unwrap();
         assert_eq!(apps.has_apps(unwatched), Ok(true));
+    }
+
+    #[test]
+    fn an_apps_directory_one_level_too_high_is_recognised_by_the_apps_themselves() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path();
+        fs::create_dir_all(path.join("apps/a_b/react/app_1")).unwrap();
+        let rows = [row("c", 1), row("a/b", 1)];
+        let apps = AppsDir::open(path, None).unwrap();
+        assert_eq!(apps.apps_dir_below(&rows, unwatched), Ok(Some((path.join("apps"), &rows[1].app))));
+        assert_eq!(apps.apps_dir_below(&[row("a/b", 2), row("apps", 1)], unwatched), Ok(None));
+        let apps_dir = path.join("apps");
+        let apps = AppsDir::open(&apps_dir, None).unwrap();
+        assert_eq!(apps.apps_dir_below(&rows, unwatched), Ok(None));
     }
 
     #[test]

@@ -145,6 +145,10 @@ fn a_pair_asked_for_is_given_or_refused_with_the_reason() {
     assert_eq!(ask(1, 7001, 7003).ok(), "m/app1: backend 7001, frontend 7003\n");
     assert_eq!(ask(1, 7001, 7003).ok(), "m/app1: backend 7001, frontend 7003 (existing)\n");
     ask(1, 7003, 7001).fails(6, &["error: m/app1 has another pair: backend 7001, frontend 7003", "release"]);
+    // To release it would be in vain.
+    let taken = ask(1, 7005, 5001);
+    taken.fails(6, &["m/app1 has another pair: backend 7001, frontend 7003; port 5001 is the backend of a/app1\n"]);
+    assert!(!taken.stderr.contains("release it"), "{taken:?}");
     ask(2, 7001, 7005).fails(6, &["error: port 7001 is the backend of m/app1"]);
     assert_eq!(world.rows(), [row("a", 1, 5001, 8001), row("m", 1, 7001, 7003)]);
 }

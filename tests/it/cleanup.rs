@@ -196,6 +196,24 @@ fn an_empty_apps_directory_frees_nothing() {
 }
 
 #[test]
+fn an_apps_directory_one_level_too_high_frees_nothing() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("gone", 1, 5001, 8001), row("a/b", 2, 5003, 8003)]);
+    world.apps(["a_b/app2"]);
+    let line = "cleanup --include-listening --apps-dir generated";
+    for line in [line.to_owned(), format!("{line} --dry-run"), format!("{line} a/b")] {
+        let expected = ["apps directory generated is one level too high: a/b/app2 stands in generated/apps"];
+        world.line(&line).fails(5, &[expected[0], "nothing was removed; set --apps-dir", "to generated/apps"]);
+    }
+    assert_eq!(world.rows().len(), 2);
+    // The way out that the message names.
+    assert_eq!(world.line(&line.replace("generated", "generated/apps")).code, Some(0));
+    assert_eq!(world.rows(), [row("a/b", 2, 5003, 8003)]);
+    assert_eq!(world.line(&format!("{line} --allow-empty")).code, Some(0));
+    assert_eq!(world.rows(), []);
+}
+
+#[test]
 fn a_marker_tells_an_empty_apps_directory_from_one_that_is_not_mounted() {
     let world = World::new();
     world.database(SCHEMA, &[row("m", 1, 5001, 8001)]);
