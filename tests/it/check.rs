@@ -210,9 +210,9 @@ fn a_hostile_name_cannot_forge_an_annotation() {
 }
 
 #[test]
-fn the_readmes_job_fails_on_a_real_clash_and_annotates_it() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let (_, job) = readme.split_once("jobs:\n").unwrap();
+fn the_documented_job_fails_on_a_real_clash_and_annotates_it() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/scripts.md")).unwrap();
+    let (_, job) = page.split_once("jobs:\n").unwrap();
     let (job, after) = job.split_once("```\n").unwrap();
     let steps: Vec<_> = job.lines().filter_map(|line| line.trim().strip_prefix("- run: manage-ports ")).collect();
     let (_, annotations) = after.split_once("```\n").unwrap();

@@ -263,7 +263,7 @@ fn which_files_were_written_and_which_were_not_is_told() {
     assert_eq!(written, "BACKEND_PORT=5003\nFRONTEND_PORT=8003\n");
 }
 
-/// The recipe of the README: `eval "$(…)"` alone would go on with the last app's ports.
+/// The recipe of docs/scripts.md: `eval "$(…)"` alone would go on with the last app's ports.
 #[test]
 fn a_shell_that_takes_ports_from_a_call_stops_when_the_call_fails() {
     let world = world();

@@ -395,6 +395,31 @@ pub fn shared(what: &str) -> Option<PathBuf> {
     None
 }
 
+/// A text in which each moment is the same, with or without a fraction of its second.
+pub fn without_moments(text: &str) -> String {
+    let is_moment = |part: &str| {
+        let digits = |c: char| match c {
+            _ if c.is_ascii_digit() => '0',
+            'T' => ' ',
+            _ => c,
+        };
+        part.chars().map(digits).eq("0000-00-00 00:00:00".chars())
+    };
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if rest.get(..19).is_some_and(is_moment) {
+            shown.push_str("YYYY-MM-DD hh:mm:ss");
+            rest = &rest[19..];
+            rest = rest.strip_prefix('.').map_or(rest, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+        } else {
+            shown.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    shown
+}
+
 /// Says in one line what a test did not do.
 #[expect(clippy::explicit_write, reason = "the harness swallows what eprintln prints")]
 pub fn not_run(what: &str) {

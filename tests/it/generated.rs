@@ -18,13 +18,13 @@ const COMPLETIONS: [(&str, &str); 5] = [
 /// Compares a file of the project with what the program prints; rewrites it where
 /// `UPDATE_GENERATED` is set.
 #[track_caller]
-fn is_current(file: &str, printed: &str) {
+pub fn is_current(file: &str, printed: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     if std::env::var_os("UPDATE_GENERATED").is_some() {
         fs::write(&path, printed).unwrap();
     }
     let stored = fs::read_to_string(&path).unwrap_or_default();
-    assert!(stored == printed, "{file} is stale: run `UPDATE_GENERATED=1 cargo test --test it generated`");
+    assert!(stored == printed, "{file} is stale: run `UPDATE_GENERATED=1 cargo test --test it`");
 }
 
 #[test]

@@ -38,4 +38,5 @@ mod storage;
 mod storm;
 mod story;
 mod terminal;
+mod tour;
 mod usage;

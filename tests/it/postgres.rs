@@ -582,7 +582,7 @@ fn of_several_hosts_the_one_that_answers_is_taken() {
     assert_eq!(world.run(["list", "--format", "plain", "--database", &address]).ok().lines().count(), 1);
 }
 
-/// The least that a role needs, as README.md has it.
+/// The least that a role needs, as docs/postgresql.md has it.
 const LEAST: &str = "GRANT SELECT, INSERT, UPDATE, DELETE ON port_configurations TO secret;
                      GRANT USAGE ON SEQUENCE port_configurations_id_seq TO secret";
 

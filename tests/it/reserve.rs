@@ -249,9 +249,9 @@ echo "$BACKEND_PORT $FRONTEND_PORT" > "generated/apps/$1/app$2/ports"
 "#;
 
 #[test]
-fn the_readmes_batch_runs_while_another_one_allocates() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let (_, script) = readme.split_once("```sh\n#!/bin/sh\n").unwrap();
+fn the_documented_batch_runs_while_another_one_allocates() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/scripts.md")).unwrap();
+    let (_, script) = page.split_once("```sh\n#!/bin/sh\n").unwrap();
     let (script, _) = script.split_once("```").unwrap();
     let world = world();
     world.write("batch.sh", script);

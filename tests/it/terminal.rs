@@ -5,7 +5,7 @@ use std::process::Command;
 use insta::assert_snapshot;
 use unicode_width::UnicodeWidthStr;
 
-use super::fixture::{Ran, SCHEMA, World, row};
+use super::fixture::{Ran, SCHEMA, World, row, without_moments};
 
 /// What a line shows on a terminal of this width, and how it ends.
 fn shown(world: &World, width: usize, variable: (&str, &str), line: &str) -> Ran {
@@ -44,26 +44,6 @@ fn world() -> World {
              json_object('reserved_until', strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '+2 hours')) WHERE backend_port = 5001",
     );
     world
-}
-
-/// A text in which each moment is the same.
-fn without_moments(text: &str) -> String {
-    let is_moment = |part: &str| {
-        let digits = |c: char| if c.is_ascii_digit() { '0' } else { c };
-        part.chars().map(digits).eq("0000-00-00 00:00:00".chars())
-    };
-    let mut shown = String::new();
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        if rest.get(..19).is_some_and(is_moment) {
-            shown.push_str("YYYY-MM-DD hh:mm:ss");
-            rest = &rest[19..];
-        } else {
-            shown.push(c);
-            rest = &rest[c.len_utf8()..];
-        }
-    }
-    shown
 }
 
 #[test]

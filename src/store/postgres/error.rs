@@ -134,7 +134,7 @@ pub(super) fn meaning(err: &Error, phase: Phase) -> StoreError {
             (format!("is not there: {message}"), Some("check the name, or make it with `createdb`"))
         }
         (SqlState::INSUFFICIENT_PRIVILEGE, _) => {
-            (format!("does not allow this: {message}"), Some("README.md lists what the role needs"))
+            (format!("does not allow this: {message}"), Some("docs/postgresql.md lists what the role needs"))
         }
         (SqlState::UNDEFINED_COLUMN, _) => {
             (format!("has a table port_configurations that is not the platform's: {message}"), None)
