@@ -1,6 +1,7 @@
 //! This file opens files inside an app's directory, and no others.
 
 use std::cell::OnceCell;
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,10 +12,14 @@ use rustix::io::Errno;
 
 use super::bounds::Budget;
 
+/// The most entries of a directory that are read to see which files it lacks.
+const ENTRIES_MAX: usize = 64;
+
 /// An app's directory.
 pub(super) struct Folder<'a> {
     path: &'a Path,
     canonical: OnceCell<Option<PathBuf>>,
+    names: OnceCell<Option<Vec<OsString>>>,
     budget: &'a Budget,
 }
 
@@ -38,7 +43,7 @@ pub(super) enum Content {
 impl<'a> Folder<'a> {
     /// Makes a reader for the directory at this path.
     pub(super) fn new(path: &'a Path, budget: &'a Budget) -> Self {
-        Self { path, canonical: OnceCell::new(), budget }
+        Self { path, canonical: OnceCell::new(), names: OnceCell::new(), budget }
     }
 
     /// Reads the file at a path that [`joined`] made.
@@ -49,6 +54,9 @@ impl<'a> Folder<'a> {
 
     /// Tells whether there is a file at this path, or `None` if that cannot be seen. Links are followed.
     pub(super) fn exists(&self, relative: &Path) -> Option<bool> {
+        if self.lacks(relative) {
+            return Some(false);
+        }
         match fs::metadata(self.path.join(relative)) {
             Ok(_) => Some(true),
             Err(err) if is_nothing(&err) || is_circle(&err) => Some(false),
@@ -67,7 +75,27 @@ impl<'a> Folder<'a> {
         self.canonical.get_or_init(|| fs::canonicalize(self.path).ok()).as_deref()
     }
 
+    /// Tells whether the list of the directory's entries shows that there is no file at this path. Of the many
+    /// names that Compose looks for, an app has a few, and to read the list once is quicker than to look for
+    /// each. A file system may ignore case.
+    fn lacks(&self, relative: &Path) -> bool {
+        let mut parts = relative.components();
+        let (Some(Component::Normal(name)), None) = (parts.next(), parts.next()) else { return false };
+        if !name.is_ascii() {
+            return false;
+        }
+        let names = self.names.get_or_init(|| {
+            let entries = fs::read_dir(self.path).ok()?.take(ENTRIES_MAX + 1);
+            let names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>();
+            names.ok().filter(|names| names.len() <= ENTRIES_MAX)
+        });
+        names.as_ref().is_some_and(|names| !names.iter().any(|entry| entry.eq_ignore_ascii_case(name)))
+    }
+
     fn content(&self, relative: &Path) -> io::Result<Content> {
+        if self.lacks(relative) {
+            return Ok(Content::Missing);
+        }
         let mut path = self.path.join(relative);
         // Opening a pipe or a device may block or do harm, so its type is checked first.
         let mut metadata = fs::symlink_metadata(&path)?;
@@ -137,7 +165,30 @@ pub(super) fn joined(folder: &Path, path: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    #[test]
+    fn a_file_is_found_beside_few_and_beside_many_others() {
+        let root = tempfile::tempdir().unwrap();
+        let budget = Budget::full();
+        let found = || {
+            let folder = Folder::new(root.path(), &budget);
+            ["compose.yaml", ".env", "link", "sub/file", ".", "no.yaml"].map(|name| folder.exists(Path::new(name)))
+        };
+        assert_eq!(found(), [false, false, false, false, true, false].map(Some));
+        fs::write(root.path().join("compose.yaml"), "").unwrap();
+        symlink("compose.yaml", root.path().join("link")).unwrap();
+        fs::create_dir(root.path().join("sub")).unwrap();
+        fs::write(root.path().join("sub/file"), "").unwrap();
+        let expected = [true, false, true, true, true, false].map(Some);
+        assert_eq!(found(), expected);
+        for k in 0..2 * ENTRIES_MAX {
+            fs::write(root.path().join(k.to_string()), "").unwrap();
+        }
+        assert_eq!(found(), expected);
+    }
 
     #[test]
     fn a_path_is_joined_as_text_and_does_not_leave_the_directory() {
