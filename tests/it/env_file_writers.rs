@@ -106,8 +106,9 @@ fn in_the_moment_of_the_replacement(world: &World, test: &str, meanwhile: impl F
         not_run(&format!("{test}: no strace"));
         return false;
     }
-    let mut traced = Command::new("strace");
-    traced.current_dir(world.path("")).env_clear().args(["-f", "-o", "/dev/null", "-e", "trace=renameat2"]);
+    let mut traced = Command::new("timeout");
+    traced.current_dir(world.path("")).env_clear().args(["-s", "KILL", "60", "strace"]);
+    traced.args(["-f", "-o", "/dev/null", "-e", "trace=renameat2"]);
     traced.args(["-e", "inject=renameat2:delay_enter=1000000"]).arg(env!("CARGO_BIN_EXE_manage-ports"));
     let mut child = traced.args("allocate m 1 --env-file .env -q".split(' ')).stdout(Stdio::null()).spawn().unwrap();
     while !world.path(NEW_FILE).exists() {
@@ -158,8 +159,18 @@ fn a_file_that_is_rewritten_or_replaced_in_the_moment_of_the_replacement_is_kept
             assert_eq!(fs::read_to_string(&path).unwrap(), expected);
         }
     };
+    // The second one takes the place of our new file, which is gone then.
+    let replace_twice = |path: &Path| {
+        replace(path);
+        while !fs::read_to_string(path).unwrap().contains("_PORT=") {
+            thread::yield_now();
+        }
+        fs::write(world.path("edited"), "D=4\n").unwrap();
+        fs::rename(world.path("edited"), path).unwrap();
+    };
     check(&rewrite, "B=2");
     check(&replace, "C=3");
+    check(&replace_twice, "D=4");
 }
 
 #[test]

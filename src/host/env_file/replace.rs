@@ -266,12 +266,19 @@ fn exchange(place: &Place, beside: &Path, old: &File, new: &File, sync: Sync) ->
     if was_there && sync == Sync::After {
         new.sync_all()?;
     }
-    let new = new.metadata()?;
-    // Another file was put there in the last moment. Each swap may meet yet another one.
-    let mut is_back = was_there;
-    while !is_back {
-        swap()?;
-        is_back = is_at(beside, &new);
+    if !was_there {
+        // Another program put a file there at the last moment, and it is put back. Each swap may meet yet
+        // another one. If a swap brings back what the swap before it put there, then nobody has, and the file
+        // that stands there now is the latest.
+        let mut put = new.metadata()?;
+        loop {
+            let theirs = fs::symlink_metadata(beside)?;
+            swap()?;
+            if is_at(beside, &put) {
+                break;
+            }
+            put = theirs;
+        }
     }
     fs::remove_file(beside)?;
     Ok(was_there)
