@@ -13,6 +13,7 @@ pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod map;
+pub(crate) mod migrate;
 mod named;
 mod places;
 mod port_users;

@@ -7,6 +7,7 @@ use super::places::places_of;
 use super::{Answer, check, map, on_database, open_store, unless_interrupted};
 use crate::config::Config;
 use crate::core::allocation::State;
+use crate::core::conflict::Kind;
 use crate::core::map::Slot;
 use crate::core::place::Listed;
 use crate::error::{Error, Result};
@@ -55,6 +56,7 @@ pub(crate) fn run(_: &Args, config: &Config, out: &mut dyn Write) -> Result<Answ
         free_slots: map::draw(&listed, config, |_| false).count(Slot::Free),
         conflicts,
         warnings: findings.len() - conflicts,
+        is_weak: findings.iter().any(|found| found.kind == Kind::WeakSchema),
     };
     match format {
         Format::Json => status::json(out, &status),

@@ -16,6 +16,7 @@ pub(crate) mod hint;
 pub(crate) mod import;
 pub(crate) mod listener;
 pub(crate) mod map;
+pub(crate) mod migration;
 pub(crate) mod orphan;
 pub(crate) mod path;
 pub(crate) mod place;

@@ -26,6 +26,15 @@ impl UniqueIndex {
         Self::ALL.into_iter().filter(|index| !present.contains(&sorted(index))).collect()
     }
 
+    /// Returns the name that the platform gives the index or its constraint.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ModelApp => "unique_model_app",
+            Self::BackendPort => "ix_port_configurations_backend_port",
+            Self::FrontendPort => "ix_port_configurations_frontend_port",
+        }
+    }
+
     /// Returns the columns that the index covers.
     pub(crate) fn columns(self) -> &'static [&'static str] {
         match self {

@@ -9,11 +9,14 @@ use super::look::{GREEN, Look, RED, YELLOW};
 use crate::core::allocation::{Allocation, Outcome, until_text};
 use crate::core::app::AppId;
 use crate::core::declared::Names;
+use crate::core::fit::wrap;
 use crate::core::import;
 use crate::core::listener::Listeners;
+use crate::core::migration::Migration;
 use crate::core::orphan::{Kept, Sweep};
 use crate::core::place::Place;
 use crate::core::promise::Report;
+use crate::core::schema::UniqueIndex;
 use crate::core::text::Shown;
 
 /// Writes the ports that apps were given, one app per line.
@@ -139,6 +142,54 @@ pub(crate) fn import(out: &mut dyn Write, look: Look, report: &import::Report) -
     }
     let tick = look.paint(GREEN, "✓");
     writeln!(out, "{tick} Imported {imported} allocation(s), {existing} existing, {skipped} skipped")
+}
+
+/// Writes the indexes that a migration added or would add, or the rows that are in its way.
+pub(crate) fn migration(
+    out: &mut dyn Write,
+    look: Look,
+    dry_run: bool,
+    database: &str,
+    migration: &Migration,
+) -> io::Result<()> {
+    let Migration { added, replaced, obstacles, .. } = migration;
+    let database = Shown(database);
+    if !obstacles.is_empty() {
+        let head = format!("{} conflict(s) are in the way of unique indexes in {database}:", obstacles.len());
+        led(out, look, (RED, "✗"), &head)?;
+        return obstacles.iter().try_for_each(|found| {
+            let line = format!("  - {}; {}", found.message, found.kind.advice());
+            writeln!(out, "{}", wrap(&line, look.width, 4))
+        });
+    }
+    if !migration.has_work() {
+        return led(out, look, (GREEN, "✓"), &format!("Nothing to migrate in {database}"));
+    }
+    let on = |index: &UniqueIndex| format!("on ({})", index.columns().join(", "));
+    let named = |index: &UniqueIndex| format!("{} {}", index.name(), on(index));
+    if dry_run {
+        for index in added {
+            led(out, look, (YELLOW, "Would add:"), &format!("unique index {}", named(index)))?;
+        }
+        for index in replaced {
+            let what = format!("{} by a unique index {}", index.name(), on(index));
+            led(out, look, (YELLOW, "Would replace:"), &what)?;
+        }
+        return Ok(());
+    }
+    let part = |what: &str, indexes: &[UniqueIndex]| {
+        let names: Vec<_> = indexes.iter().map(named).collect();
+        (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
+    };
+    let parts: Vec<_> = part("added", added).into_iter().chain(part("replaced", replaced)).collect();
+    led(out, look, (GREEN, "✓"), &format!("Migrated {database}: {}", parts.join("; ")))
+}
+
+/// Writes a line that begins with something coloured, and wraps it at the terminal's width.
+fn led(out: &mut dyn Write, look: Look, (colour, lead): (&str, &str), rest: &str) -> io::Result<()> {
+    let line = format!("{lead} {rest}");
+    let line = wrap(&line, look.width, 2);
+    writeln!(out, "{}{}", look.paint(colour, lead), line.strip_prefix(lead).unwrap_or(&line))
 }
 
 /// Writes the result of a self-test: a line for each promise, then the measurements.

@@ -1,5 +1,6 @@
 //! Prints answers as JSON; an allocation has the same keys in every answer.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -11,8 +12,10 @@ use crate::core::allocation::{Allocation, Outcome, until_text};
 use crate::core::app::AppId;
 use crate::core::conflict::{self, Examined, Finding};
 use crate::core::listener::{Listener, Listeners};
+use crate::core::migration::Migration;
 use crate::core::orphan::Sweep;
 use crate::core::place::{DeclaredLine, Listed, Place};
+use crate::core::schema::UniqueIndex;
 use crate::core::text::escape_json;
 use crate::core::{import, promise};
 
@@ -192,6 +195,30 @@ pub(crate) fn import(out: &mut dyn Write, report: &import::Report) -> io::Result
     let apps = skipped_apps.iter().map(|(skipped, reason)| Skipped { app: app(skipped), reason }).collect();
     let (dry_run, imported, existing, skipped) = (*is_dry_run, *imported, *existing, *skipped);
     line(out, &Report { dry_run, imported, existing, skipped, skipped_apps: apps })
+}
+
+/// Writes the indexes that a migration added or would add, the rows that are in its way, and the path of the copy.
+pub(crate) fn migration(out: &mut dyn Write, dry_run: bool, migration: &Migration) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Index {
+        name: &'static str,
+        columns: &'static [&'static str],
+    }
+    #[derive(Serialize)]
+    struct Report<'a> {
+        dry_run: bool,
+        added: Vec<Index>,
+        replaced: Vec<Index>,
+        conflicts: Vec<FindingObject<'a>>,
+        copy: Option<Cow<'a, str>>,
+    }
+    let indexes = |indexes: &[UniqueIndex]| {
+        indexes.iter().map(|index| Index { name: index.name(), columns: index.columns() }).collect()
+    };
+    let Migration { added, replaced, obstacles, copy } = migration;
+    let conflicts = obstacles.iter().map(finding).collect();
+    let copy = copy.as_ref().map(|copy| copy.to_string_lossy());
+    line(out, &Report { dry_run, added: indexes(added), replaced: indexes(replaced), conflicts, copy })
 }
 
 /// Writes the result of a self-test.

@@ -68,8 +68,10 @@ mod tests {
     use crate::core::app::AppId;
     use crate::core::conflict::{Examined, Finding, Kind, Report};
     use crate::core::listener::{Listener, Listeners};
+    use crate::core::migration::Migration;
     use crate::core::orphan::{Kept, KeptReason, Sweep};
     use crate::core::place::{Listed, Place};
+    use crate::core::schema::UniqueIndex;
 
     const PLAIN: Look = Look { is_terminal: false, has_colour: false, width: None };
     const COLOURED: Look = Look { is_terminal: true, has_colour: true, width: None };
@@ -264,6 +266,32 @@ mod tests {
         assert_snapshot!("cleanup_human", written(|out| human::cleanup(out, PLAIN, false, &sweep())));
         assert_snapshot!("cleanup_human_dry_run", written(|out| human::cleanup(out, PLAIN, true, &sweep())));
         assert_snapshot!("cleanup_json", written(|out| json::cleanup(out, true, &sweep())));
+    }
+
+    #[test]
+    fn migrate() {
+        let [app, backend, frontend] = UniqueIndex::ALL;
+        let work = Migration {
+            added: vec![app, frontend],
+            replaced: vec![backend],
+            copy: Some("data/a\u{1b}.db.before-migrate-20260102T030405Z".into()),
+            ..Migration::default()
+        };
+        let stopped = Migration { obstacles: findings()[..1].to_vec(), ..Migration::default() };
+        let human = |look, dry_run, migration: &Migration| {
+            written(|out| human::migration(out, look, dry_run, "data/a\u{1b}.db", migration))
+        };
+        assert_snapshot!("migrate_human", human(PLAIN, false, &work));
+        assert_snapshot!("migrate_human_dry_run", human(PLAIN, true, &work));
+        assert_snapshot!("migrate_human_conflict", human(PLAIN, true, &stopped));
+        assert_snapshot!("migrate_human_nothing", human(PLAIN, true, &Migration::default()));
+        assert_snapshot!("migrate_json", written(|out| json::migration(out, false, &work)));
+        assert_snapshot!("migrate_json_conflict", written(|out| json::migration(out, true, &stopped)));
+        let narrow = Look { is_terminal: true, has_colour: false, width: Some(60) };
+        for migration in [&work, &stopped] {
+            let shown = human(narrow, false, migration);
+            assert!(shown.lines().all(|line| crate::core::fit::columns(line) <= 60), "{shown}");
+        }
     }
 
     #[test]

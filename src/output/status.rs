@@ -26,6 +26,9 @@ pub(crate) struct Status {
     pub(crate) conflicts: usize,
     /// The number of warnings that `check` gives.
     pub(crate) warnings: usize,
+    /// Tells whether the table lacks a unique index.
+    #[serde(skip)]
+    pub(crate) is_weak: bool,
 }
 
 /// The database; facts are missing if its file does not exist yet.
@@ -124,6 +127,8 @@ fn next(status: &Status) -> Option<&'static str> {
         "`manage-ports cleanup` frees what is not used, and [ports] in manage-ports.toml widens the range"
     } else if orphaned > 0 {
         "`manage-ports cleanup --dry-run` tells which rows of apps without a directory would go"
+    } else if status.is_weak {
+        "`manage-ports migrate --dry-run` tells which unique indexes the table lacks"
     } else if status.warnings > 0 {
         "`manage-ports check` tells what it warns of"
     } else if allocated + reserved == 0 {
@@ -152,6 +157,7 @@ mod tests {
             free_slots: 27_000,
             conflicts: 0,
             warnings: 9,
+            is_weak: true,
         }
     }
 
@@ -176,7 +182,8 @@ mod tests {
         let mut status = status();
         for (change, expected) in [
             ((|_| {}) as fn(&mut Status), "cleanup --dry-run"),
-            (|status| status.states.orphaned = 0, "what it warns of"),
+            (|status| status.states.orphaned = 0, "`manage-ports migrate --dry-run`"),
+            (|status| status.is_weak = false, "what it warns of"),
             (|status| status.warnings = 0, "nothing is to be done"),
             (|status| (status.states.allocated, status.states.reserved) = (0, 0), "allocate MODEL APPS"),
             (|status| status.free_slots = 0, "widens the range"),

@@ -12,6 +12,7 @@ use super::error::StoreError;
 use crate::core::allocation::{Allocation, ForeignMetadata, Outcome, PortPair};
 use crate::core::app::AppId;
 use crate::core::import::Entry;
+use crate::core::migration::Migration;
 use crate::core::ports::PortSet;
 use crate::core::refusal::Refusal;
 use crate::core::schema::UniqueIndex;
@@ -214,6 +215,14 @@ pub(crate) trait Store {
     ///
     /// Returns [`StoreError`] when the schema cannot be read.
     fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError>;
+
+    /// Adds the missing unique indexes in one transaction, unless rows are in the way. First copies a database
+    /// that is a file. With `dry_run`, only plans the changes.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError`] when the table cannot be read, copied or changed. The table is then unchanged.
+    fn migrate(&mut self, dry_run: bool) -> Result<Migration, StoreError>;
 }
 
 /// A place for an empty database of the same kind, on the same disk or server as another; the place

@@ -42,6 +42,20 @@ impl StoreError {
     pub(super) fn unusable(why: impl Into<String>) -> Self {
         Self::Unusable { why: why.into(), hint: None }
     }
+
+    /// Adds to a wait that timed out who holds the lock, as far as that is known.
+    pub(super) fn held_by(self, holders: &[String]) -> Self {
+        match (self, holders) {
+            (Self::Locked { waited, tries, what }, [first, rest @ ..]) => {
+                let what = match rest.len() {
+                    0 => format!("{what}: {first} holds the lock"),
+                    more => format!("{what}: {first} and {more} more hold the lock"),
+                };
+                Self::Locked { waited, tries, what }
+            }
+            (other, _) => other,
+        }
+    }
 }
 
 impl From<ForeignMetadata> for StoreError {

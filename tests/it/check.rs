@@ -41,7 +41,8 @@ const LINES: [&str; 7] = [
     "App e/app1 has 2 allocations: 5005/8005, 5007/8007; release the app and allocate anew",
     "Backend port 70000 of f/app1 is not a port from 1 to 65535; release the app and allocate anew",
     "Directory g_h/app1 belongs to multiple apps: g/h/app1, g_h/app1; release the app that is not the directory's",
-    "The table has no unique index on (model, app_num); add the index, as the table does not stop what others write",
+    "The table has no unique index on (model, app_num); `manage-ports migrate` adds it: without it, the table does not \
+     stop what others write",
 ];
 
 #[test]

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::fixture::{MADE, Ran, SCHEMA, WEAK_SCHEMA, World, commands, interrupt, platform_rows, row, rows_of};
 
 /// A line for every command that opens the database, on a world of the platform's.
-const LINES: [&str; 12] = [
+const LINES: [&str; 13] = [
     "allocate --model maker_model-0.0 --app 1",
     "allocate --model new --app 1",
     "reserve --model maker_model-0.0 --app 1 --for 1h",
@@ -29,6 +29,7 @@ const LINES: [&str; 12] = [
     "show maker_model-0.0 1",
     "status",
     "map",
+    "migrate",
     "release maker_model-0.0 1",
 ];
 
@@ -36,10 +37,11 @@ const LINES: [&str; 12] = [
 const OTHERS: [&str; 5] = ["completions", "help", "init", "man", "selftest"];
 
 /// The lines that only read: what they look for is there.
-const READERS: [&str; 5] = [
+const READERS: [&str; 6] = [
     "list",
     "check",
     "cleanup --dry-run",
+    "migrate",
     "allocate --model maker_model-0.0 --app 1",
     "exec --model maker_model-0.0 --app 1 -- printenv BACKEND_PORT",
 ];

@@ -99,7 +99,7 @@ impl Kind {
             Self::BrowserBlockedPort => "release the app and allocate anew, or set allow_browser_blocked",
             Self::EphemeralPort => "allocate below the range, or list the ports in net.ipv4.ip_local_reserved_ports",
             Self::ExpiredReservation => "reserve it again, or let `cleanup` remove it",
-            Self::WeakSchema => "add the index, as the table does not stop what others write",
+            Self::WeakSchema => "`manage-ports migrate` adds it: without it, the table does not stop what others write",
             Self::WeakStorage => "let one machine alone use it, or keep the allocations in PostgreSQL for several",
             Self::NoAppsDir => "name it with --apps-dir, as no directory and no file was checked",
             Self::NotPublished => "publish the app's own ports, or remove them from the service",

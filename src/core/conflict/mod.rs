@@ -16,6 +16,7 @@ pub(crate) use self::finding::{Finding, Kind};
 pub(crate) use self::grouped::grouped;
 pub(crate) use self::report::Report;
 pub(crate) use self::snapshot::Snapshot;
+pub(crate) use self::table::obstacle;
 pub(crate) use self::totals::Examined;
 
 use std::collections::HashSet;

@@ -8,6 +8,7 @@ use crate::core::allocation::{Allocation, Reservation};
 use crate::core::app::{AppId, Presence};
 use crate::core::app_folder::AppFolder;
 use crate::core::ports::{as_port, is_browser_blocked};
+use crate::core::schema::UniqueIndex;
 
 /// Adds findings for ports that occur twice in the table.
 pub(super) fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
@@ -25,14 +26,8 @@ pub(super) fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
     for (kind, role, users) in
         [(Kind::DuplicateBackendPort, "Backend", &backends), (Kind::DuplicateFrontendPort, "Frontend", &frontends)]
     {
-        for (&port, rows) in users.iter().filter(|(_, rows)| rows.len() > 1) {
-            let apps = apps_of(rows);
-            let message = match apps.as_slice() {
-                [app] => format!("{role} port {port} used by {} rows of {app}", rows.len()),
-                _ => format!("{role} port {port} used by multiple apps: {}", list(&apps)),
-            };
-            findings.push(Finding { ports: vec![port], apps, ..Finding::new(kind, message) });
-        }
+        let shared = users.iter().filter(|(_, rows)| rows.len() > 1);
+        findings.extend(shared.map(|(&port, rows)| duplicate_port(kind, role, port, rows)));
     }
     for (&port, behind) in &backends {
         let Some(before) = frontends.get(&port) else { continue };
@@ -41,6 +36,33 @@ pub(super) fn shared_ports(rows: &[Allocation], findings: &mut Vec<Finding>) {
         let apps = behind.into_iter().chain(before).collect::<BTreeSet<_>>().into_iter().collect();
         findings.push(Finding { ports: vec![port], apps, ..Finding::new(Kind::CrossRolePort, message) });
     }
+}
+
+/// Returns the finding that rows in the way of a unique index are reported with, if there are any. Numbers that
+/// are not ports are in its way, too.
+pub(crate) fn obstacle(index: UniqueIndex, rows: &[&Allocation]) -> Option<Finding> {
+    let first = rows.first()?;
+    Some(match index {
+        UniqueIndex::ModelApp => duplicate_app(&first.app, rows),
+        UniqueIndex::BackendPort => duplicate_port(Kind::DuplicateBackendPort, "Backend", first.backend_port, rows),
+        UniqueIndex::FrontendPort => duplicate_port(Kind::DuplicateFrontendPort, "Frontend", first.frontend_port, rows),
+    })
+}
+
+fn duplicate_port(kind: Kind, role: &str, port: i64, rows: &[&Allocation]) -> Finding {
+    let apps = apps_of(rows);
+    let message = match apps.as_slice() {
+        [app] => format!("{role} port {port} used by {} rows of {app}", rows.len()),
+        _ => format!("{role} port {port} used by multiple apps: {}", list(&apps)),
+    };
+    Finding { ports: vec![port], apps, ..Finding::new(kind, message) }
+}
+
+fn duplicate_app(app: &AppId, rows: &[&Allocation]) -> Finding {
+    let pairs: Vec<_> = rows.iter().map(|row| format!("{}/{}", row.backend_port, row.frontend_port)).collect();
+    let message = format!("App {app} has {} allocations: {}", rows.len(), pairs.join(", "));
+    let ports = rows.iter().flat_map(|row| row.ports()).collect::<BTreeSet<_>>().into_iter().collect();
+    Finding { ports, apps: vec![app.clone()], ..Finding::new(Kind::DuplicateApp, message) }
 }
 
 /// Adds findings for apps that have two rows, and for apps of two models that have the same directory.
@@ -53,10 +75,7 @@ pub(super) fn shared_names(rows: &[Allocation], findings: &mut Vec<Finding>) {
     for (&app, rows) in &by_app {
         by_directory.entry(AppFolder::of(app)).or_default().push(app.clone());
         if rows.len() > 1 {
-            let pairs: Vec<_> = rows.iter().map(|row| format!("{}/{}", row.backend_port, row.frontend_port)).collect();
-            let message = format!("App {app} has {} allocations: {}", rows.len(), pairs.join(", "));
-            let ports = rows.iter().flat_map(|row| row.ports()).collect::<BTreeSet<_>>().into_iter().collect();
-            findings.push(Finding { ports, apps: vec![app.clone()], ..Finding::new(Kind::DuplicateApp, message) });
+            findings.push(duplicate_app(app, rows));
         }
     }
     for (folder, apps) in by_directory.into_iter().filter(|(_, apps)| apps.len() > 1) {

@@ -12,18 +12,12 @@ use crate::store::retry::Retry;
 /// Adds the sessions that hold the lock to the error of a wait that timed out, if the connection still works
 /// and the server shows the sessions.
 pub(super) fn naming_holders(err: StoreError, link: &mut Link, retry: &Retry) -> StoreError {
-    match err {
-        StoreError::Locked { waited, tries, what } if what == WAITING_FOR_WRITERS => {
-            let holders = link.ask_connected(retry, Phase::Answering, async |client, _| holders(client).await);
-            let what = match holders.unwrap_or_default().as_slice() {
-                [] => what,
-                [one] => format!("{what}: {one} holds the lock"),
-                [first, rest @ ..] => format!("{what}: {first} and {} more hold the lock", rest.len()),
-            };
-            StoreError::Locked { waited, tries, what }
-        }
-        other => other,
+    let is_about_writers = matches!(&err, StoreError::Locked { what, .. } if what == WAITING_FOR_WRITERS);
+    if !is_about_writers {
+        return err;
     }
+    let holders = link.ask_connected(retry, Phase::Answering, async |client, _| holders(client).await);
+    err.held_by(&holders.unwrap_or_default())
 }
 
 /// Returns the sessions that hold a lock on the table which conflicts with writing. The server shows a

@@ -42,6 +42,7 @@ mod error;
 mod holders;
 mod hosts;
 mod link;
+mod migrate;
 mod parameters;
 mod passfile;
 mod progress;
@@ -65,6 +66,7 @@ use jiff::SignedDuration;
 use tokio_postgres::{Client, Error};
 
 use self::link::Link;
+use self::migrate::{missing_indexes, plan};
 use self::rows::{all_rows, existing, models, taken};
 use self::session::Session;
 use self::transaction::{Writes, has_table, lock_wait};
@@ -75,6 +77,7 @@ use super::settle::{Step, settled, steps};
 use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::AppId;
 use crate::core::import::Entry;
+use crate::core::migration::Migration;
 use crate::core::schema::UniqueIndex;
 
 /// The table on a server.
@@ -213,17 +216,25 @@ impl Store for Postgres {
     }
 
     fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError> {
-        let sql = "SELECT string_agg(columns.attname, ',' ORDER BY columns.attname)
-             FROM pg_index AS indexes JOIN pg_attribute AS columns ON columns.attrelid = indexes.indrelid
-              AND columns.attnum = ANY ((indexes.indkey::int2[])[0:indexes.indnkeyatts - 1])
-             WHERE indexes.indrelid = 'port_configurations'::regclass AND indexes.indisunique AND indexes.indisvalid
-              AND indexes.indpred IS NULL AND indexes.indexprs IS NULL GROUP BY indexes.indexrelid";
-        let present: Option<Vec<String>> = self.ask_table(async |client| {
-            let indexes = client.query_typed(sql, &[]).await?;
-            indexes.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map(Some)
-        })?;
-        let Some(present) = present else { return Ok(Vec::new()) };
-        Ok(UniqueIndex::missing_from(&present))
+        self.ask_table(missing_indexes)
+    }
+
+    fn migrate(&mut self, dry_run: bool) -> Result<Migration, StoreError> {
+        // Most tables lack nothing, which needs no lock to be seen.
+        let seen = self.ask_table(async |client| plan(client).await.map(Some))?;
+        let Some(seen) = seen else { return Ok(Migration::default()) };
+        let planned = seen.migration()?;
+        if dry_run {
+            return Ok(planned);
+        }
+        let migrated = if planned.has_work() {
+            seen.may_change()?;
+            self.session.migrate()?
+        } else {
+            planned
+        };
+        self.session.sync_rows_of_others()?;
+        Ok(migrated)
     }
 }
 

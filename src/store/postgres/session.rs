@@ -9,10 +9,12 @@ use tokio_postgres::{Client, Error};
 use super::error::{LOST, NOT_TAKEN};
 use super::holders::naming_holders;
 use super::link::{Failure, Link};
-use super::progress::Phase;
+use super::migrate::{apply, plan};
+use super::progress::{Phase, Progress};
 use super::rows::all_rows;
-use super::transaction::{Limits, Writes, begin, read_only, sync};
+use super::transaction::{Limits, TableLock, Writes, begin, read_only, sync};
 use crate::core::app::AppId;
+use crate::core::migration::Migration;
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
@@ -64,10 +66,29 @@ impl Session {
         read: impl AsyncFn(&Client) -> Result<R, Error>,
         mut decide: impl FnMut(R, Timestamp) -> Result<(T, Writes), StoreError>,
     ) -> Result<(T, HashMap<AppId, i64>), StoreError> {
+        let write = |link: &mut Link, retry: &Retry| write_once(link, retry, makes_table, &read, &mut decide);
+        let Written { value, ids, made_table } = self.repeat(write)?;
+        if made_table {
+            log::info!("Created table port_configurations in {}", self.link.target);
+        }
+        Ok((value, ids))
+    }
+
+    /// Locks the table against everybody, plans the migration and makes the planned changes.
+    pub(super) fn migrate(&mut self) -> Result<Migration, StoreError> {
+        let mut unconfirmed = None;
+        let migrated = self.repeat(|link, retry| migrate_once(link, retry, &mut unconfirmed))?;
+        // After a commit without an answer, a table that lacks nothing shows that it took place.
+        let is_done = !migrated.has_work() && migrated.obstacles.is_empty();
+        Ok(unconfirmed.filter(|_| is_done).unwrap_or(migrated))
+    }
+
+    /// Runs a write transaction until it is done, or cannot be repeated any more.
+    fn repeat<T>(&mut self, mut write: impl FnMut(&mut Link, &Retry) -> Result<T, Failure>) -> Result<T, StoreError> {
         let Self { link, retry } = self;
         let mut losses = 0;
         let written = retry.run(|| {
-            write_once(link, retry, makes_table, &read, &mut decide).map_err(|failure| match failure {
+            write(link, retry).map_err(|failure| match failure {
                 Failure::Lost { phase, why } if phase.may_hold_lock() => {
                     losses += 1;
                     if losses < LOSSES_MAX { LOST } else { keeps_ending(&why) }
@@ -75,11 +96,7 @@ impl Session {
                 other => other.into(),
             })
         });
-        let Written { value, ids, made_table } = written.map_err(|err| naming_holders(err, link, retry))?;
-        if made_table {
-            log::info!("Created table port_configurations in {}", self.link.target);
-        }
-        Ok((value, ids))
+        written.map_err(|err| naming_holders(err, link, retry))
     }
 
     /// Makes all visible rows durable. Their writers may not have waited for that.
@@ -105,7 +122,7 @@ fn write_once<R, T>(
 ) -> Result<Written<T>, Failure> {
     let begin = async |client: &Client, progress: &_| {
         // The limits come from the rest of `--timeout` once there is a connection.
-        begin(client, progress, Limits::new(retry.left()), makes_table, read).await
+        begin(client, progress, Limits::new(retry.left()), TableLock::ForRows, makes_table, read).await
     };
     let begun = link.ask(retry, Phase::Answering, begin).inspect_err(|_| link.roll_back())?;
     let (value, writes) = decide(begun.read, retry.timestamp()).inspect_err(|_| link.roll_back())?;
@@ -128,6 +145,36 @@ fn write_once<R, T>(
     Ok(Written { value, ids, made_table: begun.made_table })
 }
 
+/// Runs one attempt of [`Session::migrate`]. If it fails, it leaves no transaction open. A migration whose commit
+/// got no answer is put into `unconfirmed`.
+fn migrate_once(link: &mut Link, retry: &Retry, unconfirmed: &mut Option<Migration>) -> Result<Migration, Failure> {
+    let begin = async |client: &Client, progress: &_| {
+        begin(client, progress, Limits::new(retry.left()), TableLock::ForSchema, false, plan).await
+    };
+    let begun = link.ask(retry, Phase::Answering, begin).inspect_err(|_| link.roll_back())?;
+    let planned = begun.read.migration().inspect_err(|_| link.roll_back())?;
+    if !planned.has_work() {
+        link.roll_back();
+        return Ok(planned);
+    }
+    let change = async |client: &Client, progress: &Progress| {
+        apply(client, &begun.read, &planned).await?;
+        progress.enter(Phase::Committing);
+        client.batch_execute(begun.commit).await
+    };
+    match link.ask_connected(retry, Phase::Working, change) {
+        Ok(()) => Ok(planned),
+        Err(Failure::Lost { phase: Phase::Committing, why }) => {
+            *unconfirmed = Some(planned);
+            Err(Failure::Lost { phase: Phase::Committing, why })
+        }
+        Err(other) => {
+            link.roll_back();
+            Err(other)
+        }
+    }
+}
+
 /// Looks up whether an unconfirmed commit took place, and makes it durable. Returns the ids of its new rows
 /// if it did.
 ///
@@ -136,7 +183,7 @@ fn write_once<R, T>(
 fn look_up(link: &mut Link, retry: &Retry, writes: &Writes) -> Result<Option<HashMap<AppId, i64>>, StoreError> {
     let found = retry.run(|| {
         let begin = async |client: &Client, progress: &_| {
-            begin(client, progress, Limits::new(retry.left()), false, &all_rows).await
+            begin(client, progress, Limits::new(retry.left()), TableLock::ForRows, false, &all_rows).await
         };
         let begun = link.ask(retry, Phase::Answering, begin);
         link.roll_back();

@@ -66,6 +66,25 @@ impl Limits {
     }
 }
 
+/// The lock that a transaction takes on the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TableLock {
+    /// Keeps out all others who write rows.
+    ForRows,
+    /// Keeps out everybody, as a change of the table's constraints needs it. It is taken at once: whoever has a
+    /// weaker lock and waits for this one may wait for a reader that waits, too.
+    ForSchema,
+}
+
+impl TableLock {
+    fn mode(self) -> &'static str {
+        match self {
+            Self::ForRows => "SHARE ROW EXCLUSIVE",
+            Self::ForSchema => "ACCESS EXCLUSIVE",
+        }
+    }
+}
+
 /// The changes that a transaction writes.
 #[derive(Default)]
 pub(super) struct Writes {
@@ -110,6 +129,7 @@ pub(super) async fn begin<R>(
     client: &Client,
     progress: &Progress,
     Limits { lock_timeout, statement_timeout }: Limits,
+    lock: TableLock,
     makes_table: bool,
     read: impl AsyncFn(&Client) -> Result<R, Error>,
 ) -> Result<Begun<R>, Error> {
@@ -123,8 +143,8 @@ pub(super) async fn begin<R>(
          SET LOCAL idle_in_transaction_session_timeout = {idle}"
     );
     let begin = entering(progress, Phase::Locking, client.batch_execute(&begin));
-    let lock = "LOCK TABLE port_configurations IN SHARE ROW EXCLUSIVE MODE; SHOW synchronous_commit";
-    let lock = entering(progress, Phase::Working, client.simple_query(lock));
+    let lock = format!("LOCK TABLE port_configurations IN {} MODE; SHOW synchronous_commit", lock.mode());
+    let lock = entering(progress, Phase::Working, client.simple_query(&lock));
     let lock_and_read = try_join(lock, read(client));
     let (made_table, (shown, read)) = if makes_table {
         begin.await?;

@@ -12,7 +12,10 @@
 //! - A file with a second hard link, or one that is itself a mount point, is read and never written.
 
 mod connect;
+mod copy;
 mod error;
+mod holder;
+mod migrate;
 mod queue;
 mod rows;
 mod schema;
@@ -31,10 +34,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::connect::{Access, connect, create, has_content, newer, real_path};
+use self::copy::Copy;
 use self::error::damaged;
+use self::holder::{READERS, naming_holders};
+use self::migrate::{apply, plan};
 use self::queue::{Queue, Turn};
 use self::rows::{all_rows, delete, existing, has_model, insert, models, taken_ports, update_metadata};
-use self::schema::{damage, is_made, make};
+use self::schema::{damage, is_made, make, missing_indexes};
 use self::storage::{SecondName, shared_file_system};
 use self::wal::{Checkpoint, Wal, checkpoint, create_folder, has_frames, has_log, journal_mode, sync_folder};
 use super::api::{Change, Choose, IfMissing, Mode, Plan, Select, Storage, Store, Taken, Waiting};
@@ -44,6 +50,7 @@ use super::settle::{Step, settled, steps};
 use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::AppId;
 use crate::core::import::Entry;
+use crate::core::migration::Migration;
 use crate::core::path::folder_of;
 use crate::core::schema::UniqueIndex;
 
@@ -75,6 +82,10 @@ const CHECKPOINT_PAUSE: Duration = Duration::from_millis(10);
 /// processes, which will empty the log itself.
 const LEAVING_TRIES: u32 = 5;
 const LEAVING_PAUSE: Duration = Duration::from_millis(2);
+
+/// How often a migration copies the database beside other writers. If they changed it after each copy, the last
+/// copy is made under the lock.
+const COPIES_BESIDE_WRITERS: u32 = 3;
 
 impl Sqlite {
     pub(super) fn open(path: &Path, missing: IfMissing, retry: Retry) -> Result<Self, StoreError> {
@@ -119,7 +130,7 @@ impl Sqlite {
             let Some(connection) = &self.connection else { return Ok(T::default()) };
             let looked = self.retry.run(|| look(connection));
             if self.access.still_holds(&self.real_path) {
-                return looked.inspect_err(|err| self.keep_off(err));
+                return looked.inspect_err(|err| self.keep_off(err)).map_err(|err| self.named(err));
             }
             // Another process wrote to the file during the read, so the data may be a mix of old and new.
             self.connect()?;
@@ -155,12 +166,13 @@ impl Sqlite {
             let value = decide(&transaction)?;
             self.retry.run(|| {
                 transaction.execute_batch("COMMIT").map_err(|err| match StoreError::from(err) {
-                    StoreError::Busy(_) => StoreError::Busy("readers to finish"),
+                    StoreError::Busy(_) => StoreError::Busy(READERS),
                     other => other,
                 })
             })?;
             Ok(value)
         });
+        let value = value.map_err(|err| self.named(err));
         // A refused row is no reason to leave the log to others, but a damaged database is.
         let value = value.inspect_err(|err| {
             if matches!(err, StoreError::Unusable { .. }) && !matches!(damage(connection), Ok(None)) {
@@ -191,6 +203,11 @@ impl Sqlite {
             outcome = checkpoint(connection)?;
         }
         Ok(outcome)
+    }
+
+    /// Adds to the error of a wait that timed out which processes hold the lock.
+    fn named(&self, err: StoreError) -> StoreError {
+        naming_holders(err, &self.real_path)
     }
 
     /// Leaves all files unchanged if the error says that the database cannot be used.
@@ -254,6 +271,52 @@ impl Sqlite {
             self.connection = Some(connection);
         }
         Ok((turn, queue))
+    }
+
+    /// Copies the database, then takes the lock and migrates the table. If another process wrote to the database
+    /// in between, copies it again under the lock, or returns `None` unless `is_last` is set.
+    fn migrate_unless_changed(&mut self, is_last: bool) -> Result<Option<Migration>, StoreError> {
+        let (turn, queue) = self.enter()?;
+        let Some(connection) = &self.connection else { return Err(StoreError::Missing) };
+        let version = |connection: &Connection| -> Result<i64, StoreError> {
+            Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
+        };
+        let mut copied = None;
+        // If this user may not write the database, the write transaction fails with the reason.
+        if self.access == Access::Write {
+            self.refuse_second_name()?;
+            let seen = self.retry.run(|| version(connection))?;
+            copied = Some((seen, Copy::make(&self.real_path, &self.retry)?));
+        }
+        let mut kept = None;
+        let migrated = self.write(turn, &queue, |transaction| {
+            let planned = plan(transaction)?;
+            if !planned.has_work() {
+                return Ok(Some(planned));
+            }
+            let now = version(transaction)?;
+            let copy = match copied.take() {
+                Some((seen, copy)) if seen == now => copy,
+                _ if !is_last => return Ok(None),
+                _ => Copy::make(&self.real_path, &self.retry)?,
+            };
+            let copy = copy.named(&self.real_path, self.retry.timestamp())?;
+            apply(transaction, &planned)?;
+            kept = Some(copy);
+            Ok(Some(planned))
+        });
+        match (migrated, kept) {
+            (Ok(Some(done)), Some(copy)) => Ok(Some(Migration { copy: Some(copy.keep()), ..done })),
+            // A commit that failed may have taken place. Any other error leaves the table as it was.
+            (Err(err @ StoreError::Unusable { .. }), Some(copy)) => {
+                let planned = self.read(|connection| plan(&*connection.unchecked_transaction()?));
+                if !planned.is_ok_and(|planned| planned.has_work()) {
+                    log::warn!("a copy of the database as it was is {}", copy.keep().display());
+                }
+                Err(err)
+            }
+            (migrated, _) => migrated,
+        }
     }
 
     fn announce(&self, is_new_database: bool) {
@@ -426,19 +489,28 @@ impl Store for Sqlite {
     }
 
     fn missing_indexes(&mut self) -> Result<Vec<UniqueIndex>, StoreError> {
+        self.read(missing_indexes)
+    }
+
+    fn migrate(&mut self, dry_run: bool) -> Result<Migration, StoreError> {
         if self.connection.is_none() {
-            return Ok(Vec::new());
+            return Ok(Migration::default());
         }
-        let present: Vec<String> = self.read(|connection| {
-            let mut indexes = connection.prepare(
-                "SELECT group_concat(columns.name ORDER BY columns.name)
-                 FROM pragma_index_list('port_configurations') AS indexes, pragma_index_info(indexes.name) AS columns
-                 WHERE indexes.\"unique\" AND NOT indexes.partial GROUP BY indexes.name
-                 HAVING count(*) = count(columns.name)",
-            )?;
-            Ok(indexes.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
-        })?;
-        Ok(UniqueIndex::missing_from(&present))
+        let planned = self.read(|connection| plan(&*connection.unchecked_transaction()?))?;
+        if dry_run || !planned.has_work() {
+            if !dry_run {
+                self.sync_rows_of_others()?;
+            }
+            return Ok(planned);
+        }
+        self.verify()?;
+        for last in (0..COPIES_BESIDE_WRITERS).rev() {
+            if let Some(done) = self.migrate_unless_changed(last == 0)? {
+                return Ok(done);
+            }
+            log::debug!("copying again, as another process wrote to the database");
+        }
+        Err(self.retry.locked("writers to let go of it", COPIES_BESIDE_WRITERS))
     }
 }
 

@@ -13,17 +13,22 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use super::holder::turn_holder;
 use super::storage::{FILE_MODE, shared_file_system};
 use crate::core::path::{beside, folder_of};
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
-/// The lock file, or `None` if it cannot be used.
-pub(super) struct Queue(Option<Arc<File>>);
+/// The lock file.
+pub(super) struct Queue {
+    /// The open file, or `None` if it cannot be used.
+    file: Option<Arc<File>>,
+    path: PathBuf,
+}
 
 /// A turn at the head of the queue, or permission to write without one. It ends on drop.
 pub(super) struct Turn {
@@ -35,23 +40,24 @@ pub(super) struct Turn {
 impl Queue {
     /// Opens the lock file of a database, and creates it where it is missing.
     pub(super) fn open(database: &Path) -> Self {
-        if !Self::is_possible(database) {
-            return Self(None);
-        }
         let path = beside(database, "-queue");
+        if !Self::is_possible(database) {
+            return Self { file: None, path };
+        }
         // A process that may read a file can lock it, and another user may have created it.
         let create = || OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(&path);
         let file = File::open(&path).or_else(|_| create());
         if let Err(err) = &file {
             log::debug!("no queue {}: {err}", path.display());
         }
-        Self(file.ok().map(Arc::new))
+        Self { file: file.ok().map(Arc::new), path }
     }
 
     /// Opens the lock file of a database if it is there.
     pub(super) fn find(database: &Path) -> Self {
-        let file = Self::is_possible(database).then(|| File::open(beside(database, "-queue")).ok());
-        Self(file.flatten().map(Arc::new))
+        let path = beside(database, "-queue");
+        let file = Self::is_possible(database).then(|| File::open(&path).ok());
+        Self { file: file.flatten().map(Arc::new), path }
     }
 
     /// Tells whether writers can wait on a lock file here. On a shared file system, a lock may wait for a
@@ -68,7 +74,7 @@ impl Queue {
     ///
     /// Returns [`StoreError::Interrupted`].
     pub(super) fn enter(&self, retry: &Retry) -> Result<Turn, StoreError> {
-        let Some(file) = &self.0 else { return Ok(Turn::NONE) };
+        let Some(file) = &self.file else { return Ok(Turn::NONE) };
         match file.try_lock() {
             Ok(()) => return Ok(Turn::of(file)),
             Err(TryLockError::WouldBlock) => {}
@@ -87,14 +93,18 @@ impl Queue {
         match retry.wait_keeping(kept, "its turn among other processes", |pause| turn.recv_timeout(pause).ok()) {
             Ok(Ok(turn)) => Ok(turn),
             Ok(Err(err)) => Ok(Turn::without(&err)),
-            Err(StoreError::Locked { .. }) => Ok(Turn { lock: None, _announcement: Some(announcement) }),
+            Err(StoreError::Locked { .. }) => {
+                let holder = turn_holder(&self.path).unwrap_or_else(|| "another process".to_owned());
+                log::debug!("goes on without a turn: {holder} holds the lock file {}", self.path.display());
+                Ok(Turn { lock: None, _announcement: Some(announcement) })
+            }
             Err(other) => Err(other),
         }
     }
 
     /// Takes a turn if no other process has one.
     pub(super) fn try_enter(&self) -> Option<Turn> {
-        self.0.as_ref().filter(|file| file.try_lock().is_ok()).map(Turn::of)
+        self.file.as_ref().filter(|file| file.try_lock().is_ok()).map(Turn::of)
     }
 
     /// Tells whether another process waits for its turn, and so will check the log after us.
@@ -104,7 +114,7 @@ impl Queue {
         // This asks which lock of another process would conflict with an exclusive one, and takes no lock.
         let all =
             Flock { start: 0, length: 0, pid: None, typ: FlockType::WriteLock, offset_type: FlockOffsetType::Set };
-        self.0.as_ref().is_some_and(|file| matches!(fcntl_getlk(file, &all), Ok(Some(_))))
+        self.file.as_ref().is_some_and(|file| matches!(fcntl_getlk(file, &all), Ok(Some(_))))
     }
 
     /// Tells whether another process waits for its turn, which is unknown on this system.

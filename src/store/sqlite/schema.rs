@@ -1,7 +1,8 @@
 //! This file holds the schema of the platform's table in SQLite.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
+use crate::core::schema::UniqueIndex;
 use crate::store::error::StoreError;
 
 /// The statements, byte for byte, by which the platform makes its table and indexes.
@@ -51,6 +52,40 @@ pub(super) fn make(transaction: &Connection) -> Result<bool, StoreError> {
         transaction.execute_batch(SCHEMA)?;
     }
     Ok(!is_made)
+}
+
+/// Returns the unique indexes that the table lacks.
+pub(super) fn missing_indexes(connection: &Connection) -> Result<Vec<UniqueIndex>, StoreError> {
+    let mut indexes = connection.prepare(
+        "SELECT group_concat(columns.name ORDER BY columns.name)
+         FROM pragma_index_list('port_configurations') AS indexes, pragma_index_info(indexes.name) AS columns
+         WHERE indexes.\"unique\" AND NOT indexes.partial GROUP BY indexes.name
+         HAVING count(*) = count(columns.name)",
+    )?;
+    let present: Vec<String> = indexes.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(UniqueIndex::missing_from(&present))
+}
+
+/// Tells whether an index of the table has the name of this index. If something else has it, that is an error.
+pub(super) fn has_namesake(connection: &Connection, index: UniqueIndex) -> Result<bool, StoreError> {
+    let sql = "SELECT type, tbl_name, type = 'index' AND tbl_name = 'port_configurations' COLLATE NOCASE
+               FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
+    let find = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?));
+    match connection.query_row(sql, [index.name()], find).optional()? {
+        None => Ok(false),
+        Some((.., true)) => Ok(true),
+        Some((kind, table, _)) => {
+            let why = format!("cannot be migrated: {} is the name of another {kind}, of {table}", index.name());
+            Err(StoreError::Unusable { why, hint: Some("rename it, as the unique index needs its name") })
+        }
+    }
+}
+
+/// Makes a unique index; one of the same name is dropped first.
+pub(super) fn make_index(transaction: &Connection, index: UniqueIndex) -> Result<(), StoreError> {
+    let (name, columns) = (index.name(), index.columns().join(", "));
+    let sql = format!("DROP INDEX IF EXISTS {name}; CREATE UNIQUE INDEX {name} ON port_configurations ({columns})");
+    Ok(transaction.execute_batch(&sql)?)
 }
 
 /// Returns the first damage that SQLite's `quick_check` finds in a database.
