@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
 
-use super::fixture::{Row, SCHEMA, World, not_run, platform_rows, rows_of, shared};
+use super::fixture::{Row, SCHEMA, WEAK_SCHEMA, World, not_run, platform_rows, row, rows_of, shared};
+use super::server::{self, Server};
 
 /// What stands in the apps tree: every app but two models' gaps.
 fn is_there((model, app_num, ..): &Row) -> bool {
@@ -208,4 +209,72 @@ fn sqlalchemy_reads_the_rows_back() {
         ));
     }
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
+
+/// Works on a migrated table as the platform does, with its model of it: makes what is missing, asks what is there,
+/// adds a row, and meets the constraints.
+const MIGRATED: &str = r#"
+import sys
+from sqlalchemy import Boolean, Column, DateTime, Integer, String, Text, UniqueConstraint, create_engine, inspect
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, declarative_base
+Base = declarative_base()
+class Row(Base):
+    __tablename__ = "port_configurations"
+    id = Column(Integer, primary_key=True)
+    model = Column(String(200), nullable=False, index=True)
+    app_num = Column(Integer, nullable=False, index=True)
+    frontend_port = Column(Integer, nullable=False, unique=True, index=True)
+    backend_port = Column(Integer, nullable=False, unique=True, index=True)
+    is_available = Column(Boolean, default=True, index=True)
+    metadata_json = Column(Text)
+    created_at = Column(DateTime(timezone=True))
+    updated_at = Column(DateTime(timezone=True))
+    __table_args__ = (UniqueConstraint("model", "app_num", name="unique_model_app"),)
+engine = create_engine(sys.argv[1])
+Base.metadata.create_all(engine)
+unique = {tuple(index["column_names"]) for index in inspect(engine).get_indexes("port_configurations") if index["unique"]}
+unique |= {tuple(rule["column_names"]) for rule in inspect(engine).get_unique_constraints("port_configurations")}
+print(sorted(unique))
+for values in (("new", 1, 9001, 9003), ("new", 1, 9005, 9007), ("x", 1, 9001, 9009), ("x", 1, 9011, 9003)):
+    row = Row(**dict(zip(("model", "app_num", "backend_port", "frontend_port"), values)))
+    try:
+        with Session(engine) as session:
+            session.add(row)
+            session.commit()
+        print("added")
+    except IntegrityError:
+        print("refused")
+with Session(engine) as session:
+    print(session.query(Row).filter_by(model="new", app_num=1).one().backend_port, session.query(Row).count())
+"#;
+
+#[test]
+fn the_platform_works_with_a_migrated_table() {
+    let Some(python) = python_with_sqlalchemy() else { return };
+    let works = |world: &World, url: &str| {
+        world.line("migrate -q").ok();
+        let output = Command::new(&python).args(["-c", MIGRATED, url]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            "[('backend_port',), ('frontend_port',), ('model', 'app_num')]\nadded\nrefused\nrefused\nrefused\n9001 2\n"
+        );
+        world.line("migrate --dry-run").ok();
+        world.line("allocate new 1 --format plain").is(0, "9001 9003\n", "");
+    };
+    let world = World::new();
+    world.database(WEAK_SCHEMA, &[row("old", 1, 5001, 8001)]);
+    works(&world, &format!("sqlite:///{}", world.default_database().display()));
+
+    let Some(server) = Server::shared("the platform on a migrated table of a server") else { return };
+    let world = World::on(server);
+    world.sql(server::SCHEMA);
+    world.sql(
+        "ALTER TABLE port_configurations DROP CONSTRAINT unique_model_app;
+         DROP INDEX ix_port_configurations_backend_port;
+         INSERT INTO port_configurations (model, app_num, backend_port, frontend_port) VALUES ('old', 1, 5001, 8001)",
+    );
+    let url = world.server().url().replace("postgresql:", "postgresql+psycopg2:");
+    works(&world, &url);
 }

@@ -24,7 +24,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use super::fixture::{Row, SCHEMA, World, not_run, platform_rows, row};
+use super::fixture::{Row, SCHEMA, WEAK_SCHEMA, World, not_run, platform_rows, row};
 
 const DATABASE: &str = "data/ports.db";
 const LOG: &str = "data/ports.db-wal";
@@ -165,6 +165,8 @@ struct Replay<'a> {
     count: usize,
     rows: Rows,
     released: Rows,
+    /// Whether a migration has answered.
+    is_migrated: bool,
     last_answer: String,
     read: [Option<(Image, Rc<Rows>)>; 5],
     report: Report,
@@ -288,12 +290,17 @@ impl<'a> Replay<'a> {
     fn print(&mut self, answers: &str) {
         for answer in answers.lines() {
             let answer: Value = serde_json::from_str(answer).unwrap();
+            self.report.answers += 1;
+            if answer.get("added").is_some() {
+                self.is_migrated = true;
+                self.last_answer = "of the migration".to_owned();
+                continue;
+            }
             let (rows, answered) = match answer["released"].as_array() {
                 Some(released) => (&mut self.released, released.as_slice()),
                 None => (&mut self.rows, slice::from_ref(&answer)),
             };
             rows.extend(answered.iter().map(row_of));
-            self.report.answers += 1;
             self.last_answer = format!("{:?}", row_of(&answered[0]));
         }
     }
@@ -320,6 +327,7 @@ impl<'a> Replay<'a> {
                 let wrong: Vec<_> = lost.chain(back).collect();
                 if wrong.is_empty() { Ok(rows) } else { Err(wrong.join(", ")) }
             });
+            let agrees = agrees.and_then(|rows| migration_holds(&image, self.is_migrated).map(|()| rows));
             let Self { last_answer, report: Report { answers, .. }, .. } = self;
             let rows = agrees
                 .map_err(|why| format!("on the disk with {disk}, after answer {answers} {last_answer}: {why}"))?;
@@ -352,6 +360,36 @@ fn recover(image: &Image) -> Result<Rows, String> {
         Ok((integrity, rows)) if integrity == "ok" => Ok(rows),
         Ok((integrity, _)) => Err(format!("integrity_check says {integrity}")),
         Err(err) => Err(format!("the database cannot be read: {err}")),
+    }
+}
+
+/// Checks that the copy of a migration is whole and there before the table is changed, and that the change is
+/// there once the migration has answered. Without a migration, there is no copy and nothing to check.
+fn migration_holds(image: &Image, is_migrated: bool) -> Result<(), String> {
+    let is_copy = |path: &PathBuf| path.to_string_lossy().contains("ports.db.before-migrate-2");
+    let copy = image.iter().find(|(path, _)| is_copy(path));
+    if let Some((path, data)) = copy {
+        let alone = [(PathBuf::from("data"), None), (PathBuf::from(DATABASE), data.clone())].into();
+        recover(&alone).map_err(|why| format!("{}: {why}", path.display()))?;
+    }
+    if !is_migrated && copy.is_none() && !image.keys().any(|path| path.to_string_lossy().ends_with(".tmp")) {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for name in [DATABASE, LOG, "data/ports.db-journal"] {
+        if let Some(Some(data)) = image.get(Path::new(name)) {
+            fs::create_dir_all(folder.path().join("data")).unwrap();
+            fs::write(folder.path().join(name), data.as_slice()).unwrap();
+        }
+    }
+    let connection = Connection::open(folder.path().join(DATABASE)).unwrap();
+    let sql = "SELECT count(*) FROM pragma_index_list('port_configurations') WHERE \"unique\"";
+    let indexes: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(|err| err.to_string())?;
+    match (indexes, copy) {
+        (0, _) if is_migrated => Err("the migration was answered, and the table is the old one".to_owned()),
+        (3, None) => Err("the table is the new one, and there is no copy of the old one".to_owned()),
+        (0 | 3, _) => Ok(()),
+        _ => Err(format!("the table has {indexes} of 3 unique indexes")),
     }
 }
 
@@ -542,6 +580,19 @@ fn log(world: &World) -> Connection {
     connection.execute_batch("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0").unwrap();
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
     connection
+}
+
+#[test]
+fn a_migration_and_its_copy_outlive_a_power_cut() {
+    for writes_ahead in [false, true] {
+        let world = World::new();
+        world.database(WEAK_SCHEMA, &platform_rows()[..60]);
+        if writes_ahead {
+            world.sql("PRAGMA journal_mode = wal");
+        }
+        let lines = |apps| allocate(apps).into_iter().chain(["migrate".to_owned()]).collect();
+        storm(&world, None, &[allocate([1]), lines(2..=6), allocate([7])]);
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn two() -> World {
 }
 
 /// Runs the binary in a mount namespace of its own, after these mounts; a line that says so where that may not be.
-fn mounted(world: &World, mounts: &str, line: &str) -> Option<Ran> {
+pub fn mounted(world: &World, mounts: &str, line: &str) -> Option<Ran> {
     let script = format!("{mounts} && shift 0 && exec \"$0\" {line}");
     let mut unshare = Command::new("unshare");
     unshare.args(["-m", "--propagation", "private", "sh", "-c", &script, env!("CARGO_BIN_EXE_manage-ports")]);

@@ -49,7 +49,7 @@ impl Session {
             };
             Ok(link.ask(retry, Phase::Answering, query)?)
         });
-        answer.map_err(|err| naming_holders(err, link, retry))
+        answer.map_err(|err| naming_holders(err, TableLock::ForRows, link, retry))
     }
 
     /// Runs statements that may be repeated and need no transaction.
@@ -67,7 +67,7 @@ impl Session {
         mut decide: impl FnMut(R, Timestamp) -> Result<(T, Writes), StoreError>,
     ) -> Result<(T, HashMap<AppId, i64>), StoreError> {
         let write = |link: &mut Link, retry: &Retry| write_once(link, retry, makes_table, &read, &mut decide);
-        let Written { value, ids, made_table } = self.repeat(write)?;
+        let Written { value, ids, made_table } = self.repeat(TableLock::ForRows, write)?;
         if made_table {
             log::info!("Created table port_configurations in {}", self.link.target);
         }
@@ -77,14 +77,18 @@ impl Session {
     /// Locks the table against everybody, plans the migration and makes the planned changes.
     pub(super) fn migrate(&mut self) -> Result<Migration, StoreError> {
         let mut unconfirmed = None;
-        let migrated = self.repeat(|link, retry| migrate_once(link, retry, &mut unconfirmed))?;
+        let migrated = self.repeat(TableLock::ForSchema, |link, retry| migrate_once(link, retry, &mut unconfirmed))?;
         // After a commit without an answer, a table that lacks nothing shows that it took place.
         let is_done = !migrated.has_work() && migrated.obstacles.is_empty();
         Ok(unconfirmed.filter(|_| is_done).unwrap_or(migrated))
     }
 
     /// Runs a write transaction until it is done, or cannot be repeated any more.
-    fn repeat<T>(&mut self, mut write: impl FnMut(&mut Link, &Retry) -> Result<T, Failure>) -> Result<T, StoreError> {
+    fn repeat<T>(
+        &mut self,
+        lock: TableLock,
+        mut write: impl FnMut(&mut Link, &Retry) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
         let Self { link, retry } = self;
         let mut losses = 0;
         let written = retry.run(|| {
@@ -96,7 +100,7 @@ impl Session {
                 other => other.into(),
             })
         });
-        written.map_err(|err| naming_holders(err, link, retry))
+        written.map_err(|err| naming_holders(err, lock, link, retry))
     }
 
     /// Makes all visible rows durable. Their writers may not have waited for that.

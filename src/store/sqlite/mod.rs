@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior, ffi};
 
 use self::connect::{Access, connect, create, has_content, newer, real_path};
 use self::copy::Copy;
@@ -281,22 +281,18 @@ impl Sqlite {
         let version = |connection: &Connection| -> Result<i64, StoreError> {
             Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
         };
-        let mut copied = None;
-        // If this user may not write the database, the write transaction fails with the reason.
-        if self.access == Access::Write {
-            self.refuse_second_name()?;
-            let seen = self.retry.run(|| version(connection))?;
-            copied = Some((seen, Copy::make(&self.real_path, &self.retry)?));
-        }
+        self.refuse_second_name()?;
+        let seen = self.retry.run(|| version(connection))?;
+        let mut copied = Some(Copy::make(&self.real_path, &self.retry)?);
         let mut kept = None;
         let migrated = self.write(turn, &queue, |transaction| {
             let planned = plan(transaction)?;
             if !planned.has_work() {
                 return Ok(Some(planned));
             }
-            let now = version(transaction)?;
+            let is_unchanged = version(transaction)? == seen;
             let copy = match copied.take() {
-                Some((seen, copy)) if seen == now => copy,
+                Some(copy) if is_unchanged => copy,
                 _ if !is_last => return Ok(None),
                 _ => Copy::make(&self.real_path, &self.retry)?,
             };
@@ -502,6 +498,10 @@ impl Store for Sqlite {
                 self.sync_rows_of_others()?;
             }
             return Ok(planned);
+        }
+        if self.access != Access::Write {
+            self.refuse_second_name()?;
+            return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None).into());
         }
         self.verify()?;
         for last in (0..COPIES_BESIDE_WRITERS).rev() {
