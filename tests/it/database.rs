@@ -891,7 +891,7 @@ fn a_database_keeps_its_journal_mode_and_its_schema() {
             world.sql(&format!("PRAGMA journal_mode = {journal_mode}"));
             world.apps(["maker_model-0.0/app1"]);
             let before = schema_of(&Connection::open(world.default_database()).unwrap());
-            for line in LINES {
+            for line in LINES.into_iter().filter(|line| *line != "migrate") {
                 let ran = world.line(line);
                 assert_eq!(ran.code, Some(0), "{journal_mode}: {line}: {ran:?}");
             }

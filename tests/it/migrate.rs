@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -430,6 +432,55 @@ fn other_writers_at_work_wait_and_do_not_fail() {
         let [copy] = &*copies(&world) else { panic!("one copy: {:?}", beside(&world)) };
         is_whole(copy);
         assert!(rows_of(copy).iter().all(|row| rows.contains(row)));
+        assert_eq!(missing(&world), 0);
+    }
+}
+
+/// Stops the migration after each sync of a copy, and writes a row then, if the lock can be had.
+#[test]
+fn the_copy_holds_what_others_wrote_until_the_table_was_locked() {
+    if !has_strace() {
+        return;
+    }
+    for journal_mode in ["delete", "wal"] {
+        let world = few(journal_mode);
+        let trace = world.path("trace");
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-y", "-e", "trace=fsync", "-e", "inject=fsync:signal=STOP", "-o"]).arg(&trace);
+        strace.arg(env!("CARGO_BIN_EXE_manage-ports")).args(["migrate", "-q"]);
+        strace.current_dir(world.path("")).env_clear().env("PATH", "/usr/bin:/bin").stdout(Stdio::null());
+        let mut child = strace.spawn().unwrap();
+        let (mut stops, mut written, mut refused) = (0, 0, 0);
+        while child.try_wait().unwrap().is_none() {
+            let trace = fs::read_to_string(&trace).unwrap_or_default();
+            let lines: Vec<_> = trace.lines().collect();
+            let stopped = lines.iter().filter(|line| line.contains("stopped by SIGSTOP")).count();
+            if stopped == stops {
+                thread::sleep(Duration::from_millis(2));
+                continue;
+            }
+            stops = stopped;
+            let synced = lines.iter().rfind(|line| line.contains("fsync(")).unwrap();
+            if synced.contains(".tmp>") {
+                let writer = Connection::open(world.default_database()).unwrap();
+                writer.busy_timeout(Duration::ZERO).unwrap();
+                let sql = "INSERT INTO port_configurations (model, app_num, backend_port, frontend_port)
+                           VALUES ('late', ?1, 20000 + ?1, 30000 + ?1)";
+                match writer.execute(sql, [written + 1]) {
+                    Ok(_) => written += 1,
+                    Err(_) => refused += 1,
+                }
+            }
+            let pid = synced.split(' ').next().unwrap();
+            assert!(Command::new("sh").args(["-c", &format!("kill -CONT {pid}")]).status().unwrap().success());
+        }
+        assert!(child.wait().unwrap().success());
+        // Three copies were made beside writers, and the last one under the lock.
+        assert_eq!((written, refused), (3, 1), "{journal_mode}");
+        let rows = world.rows();
+        assert_eq!(rows.len(), 103);
+        let [copy] = &*copies(&world) else { panic!("one copy: {:?}", beside(&world)) };
+        assert_eq!(rows_of(copy), rows, "{journal_mode}");
         assert_eq!(missing(&world), 0);
     }
 }

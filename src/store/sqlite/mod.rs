@@ -504,13 +504,13 @@ impl Store for Sqlite {
             return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None).into());
         }
         self.verify()?;
-        for last in (0..COPIES_BESIDE_WRITERS).rev() {
-            if let Some(done) = self.migrate_unless_changed(last == 0)? {
+        for _ in 1..COPIES_BESIDE_WRITERS {
+            if let Some(done) = self.migrate_unless_changed(false)? {
                 return Ok(done);
             }
             log::debug!("copying again, as another process wrote to the database");
         }
-        Err(self.retry.locked("writers to let go of it", COPIES_BESIDE_WRITERS))
+        self.migrate_unless_changed(true).map(Option::unwrap_or_default)
     }
 }
 
