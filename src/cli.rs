@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::mem;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{self, Answer};
-use crate::config::{Config, is_dumb, wants_colour};
+use crate::config::{self, Config, is_dumb, wants_colour};
+use crate::core::counts::Counts;
 use crate::error::{Error, Result, Style};
 use crate::flags::{self, GlobalArgs};
 use crate::output::{Pipe, log, look};
@@ -46,12 +48,30 @@ enum Command {
     Release(commands::release::Args),
     Import(commands::import::Args),
     Map(commands::map::Args),
+    Metrics(commands::metrics::Args),
     Migrate(commands::migrate::Args),
     Init(commands::init::Args),
     Selftest(commands::selftest::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
     Help(commands::help::Args),
+}
+
+impl Command {
+    /// Tells whether the metrics file counts what the command does: it uses the configured database.
+    fn is_counted(&self) -> bool {
+        !matches!(self, Self::Init(_) | Self::Selftest(_) | Self::Completions(_) | Self::Man(_) | Self::Help(_))
+    }
+
+    /// Tells whether the command is to allocate ports, so that its errors are counted.
+    fn allocates(&self) -> bool {
+        match self {
+            Self::Allocate(_) | Self::Exec(_) => true,
+            Self::Reserve(args) => args.allocates(),
+            Self::Import(args) => args.allocates(),
+            _ => false,
+        }
+    }
 }
 
 /// Runs the program with its arguments, of which the first is the program's name.
@@ -95,34 +115,57 @@ fn run_command(args: &[OsString]) -> Result<ExitCode> {
     };
     let Style { is_json, has_colour, .. } = stderr_style(args);
     log::start(global.verbose, global.quiet, is_json, has_colour, is_dumb());
-    let config = || Config::resolve(&global);
-    let answer = match subcommand {
-        Command::Allocate(args) => commands::allocate::run(&args, &config()?, &mut out),
-        Command::Reserve(args) => commands::reserve::run(&args, &config()?, &mut out),
-        Command::Exec(args) => commands::exec::run(&args, &config()?),
-        Command::Show(args) => commands::show::run(&args, &config()?, &mut out),
-        Command::List(args) => commands::list::run(&args, &config()?, &mut out),
-        Command::Status(args) => commands::status::run(&args, &config()?, &mut out),
-        Command::Check(args) => commands::check::run(&args, &config()?, &mut out),
-        Command::Cleanup(args) => commands::cleanup::run(&args, &config()?, &mut out),
-        Command::Release(args) => commands::release::run(&args, &config()?, &mut out),
-        Command::Import(args) => commands::import::run(&args, &config()?, &mut out),
-        Command::Map(args) => commands::map::run(&args, &config()?, &mut out),
-        Command::Migrate(args) => commands::migrate::run(&args, &config()?, &mut out),
-        Command::Init(args) => commands::init::run(&args, &global, &mut out),
-        Command::Selftest(args) => commands::selftest::run(&args, &config()?, &mut out),
-        Command::Completions(args) => commands::completions::run(&args, &command(), &mut out),
-        Command::Man(args) => commands::man::run(&args, command(), &mut out),
-        Command::Help(args) => {
-            let has_colour = wants_colour(global.color, io::stdout().is_terminal());
-            commands::help::run(&args, command(), has_colour, &mut out)
-        }
-    }?;
-    out.flush().map_err(Error::unwritten)?;
-    Ok(match answer {
+    let counts = Rc::new(Counts::default());
+    let is_counted = subcommand.is_counted();
+    let allocates = subcommand.allocates();
+    let result = run_subcommand(subcommand, &global, &counts, &mut out).and_then(|answer| {
+        commands::timed("writing the answer", || out.flush()).map(|()| answer).map_err(Error::unwritten)
+    });
+    if let Some(file) = config::metrics_file(&global).filter(|_| is_counted) {
+        let error = result.as_ref().err().filter(|_| allocates);
+        commands::counters::record(&file, &counts.take(), error.map(Error::kind));
+    }
+    Ok(match result? {
         Answer::Yes => ExitCode::SUCCESS,
         Answer::No => ExitCode::from(1),
     })
+}
+
+/// Runs one command, which counts what it does and writes its answer.
+fn run_subcommand(
+    subcommand: Command,
+    global: &GlobalArgs,
+    counts: &Rc<Counts>,
+    out: &mut dyn Write,
+) -> Result<Answer> {
+    let config = || {
+        let mut config = Config::resolve(global)?;
+        config.counts = Rc::clone(counts);
+        Ok::<_, Error>(config)
+    };
+    match subcommand {
+        Command::Allocate(args) => commands::allocate::run(&args, &config()?, out),
+        Command::Reserve(args) => commands::reserve::run(&args, &config()?, out),
+        Command::Exec(args) => commands::exec::run(&args, &config()?),
+        Command::Show(args) => commands::show::run(&args, &config()?, out),
+        Command::List(args) => commands::list::run(&args, &config()?, out),
+        Command::Status(args) => commands::status::run(&args, &config()?, out),
+        Command::Check(args) => commands::check::run(&args, &config()?, out),
+        Command::Cleanup(args) => commands::cleanup::run(&args, &config()?, out),
+        Command::Release(args) => commands::release::run(&args, &config()?, out),
+        Command::Import(args) => commands::import::run(&args, &config()?, out),
+        Command::Map(args) => commands::map::run(&args, &config()?, out),
+        Command::Migrate(args) => commands::migrate::run(&args, &config()?, out),
+        Command::Metrics(args) => commands::metrics::run(&args, &config()?, out),
+        Command::Init(args) => commands::init::run(&args, global, out),
+        Command::Selftest(args) => commands::selftest::run(&args, &config()?, out),
+        Command::Completions(args) => commands::completions::run(&args, &command(), out),
+        Command::Man(args) => commands::man::run(&args, command(), out),
+        Command::Help(args) => {
+            let has_colour = wants_colour(global.color, io::stdout().is_terminal());
+            commands::help::run(&args, command(), has_colour, out)
+        }
+    }
 }
 
 /// Builds the whole command line with all commands.

@@ -39,7 +39,12 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    /// The names of all kinds, sorted.
+    pub(crate) const NAMES: [&'static str; 9] =
+        ["apps_dir", "config", "conflict", "database", "exhausted", "interrupted", "io", "locked", "usage"];
+
+    /// Returns the kind's name in JSON and in metrics.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Usage | Self::NotExecutable | Self::NoCommand => "usage",
             Self::Config => "config",
@@ -51,6 +56,12 @@ impl Kind {
             Self::Interrupted => "interrupted",
             Self::Io => "io",
         }
+    }
+
+    /// Tells whether a failure of this kind keeps a command from allocating ports. Those of a command to run
+    /// do not.
+    pub(crate) fn is_of_allocation(self) -> bool {
+        !matches!(self, Self::NotExecutable | Self::NoCommand)
     }
 
     fn exit_code(self) -> u8 {
@@ -130,7 +141,9 @@ impl Error {
         let name = database.to_string();
         let name = Shown(&name);
         match err {
-            StoreError::Busy(what) => Self::msg(Kind::Locked, format!("database {name} is locked: waiting for {what}")),
+            StoreError::Busy(_, what) => {
+                Self::msg(Kind::Locked, format!("database {name} is locked: waiting for {what}"))
+            }
             StoreError::Conflict(what) => {
                 Self::msg(Kind::Database, format!("database {name} does not accept the row: {what}"))
                     .hint("`manage-ports check` shows what is wrong with its rows")
@@ -167,6 +180,11 @@ impl Error {
                 Self { hint: hint.map(str::to_owned), ..Self::msg(Kind::Database, format!("database {name} {why}")) }
             }
         }
+    }
+
+    /// Returns the failure's kind.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Returns what went wrong, without its kind and hint.

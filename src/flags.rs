@@ -52,6 +52,11 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, hide_short_help = true, value_name = "DURATION", allow_hyphen_values = true)]
     pub(crate) timeout: Option<String>,
 
+    /// The file in which commands count what they do, for node_exporter's textfile collector; none by default
+    /// [env: MANAGE_PORTS_METRICS_FILE]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) metrics_file: Option<PathBuf>,
+
     /// How to print the answer; a command's help lists its own formats
     #[arg(long, global = true, hide_possible_values = true, value_name = "FORMAT", display_order = FORMAT_ORDER)]
     pub(crate) format: Option<Format>,
@@ -64,7 +69,7 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, hide_short_help = true, value_name = "WHEN")]
     pub(crate) color: Option<ColorWhen>,
 
-    /// Log waits and retries to stderr; twice for more
+    /// Log choices, waits and retries to stderr; twice for slots and timings, too
     #[arg(short, long, global = true, hide_short_help = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub(crate) verbose: u8,
 

@@ -12,5 +12,6 @@ mod host;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+mod metrics;
 mod output;
 mod store;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::{Answer, hint_at_missing, on_database, open_store, unless_interrupted, watch};
+use super::{Answer, hint_at_missing, on_database, open_store, timed, unless_interrupted, watch};
 use crate::config::{Config, parse_duration};
 use crate::core::allocation::Allocation;
 use crate::core::app::check_model;
@@ -91,6 +91,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
         log::info!("Dry run: nothing is removed");
     } else {
         remove(store.as_mut(), &mut sweep, &look)?;
+        config.counts.add(|done| done.cleaned += sweep.orphans.len() as u64);
     }
     match format {
         Format::Json => json::cleanup(out, args.dry_run, &sweep),
@@ -121,11 +122,12 @@ fn remove(store: &mut dyn Store, sweep: &mut Sweep, look: &Look<'_>) -> Result<(
     let mut stale = Duration::ZERO;
     while !sweep.orphans.is_empty() {
         let mut compared = Sweep::default();
-        let removed = store.remove(&mut |current, waited| {
+        let mut select = |current, waited| {
             compared = sweep.clone();
             compared.keep_changed(current);
             (waited <= stale).then(|| compared.orphans.clone())
-        });
+        };
+        let removed = timed("the transaction", || store.remove(&mut select));
         let removed = removed.map_err(|err| on_database(err, look.config))?;
         *sweep = compared;
         if removed.is_some() {

@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use super::give::{Request, give};
 use super::named::AppsArgs;
 use super::port_users::warn_of_listeners;
-use super::{Answer, unless_interrupted};
+use super::{Answer, counters, unless_interrupted};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::host::{clock, program};
@@ -56,6 +56,10 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Answer> {
     let outcomes = give(&Request { apps: vec![app], pair: None, hold: None, probe: config.probe }, config)?;
     let rows: Vec<_> = outcomes.iter().map(|outcome| &outcome.allocation).collect();
     warn_of_listeners(&rows, config);
+    // The command takes the place of this process, which counts nothing afterwards.
+    if let Some(file) = &config.metrics_file {
+        counters::record(file, &config.counts.take(), None);
+    }
     let mut command = Command::new(program);
     command.args(arguments).envs(rows.iter().flat_map(|row| config.declared.with_ports(row.ports())));
     clock::end_on_interrupt().map_err(|err| Error::msg(Kind::Io, format!("cannot watch for Ctrl-C: {err}")))?;

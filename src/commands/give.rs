@@ -4,7 +4,8 @@ use std::io::Write;
 
 use jiff::SignedDuration;
 
-use super::{on_database, open_store_as};
+use super::search_log::log_search;
+use super::{on_database, open_store_as, timed};
 use crate::config::Config;
 use crate::core::allocation::{Allocation, Outcome, PortPair};
 use crate::core::app::AppId;
@@ -14,6 +15,7 @@ use crate::core::policy::{admit, choose};
 use crate::core::ports::{PortSet, is_browser_blocked};
 use crate::core::refusal::{Reason, Refusal, Shortage, Tally};
 use crate::core::text::Shown;
+use crate::core::trace::Trace;
 use crate::error::{Error, Kind, Result};
 use crate::host::containers::PATIENCE;
 use crate::host::port_config::{self, Reservations};
@@ -68,19 +70,28 @@ pub(super) fn give_useful(
     };
     let mut known = if are_all_there { None } else { Some(Knowledge::gather(request, config)?) };
     let mut is_new_model = false;
+    let mut trace = None;
     let outcomes = loop {
         let mut useless = None;
         let mut choose = |wanting: &[&AppId], taken: &Taken| {
             is_new_model = !taken.has_model;
             let pairs = match &known {
                 _ if wanting.is_empty() => Vec::new(),
-                Some(known) => known.choose(wanting, *pair, &taken.ports, config)?,
+                Some(known) => {
+                    // A transaction that is repeated begins a new trace.
+                    trace = log::log_enabled!(log::Level::Trace).then(Trace::default);
+                    known.choose(wanting, *pair, &taken.ports, config, trace.as_mut())?
+                }
                 None => return Err(Refusal::NotPrepared),
             };
             useless = wanting.iter().zip(&pairs).find_map(|(app, pair)| check(app, *pair).err());
             if useless.is_some() { Err(Refusal::Useless) } else { Ok(pairs) }
         };
-        match store.allocate(apps, *hold, &mut choose) {
+        let allocated = timed("the transaction", || store.allocate(apps, *hold, &mut choose));
+        if let (Some(trace), Some(known)) = (&trace, &known) {
+            log_search(trace, &known.plans, store.as_mut());
+        }
+        match allocated {
             // Another process released a row after this process had read it.
             Err(StoreError::Refused(Refusal::NotPrepared)) if known.is_none() => {
                 known = Some(Knowledge::gather(request, config)?);
@@ -106,6 +117,7 @@ pub(super) fn give_useful(
         }
         return Err(Error::msg(Kind::Conflict, message).hint("to change it, release it first"));
     }
+    config.counts.add(|done| done.add_outcomes(&outcomes));
     if let Some(outcome) = outcomes.first().filter(|_| is_new_model) {
         hint_at_similar(&outcome.allocation.app.model, store.as_mut());
     }
@@ -155,11 +167,12 @@ impl Knowledge {
         pair: Option<PortPair>,
         taken: &PortSet,
         config: &Config,
+        trace: Option<&mut Trace>,
     ) -> std::result::Result<Vec<PortPair>, Refusal> {
         let mut probe = |port| self.probe.as_ref().and_then(|probe| probe.obstacle(port));
         match pair {
             Some(pair) => wanting.iter().map(|_| admit(&config.limits, pair, taken, &mut probe)).collect(),
-            None => choose(&config.limits, wanting, &self.plans, taken, &mut probe),
+            None => choose(&config.limits, wanting, &self.plans, taken, &mut probe, trace),
         }
     }
 

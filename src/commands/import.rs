@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{Answer, on_database, open_store_as, watch};
+use super::{Answer, on_database, open_store_as, timed, watch};
 use crate::config::Config;
 use crate::core::allocation::Allocation;
 use crate::core::app::APPS_MAX;
@@ -64,6 +64,13 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
+impl Args {
+    /// Tells whether ports are to be allocated.
+    pub(crate) fn allocates(&self) -> bool {
+        !self.dry_run
+    }
+}
+
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&FORMATS)?;
     let entries = match &args.file {
@@ -87,11 +94,17 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     let imported = if args.dry_run {
         store.snapshot().map(|rows| choose(&rows).len())
     } else {
-        store.add(&mut choose).map(|added| added.len())
+        timed("the transaction", || store.add(&mut choose)).map(|added| added.len())
     };
     let imported = imported.map_err(|err| on_database(err, config))?;
     if !import.conflicts.is_empty() && !args.skip_conflicts {
         return Err(refused(&entries, &import));
+    }
+    if !args.dry_run {
+        config.counts.add(|done| {
+            done.created += imported as u64;
+            done.existing += import.existing as u64;
+        });
     }
     warn_of_blocked_ports(&import.new);
     let report = report(&entries, &import, unknown, imported, args.dry_run);

@@ -4,6 +4,7 @@ pub(crate) mod allocate;
 pub(crate) mod check;
 pub(crate) mod cleanup;
 pub(crate) mod completions;
+pub(crate) mod counters;
 mod env_files;
 pub(crate) mod exec;
 pub(crate) mod give;
@@ -13,15 +14,21 @@ pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod map;
+pub(crate) mod metrics;
 pub(crate) mod migrate;
 mod named;
 mod places;
 mod port_users;
 pub(crate) mod release;
 pub(crate) mod reserve;
+mod search_log;
 pub(crate) mod selftest;
 pub(crate) mod show;
 pub(crate) mod status;
+mod survey;
+
+use std::rc::Rc;
+use std::time::Instant;
 
 use crate::config::Config;
 use crate::core::app::AppId;
@@ -50,13 +57,26 @@ fn open_store(config: &Config) -> Result<Box<dyn Store>> {
 }
 
 fn open_store_as(config: &Config, missing: IfMissing) -> Result<Box<dyn Store>> {
-    store::open(&config.database, missing, retry(config)?).map_err(|err| on_database(err, config))
+    let retry = retry(config)?;
+    let opened = timed("opening the database", || store::open(&config.database, missing, retry));
+    opened.map_err(|err| on_database(err, config))
 }
 
 /// Returns the retry policy of one command, which ends at the configured timeout.
 fn retry(config: &Config) -> Result<Retry> {
     let clock = HostClock::new().map_err(|err| Error::msg(Kind::Io, format!("cannot watch for Ctrl-C: {err}")))?;
-    Ok(Retry::new(config.timeout, Box::new(clock)))
+    Ok(Retry::new(config.timeout, Box::new(clock)).counted(Rc::clone(&config.counts)))
+}
+
+/// Runs something, and with `-vv` logs how long it took.
+pub(crate) fn timed<T>(what: &str, run: impl FnOnce() -> T) -> T {
+    if !log::log_enabled!(log::Level::Trace) {
+        return run();
+    }
+    let start = Instant::now();
+    let value = run();
+    log::trace!("{what} took {:.1?}", start.elapsed());
+    value
 }
 
 /// Returns a callback that counts one app of a long scan, and fails after Ctrl-C.

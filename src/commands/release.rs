@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::named::{AppsArgs, Named};
 use super::port_users::warn_of_listeners;
-use super::{Answer, hint_at_missing, on_database, open_store};
+use super::{Answer, hint_at_missing, on_database, open_store, timed};
 use crate::config::Config;
 use crate::core::allocation::Allocation;
 use crate::core::app::{AppId, check_model};
@@ -115,9 +115,14 @@ fn release(wanted: &Wanted, dry_run: bool, known: &mut Vec<AppId>, config: &Conf
     let mut store = open_store(config)?;
     let released = match dry_run {
         true => store.snapshot().map(&mut select),
-        false => store.remove(&mut |rows, _| Some(select(rows))).map(Option::unwrap_or_default),
+        false => {
+            timed("the transaction", || store.remove(&mut |rows, _| Some(select(rows)))).map(Option::unwrap_or_default)
+        }
     };
     let mut released = released.map_err(|err| on_database(err, config))?;
+    if !dry_run {
+        config.counts.add(|done| done.released += released.len() as u64);
+    }
     released.sort_by(|one, other| (&one.app, one.id).cmp(&(&other.app, other.id)));
     Ok(released)
 }

@@ -52,6 +52,13 @@ pub(crate) struct Args {
     cancel: bool,
 }
 
+impl Args {
+    /// Tells whether ports are to be allocated.
+    pub(crate) fn allocates(&self) -> bool {
+        !self.cancel
+    }
+}
+
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&FORMATS)?;
     let Some(duration) = args.duration else {

@@ -186,7 +186,7 @@ impl Scratch {
     fn command(&self, line: Vec<String>) -> Command {
         let folder = self.folder.path();
         let mut command = Command::new(&self.program);
-        for variable in ["APPS_DIR", "CONFIG", "TIMEOUT"] {
+        for variable in ["APPS_DIR", "CONFIG", "TIMEOUT", "METRICS_FILE"] {
             command.env_remove(format!("MANAGE_PORTS_{variable}"));
         }
         // The URL is passed in the environment: it may hold a password, and other users can read a command

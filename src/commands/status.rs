@@ -3,16 +3,13 @@
 use std::fs;
 use std::io::Write;
 
-use super::places::places_of;
-use super::{Answer, check, map, on_database, open_store, unless_interrupted};
+use super::survey::Survey;
+use super::{Answer, on_database, open_store};
 use crate::config::Config;
-use crate::core::allocation::State;
 use crate::core::conflict::Kind;
-use crate::core::map::Slot;
-use crate::core::place::Listed;
 use crate::error::{Error, Result};
 use crate::output::look::Format;
-use crate::output::status::{self, States, Status};
+use crate::output::status::{self, Status};
 use crate::store::Database;
 use crate::store::api::Store;
 use crate::store::error::StoreError;
@@ -42,18 +39,14 @@ pub(crate) fn run(_: &Args, config: &Config, out: &mut dyn Write) -> Result<Answ
     let mut store = open_store(config)?;
     let rows = store.snapshot().map_err(|err| on_database(err, config))?;
     let database = database(store.as_mut(), config)?;
-    // An unusable apps directory is no error here: the states of the rows show it, and `check` reports it.
-    let apps_dir = check::look(config, &rows).ok().flatten();
-    unless_interrupted()?;
-    let findings = check::find(store.as_mut(), &rows, apps_dir.as_ref(), None, config)?;
+    let Survey { states, free_slots, findings } = Survey::of(&rows, store.as_mut(), config)?;
     let conflicts = findings.iter().filter(|found| found.kind.is_conflict()).count();
-    let listed = places_of(rows.iter().collect(), config)?;
     let status = Status {
         config: config.file.as_ref().map(|path| path.display().to_string()),
         database,
         apps_dir: config.apps_dir.display().to_string(),
-        states: states(&listed),
-        free_slots: map::draw(&listed, config, |_| false).count(Slot::Free),
+        states,
+        free_slots,
         conflicts,
         warnings: findings.len() - conflicts,
         is_weak: findings.iter().any(|found| found.kind == Kind::WeakSchema),
@@ -79,17 +72,4 @@ fn database(store: &mut dyn Store, config: &Config) -> Result<status::Database> 
     };
     let storage = store.storage().describe();
     Ok(status::Database { name: config.database.to_string(), kind, journal_mode, bytes, storage })
-}
-
-fn states(rows: &[Listed<'_>]) -> States {
-    let mut states = States::default();
-    for place in rows.iter().filter_map(|listed| listed.place.as_ref()) {
-        *match place.state {
-            State::Allocated => &mut states.allocated,
-            State::Reserved => &mut states.reserved,
-            State::Orphaned => &mut states.orphaned,
-            State::Unknown => &mut states.unknown,
-        } += 1;
-    }
-    states
 }

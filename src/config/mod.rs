@@ -20,6 +20,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -31,6 +32,7 @@ use self::database::named_database;
 use self::declared::{Declared, names};
 use self::duration::duration_text;
 use self::ports::{Ports, limits};
+use crate::core::counts::Counts;
 use crate::core::declared::Names;
 use crate::core::policy::Limits;
 use crate::core::text::Shown;
@@ -76,6 +78,10 @@ pub(crate) struct Config {
     pub(crate) containers: bool,
     /// The names that apps' files use for the two ports.
     pub(crate) declared: Names,
+    /// The file in which commands count what they do, if there is one.
+    pub(crate) metrics_file: Option<PathBuf>,
+    /// What this run has done so far.
+    pub(crate) counts: Rc<Counts>,
     /// The output format, if one was asked for.
     format: Option<Format>,
     /// The capabilities of stdout.
@@ -178,6 +184,8 @@ impl Config {
             preconfigured: file.preconfigured.map(|path| base.join(path)),
             cleanup_min_age: cleanup_min_age.map_err(|why| in_file(format!("cleanup_min_age: {why}")))?,
             timeout: timeout.unsigned_abs(),
+            metrics_file: metrics_file(flags),
+            counts: Rc::default(),
             probe: file.ports.probe,
             containers: file.ports.containers,
             declared: names(file.declared).map_err(|why| in_file(format!("[declared] {why}")))?,
@@ -203,6 +211,9 @@ impl Config {
         }
         log::debug!("database: {}{}", self.database, named(self.database_is_default));
         log::debug!("apps directory: {}{}", self.apps_dir.display(), named(self.apps_dir_is_default));
+        if let Some(path) = &self.metrics_file {
+            log::debug!("metrics file: {}", path.display());
+        }
     }
 
     /// Returns the `PATH` in which commands are looked up.
@@ -231,6 +242,12 @@ impl Config {
         let asked = name(&format).unwrap_or_default();
         Err(Error::usage(format!("this command has no format '{asked}': expected {}", known.join(", "))))
     }
+}
+
+/// Returns the metrics file, which is known even if the configuration is wrong. An empty name counts as none.
+pub(crate) fn metrics_file(flags: &GlobalArgs) -> Option<PathBuf> {
+    let flag = flags.metrics_file.clone().filter(|path| !path.as_os_str().is_empty());
+    flag.or_else(|| variable("METRICS_FILE").map(PathBuf::from))
 }
 
 /// Reads a variable of this program; an empty one counts as not set.

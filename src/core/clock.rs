@@ -5,6 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+/// After this time, a person at a terminal is told what a wait is for.
+pub(crate) const LONG_WAIT: Duration = Duration::from_secs(1);
+
+/// The log target of messages that are meant for a person at a terminal alone.
+pub(crate) const TERMINAL_LOG: &str = concat!(env!("CARGO_CRATE_NAME"), "::terminal");
+
 /// A clock that tells the time, sleeps, and knows whether the user has asked to stop.
 pub(crate) trait Clock {
     /// Returns the time since some fixed moment; the value never decreases.

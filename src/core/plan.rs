@@ -20,6 +20,11 @@ impl Plans {
         self.pairs.get(app).copied()
     }
 
+    /// Returns the app that the port is planned for, if it is one alone.
+    pub(crate) fn app_of(&self, port: u16) -> Option<&AppId> {
+        self.apps.get(&port)?.as_ref()
+    }
+
     /// Tells whether the port is planned for another app, or for several apps.
     pub(crate) fn is_for_another(&self, port: u16, app: &AppId) -> bool {
         self.apps.get(&port).is_some_and(|planned| planned.as_ref() != Some(app))

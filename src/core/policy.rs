@@ -6,6 +6,7 @@ use super::app::AppId;
 use super::plan::Plans;
 use super::ports::{PortSet, is_browser_blocked};
 use super::refusal::{Reason, Refusal, Tally};
+use super::trace::{Step, Trace};
 
 /// The slots that may be allocated, and the ports that may not.
 #[derive(Debug, Clone)]
@@ -67,7 +68,7 @@ pub(crate) type Probe<'a> = dyn FnMut(u16) -> Option<Reason> + 'a;
 /// A planned pair is taken even if the limits forbid it or this user may not listen on its ports. A slot
 /// is free only if its ports are neither planned for another app, nor excluded, nor blocked by browsers.
 /// All planned pairs are allocated before the first slot. `probe` is called only for ports that are
-/// otherwise free.
+/// otherwise free. If there is a `trace`, the steps of the search are added to it.
 ///
 /// # Errors
 ///
@@ -78,6 +79,7 @@ pub(crate) fn choose(
     plans: &Plans,
     taken: &PortSet,
     probe: &mut Probe<'_>,
+    trace: Option<&mut Trace>,
 ) -> Result<Vec<PortPair>, Refusal> {
     let mut search = Search {
         limits,
@@ -87,6 +89,7 @@ pub(crate) fn choose(
         set_aside: Vec::new(),
         tally: Tally { wanted: apps.len(), ..Tally::default() },
         refused_in_a_row: 0,
+        trace,
     };
     let planned: Vec<_> = apps.iter().map(|app| search.planned_pair(app)).collect();
     let mut slots = limits.slots();
@@ -156,6 +159,7 @@ struct Search<'a, 'b> {
     tally: Tally,
     /// The number of successive probed slots, up to the last one, on which no server could listen.
     refused_in_a_row: usize,
+    trace: Option<&'a mut Trace>,
 }
 
 impl Search<'_, '_> {
@@ -163,7 +167,11 @@ impl Search<'_, '_> {
     fn planned_pair(&mut self, app: &AppId) -> Option<PortPair> {
         let pair = self.plans.pair_of(app)?;
         let is_free = |port: u16| !self.taken.contains(port) && (self.probe)(port) != Some(Reason::InUse);
-        pair.ports().into_iter().all(is_free).then(|| self.take(pair))
+        if pair.ports().into_iter().all(is_free) {
+            return Some(self.take(app, pair));
+        }
+        self.tell(|| Step::PlanFailed(app.clone(), pair));
+        None
     }
 
     /// Takes the lowest free slot in `set_aside` that has a port planned for this app alone.
@@ -178,7 +186,7 @@ impl Search<'_, '_> {
         self.set_aside = set_aside;
         self.tally.planned -= usize::from(slot.is_some());
         self.tally.free += usize::from(slot.is_some());
-        slot.map(|slot| self.take(slot))
+        slot.map(|slot| self.take(app, slot))
     }
 
     /// Takes the first of the remaining slots that the app can have.
@@ -187,7 +195,11 @@ impl Search<'_, '_> {
     fn next_slot(&mut self, app: &AppId, slots: &mut (impl Iterator<Item = PortPair> + Clone)) -> Option<PortPair> {
         while let Some(slot) = slots.next() {
             self.tally.slots += 1;
-            match self.obstacle(slot, app) {
+            let obstacle = self.obstacle(slot, app);
+            if let Some(reason) = obstacle {
+                self.pass_over(app, slot, reason);
+            }
+            match obstacle {
                 Some(Reason::Taken) => self.tally.taken += 1,
                 Some(Reason::Planned) => {
                     self.tally.planned += 1;
@@ -195,11 +207,15 @@ impl Search<'_, '_> {
                 }
                 Some(_) => self.tally.kept_back += 1,
                 None => {
-                    match self.refused(slot) {
+                    let refused = self.refused(slot);
+                    if let (Some((port, reason)), Some(trace)) = (refused, &mut self.trace) {
+                        trace.pass_over(app, slot, port, reason);
+                    }
+                    match refused {
                         None => {
                             self.tally.free += 1;
                             self.refused_in_a_row = 0;
-                            return Some(self.take(slot));
+                            return Some(self.take(app, slot));
                         }
                         Some((_, Reason::NotPermitted)) => self.tally.not_permitted += 1,
                         Some((port, _)) => self.tally.in_use.push(port),
@@ -236,9 +252,28 @@ impl Search<'_, '_> {
         slot.ports().into_iter().find_map(|port| Some((port, (self.probe)(port)?)))
     }
 
-    fn take(&mut self, pair: PortPair) -> PortPair {
+    fn take(&mut self, app: &AppId, pair: PortPair) -> PortPair {
         self.taken.extend(pair.ports());
+        self.tell(|| Step::Took(app.clone(), pair));
         pair
+    }
+
+    /// Adds a slot that the app cannot have to the trace, with the port that is the obstacle.
+    fn pass_over(&mut self, app: &AppId, slot: PortPair, reason: Reason) {
+        let Some(trace) = &mut self.trace else { return };
+        let is_obstacle = |port: &u16| match reason {
+            Reason::Taken => self.taken.contains(*port),
+            Reason::Planned => self.plans.is_for_another(*port, app),
+            _ => self.limits.keeps_back(*port).is_some(),
+        };
+        let port = slot.ports().into_iter().find(is_obstacle).unwrap_or(slot.backend);
+        trace.pass_over(app, slot, port, reason);
+    }
+
+    fn tell(&mut self, step: impl FnOnce() -> Step) {
+        if let Some(trace) = &mut self.trace {
+            trace.add(step());
+        }
     }
 }
 
@@ -281,7 +316,7 @@ mod tests {
         mut probe: impl FnMut(u16) -> Option<Reason>,
     ) -> Result<Vec<PortPair>, Refusal> {
         let apps: Vec<_> = (1..=wanted).map(app).collect();
-        choose(limits, &apps.iter().collect::<Vec<_>>(), plans, taken, &mut probe)
+        choose(limits, &apps.iter().collect::<Vec<_>>(), plans, taken, &mut probe, None)
     }
 
     fn in_use(is_in_use: bool) -> Option<Reason> {

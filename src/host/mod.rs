@@ -12,6 +12,7 @@ pub(crate) mod ephemeral;
 pub(crate) mod job_summary;
 mod json_words;
 mod listeners;
+pub(crate) mod metrics_file;
 pub(crate) mod port_config;
 pub(crate) mod port_use;
 pub(crate) mod program;

@@ -1,12 +1,12 @@
 //! Writes log messages to stderr: notices, warnings, and with `-v` waits and chosen settings.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::{Map, Value, json};
 
 use super::look::width;
-use super::progress;
+use crate::core::clock::TERMINAL_LOG;
 use crate::core::fit::wrap;
 use crate::core::text::{Shown, escape_json};
 
@@ -14,13 +14,14 @@ use crate::core::text::{Shown, escape_json};
 struct Logger {
     is_json: bool,
     has_colour: bool,
-    has_progress: bool,
+    /// Whether messages for a person at a terminal are shown.
+    is_for_terminal: bool,
     /// The width of the terminal, in columns.
     width: Option<usize>,
 }
 
 /// Starts logging to stderr: notices and warnings by default, with `-v` also waits, with `-q` nothing. At the
-/// level of notices, progress is shown too, unless the terminal is dumb or the log is JSON.
+/// level of notices, progress and long waits are shown on a terminal, unless it is dumb or the log is JSON.
 pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bool, is_dumb: bool) {
     let level = match (is_quiet, verbosity) {
         (true, _) => LevelFilter::Error,
@@ -29,7 +30,8 @@ pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bo
         _ => LevelFilter::Trace,
     };
     // `set_boxed_logger` fails only if a logger is already set.
-    let logger = Logger { is_json, has_colour, has_progress: !is_dumb && !is_json, width: width(io::stderr()) };
+    let is_for_terminal = !is_dumb && !is_json && io::stderr().is_terminal();
+    let logger = Logger { is_json, has_colour, is_for_terminal, width: width(io::stderr()) };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level);
     }
@@ -40,7 +42,7 @@ impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"))
             && metadata.level() <= log::max_level()
-            && (self.has_progress || metadata.target() != progress::TARGET)
+            && (self.is_for_terminal || metadata.target() != TERMINAL_LOG)
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn a_message_is_one_line_for_people_and_for_programs() {
         let line = |is_json, has_colour, level| {
-            let logger = Logger { is_json, has_colour, has_progress: false, width: None };
+            let logger = Logger { is_json, has_colour, is_for_terminal: false, width: None };
             logger.line(level, "a\n\u{1b}b")
         };
         assert_eq!(line(false, true, Level::Info), r"a\n\u{1b}b");
@@ -96,7 +98,7 @@ mod tests {
     #[test]
     fn on_a_terminal_a_message_wraps() {
         let line = |is_json| {
-            let logger = Logger { is_json, has_colour: true, has_progress: false, width: Some(24) };
+            let logger = Logger { is_json, has_colour: true, is_for_terminal: false, width: Some(24) };
             logger.line(Level::Warn, "app1 of a model has no directory")
         };
         assert_eq!(line(false), "\u{1b}[1;33mwarning:\u{1b}[0m app1 of a model\n  has no directory");

@@ -1,15 +1,11 @@
 //! Shows the progress of a long scan on one line of the terminal, and removes the line at the end.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The run time after which progress is shown.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// The log target of progress: progress is shown if the log is enabled for this target.
-pub(super) const TARGET: &str = module_path!();
+use crate::core::clock::{LONG_WAIT, TERMINAL_LOG};
 
 /// The shortest time between two updates of the line.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -25,17 +21,16 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Starts to count; `what` names the steps. The line is shown if the log allows it and stderr is a
-    /// terminal.
+    /// Starts to count; `what` names the steps. The line is shown if messages for a terminal are.
     pub(crate) fn new(what: &'static str) -> Self {
-        let is_wanted = log::log_enabled!(target: TARGET, log::Level::Info) && io::stderr().is_terminal();
+        let is_wanted = log::log_enabled!(target: TERMINAL_LOG, log::Level::Info);
         Self { what, is_wanted, start: Instant::now(), done: AtomicUsize::new(0), shown: Mutex::new(None) }
     }
 
     /// Counts one step.
     pub(crate) fn step(&self) {
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
-        if !self.is_wanted || self.start.elapsed() < PATIENCE {
+        if !self.is_wanted || self.start.elapsed() < LONG_WAIT {
             return;
         }
         // If another thread holds the lock, it is writing the line, and this update is skipped.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use crate::core::allocation::ForeignMetadata;
+use crate::core::counts::RetryReason;
 use crate::core::refusal::Refusal;
 
 /// The reason why a store could not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum StoreError {
     /// Another process blocks this one for now. The text names what this process waits for.
-    Busy(&'static str),
+    Busy(RetryReason, &'static str),
     /// A row would violate a constraint, in the database's words.
     Conflict(String),
     /// The time for waiting is over.

@@ -5,12 +5,14 @@
 //! so that processes that collided once do not collide in step.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::error::StoreError;
-use crate::core::clock::Clock;
+use crate::core::clock::{Clock, LONG_WAIT, TERMINAL_LOG};
+use crate::core::counts::{Counts, RetryReason};
 
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
@@ -30,6 +32,7 @@ pub(crate) struct Retry {
     waited: Cell<Duration>,
     tries: Cell<u64>,
     random: RefCell<fastrand::Rng>,
+    counts: Rc<Counts>,
 }
 
 impl Retry {
@@ -41,7 +44,13 @@ impl Retry {
             waited: Cell::default(),
             tries: Cell::default(),
             random: RefCell::new(fastrand::Rng::new()),
+            counts: Rc::default(),
         }
+    }
+
+    /// Counts the retries and the waits for locks in these counts, from now on.
+    pub(crate) fn counted(self, counts: Rc<Counts>) -> Self {
+        Self { counts, ..self }
     }
 
     /// Returns the time of day, for rows that are written now.
@@ -61,23 +70,27 @@ impl Retry {
     pub(crate) fn run<T>(&self, mut attempt: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut pause = FIRST_PAUSE;
         let mut conflicts = 0;
+        let mut told = Told::default();
         loop {
             if self.clock.is_interrupted() {
                 return Err(StoreError::Interrupted);
             }
             let start = self.clock.now();
             let already = self.waited.get();
-            let what = match attempt() {
-                Err(StoreError::Busy(what)) => {
+            let (reason, what) = match attempt() {
+                Err(StoreError::Busy(reason, what)) => {
                     // SQLite or a server may have waited itself before it reported that it is busy.
                     self.waited.set(already + self.clock.now().saturating_sub(start));
-                    what.to_owned()
+                    (reason, what.to_owned())
                 }
                 Err(StoreError::Conflict(what)) if conflicts < CONFLICTS_MAX => {
                     conflicts += 1;
-                    what
+                    (RetryReason::Conflict, what)
                 }
-                done => return done,
+                done => {
+                    told.over();
+                    return done;
+                }
             };
             let left = self.left();
             if left.is_zero() {
@@ -85,11 +98,18 @@ impl Retry {
             }
             self.tries.set(self.tries.get() + 1);
             let drawn = pause.mul_f64(self.random.borrow_mut().f64().midpoint(1.0)).min(left);
-            let level = if pause == FIRST_PAUSE { log::Level::Debug } else { log::Level::Trace };
-            log::log!(level, "waiting for {what}, {drawn:.1?} more (try {})", self.tries.get());
+            self.counts.add(|done| done.add_retry(reason));
+            told.retry(reason, &what);
+            log::trace!("try {} follows in {drawn:.1?}", self.tries.get() + 1);
             let start = self.clock.now();
             self.clock.sleep(drawn);
-            self.waited.set(self.waited.get() + self.clock.now().saturating_sub(start));
+            let slept = self.clock.now().saturating_sub(start);
+            self.waited.set(self.waited.get() + slept);
+            told.waited += slept;
+            told.goes_on(&what);
+            if reason.is_lock() {
+                self.counts.add(|done| done.add_lock_wait(slept));
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -101,10 +121,10 @@ impl Retry {
     ///
     /// Returns [`StoreError::Locked`] when the time is over, or [`StoreError::Interrupted`].
     pub(crate) fn wait<T>(&self, what: &str, poll: impl FnMut(Duration) -> Option<T>) -> Result<T, StoreError> {
-        self.wait_keeping(Duration::ZERO, what, poll)
+        self.poll(Duration::ZERO, what, poll, || self.clock.is_interrupted())
     }
 
-    /// Waits like [`Retry::wait`], but keeps `kept` of the time for another wait.
+    /// Waits like [`Retry::wait`] for a lock, but keeps `kept` of the time for another wait.
     ///
     /// # Errors
     ///
@@ -115,7 +135,11 @@ impl Retry {
         what: &str,
         poll: impl FnMut(Duration) -> Option<T>,
     ) -> Result<T, StoreError> {
-        self.poll(kept, what, poll, || self.clock.is_interrupted())
+        let start = self.clock.now();
+        let come = self.poll(kept, what, poll, || self.clock.is_interrupted());
+        let waited = self.clock.now().saturating_sub(start);
+        self.counts.add(|done| done.add_lock_wait(waited));
+        come
     }
 
     /// Waits like [`Retry::wait`] for something that is under way and must not be interrupted: Ctrl-C does
@@ -141,18 +165,22 @@ impl Retry {
         mut poll: impl FnMut(Duration) -> Option<T>,
     ) -> Result<T, StoreError> {
         let start = self.clock.now();
+        let mut told = Told::default();
         loop {
             if self.clock.is_interrupted() {
                 return Err(StoreError::Interrupted);
             }
-            let left = longest.saturating_sub(self.clock.now().saturating_sub(start));
+            told.waited = self.clock.now().saturating_sub(start);
+            let left = longest.saturating_sub(told.waited);
             if left.is_zero() {
                 self.waited.set(self.waited.get() + longest);
                 return Err(self.locked(what, 1));
             }
             if let Some(done) = poll(left.min(LONGEST_POLL)) {
+                told.over();
                 return Ok(done);
             }
+            told.goes_on(what);
         }
     }
 
@@ -165,26 +193,32 @@ impl Retry {
     ) -> Result<T, StoreError> {
         let start = self.clock.now();
         let already = self.waited.get();
-        let mut is_told = false;
+        let mut told = Told::default();
         loop {
             if is_interrupted() {
                 return Err(StoreError::Interrupted);
             }
             let left = self.left().saturating_sub(kept);
             let come = poll(left.min(LONGEST_POLL));
-            self.waited.set(already + self.clock.now().saturating_sub(start));
+            let waited = self.clock.now().saturating_sub(start);
+            self.waited.set(already + waited);
+            told.waited = waited;
             match come {
-                Some(come) => return Ok(come),
+                Some(come) => {
+                    told.over();
+                    return Ok(come);
+                }
                 None if left.is_zero() => {
                     return Err(self.locked(what, 1));
                 }
-                None if !is_told => {
-                    log::debug!("waiting for {what}");
-                    is_told = true;
-                }
-                None => {}
+                None => told.goes_on(what),
             }
         }
+    }
+
+    /// Counts that the command takes a lock, for which it may have to wait.
+    pub(crate) fn takes_lock(&self) {
+        self.counts.add(|done| done.add_lock_wait(Duration::ZERO));
     }
 
     /// Returns how long this command has waited so far.
@@ -207,6 +241,48 @@ impl Retry {
     pub(crate) fn locked(&self, what: &str, more_tries: u32) -> StoreError {
         self.tries.set(self.tries.get() + u64::from(more_tries));
         StoreError::Locked { waited: self.waited.get(), tries: self.tries.get(), what: what.to_owned() }
+    }
+}
+
+/// One wait, as it is logged.
+#[derive(Default)]
+struct Told {
+    waited: Duration,
+    retries: u64,
+    reason: Option<RetryReason>,
+    has_begun: bool,
+    is_long: bool,
+}
+
+impl Told {
+    /// Logs a retry, unless the one before had the same reason.
+    fn retry(&mut self, reason: RetryReason, what: &str) {
+        self.retries += 1;
+        if self.reason.replace(reason) != Some(reason) {
+            self.has_begun = true;
+            log::debug!("trying again ({}): waiting for {what}", reason.name());
+        }
+    }
+
+    /// Logs that the wait goes on: at its beginning, and on a terminal after some time.
+    fn goes_on(&mut self, what: &str) {
+        if !self.has_begun {
+            self.has_begun = true;
+            log::debug!("waiting for {what}");
+        }
+        if !self.is_long && self.waited >= LONG_WAIT {
+            self.is_long = true;
+            log::info!(target: TERMINAL_LOG, "Waiting for {what}...");
+        }
+    }
+
+    /// Logs the end of the wait, if its beginning was logged.
+    fn over(&self) {
+        match (self.has_begun, self.retries) {
+            (false, _) => {}
+            (true, 0) => log::debug!("waited {:.1?}", self.waited),
+            (true, retries) => log::debug!("waited {:.1?}, and tried again {retries} time(s)", self.waited),
+        }
     }
 }
 
@@ -238,7 +314,7 @@ mod tests {
     }
 
     fn busy() -> Result<(), StoreError> {
-        Err(StoreError::Busy("another writer"))
+        Err(StoreError::Busy(RetryReason::Writer, "another writer"))
     }
 
     #[test]

@@ -15,11 +15,12 @@ pub(crate) const EXIT_CODES: [(&str, &str); 10] = [
 ];
 
 /// The environment variables that the program reads.
-pub(super) const ENVIRONMENT: [(&str, &str); 8] = [
+pub(super) const ENVIRONMENT: [(&str, &str); 9] = [
     ("MANAGE_PORTS_DATABASE", "The database, unless --database names one. DATABASE_URL is never read."),
     ("MANAGE_PORTS_APPS_DIR", "The apps directory, unless --apps-dir names one."),
     ("MANAGE_PORTS_CONFIG", "The configuration file, unless --config names one."),
     ("MANAGE_PORTS_TIMEOUT", "The longest wait for other writers, unless --timeout gives one."),
+    ("MANAGE_PORTS_METRICS_FILE", "The file in which commands count what they do, unless --metrics-file names one."),
     ("NO_COLOR", "Use no colours, unless --color says otherwise."),
     ("CLICOLOR_FORCE", "Use colours although no terminal reads them, unless --color says otherwise."),
     ("DOCKER_HOST", "The socket of the container API that is asked which ports containers publish, as unix://PATH."),

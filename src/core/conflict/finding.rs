@@ -51,6 +51,18 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// All kinds that are conflicts.
+    pub(crate) const CONFLICTS: [Self; 8] = [
+        Self::DuplicateBackendPort,
+        Self::DuplicateFrontendPort,
+        Self::CrossRolePort,
+        Self::DuplicateApp,
+        Self::InvalidPort,
+        Self::DirectoryClash,
+        Self::DeclaredPortsDiffer,
+        Self::DeclaredClash,
+    ];
+
     /// Returns the kind's name in JSON and in annotations.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -20,6 +20,7 @@ use super::error::{LOST, in_full, meaning, not_reached, refusal};
 use super::progress::Phase;
 use super::target::PgTarget;
 use super::wait::{Grace, MIN_ANSWER_TIME, polled};
+use crate::core::counts::RetryReason;
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
 
@@ -80,7 +81,7 @@ pub(super) fn connect(
     }
     // If one host may soon accept a connection, it is worth waiting for it, whatever the other errors are.
     let by_hope = |err: &StoreError| match err {
-        StoreError::Busy(_) => 0,
+        StoreError::Busy(..) => 0,
         StoreError::Locked { .. } => 1,
         _ => 2,
     };
@@ -103,7 +104,7 @@ impl Attempt<'_> {
         match self.wait("the host's address", limit, lookup_host((name.as_str(), 0)))? {
             Some(Ok(found)) => Ok(found.map(at).collect()),
             Some(Err(err)) if !self.was_connected => Err(not_reached(format!("{name}: {err}"))),
-            Some(Err(_)) | None => Err(StoreError::Busy("the host's address")),
+            Some(Err(_)) | None => Err(StoreError::Busy(RetryReason::Connection, "the host's address")),
         }
     }
 
@@ -115,7 +116,7 @@ impl Attempt<'_> {
                 Some(allowed) if limit == Some(*allowed) => {
                     not_reached(format!("it did not answer within a connect_timeout of {allowed:.0?}"))
                 }
-                _ => StoreError::Busy(ANSWER),
+                _ => StoreError::Busy(RetryReason::Connection, ANSWER),
             });
         };
         let (client, connection) = connected.map_err(|err| refusal(err, &host, self.was_connected))?;

@@ -10,13 +10,14 @@ use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Config, Error};
 
 use super::progress::Phase;
+use crate::core::counts::RetryReason;
 use crate::store::error::StoreError;
 
 /// The name in messages of what a writer waits for.
 pub(super) const WAITING_FOR_WRITERS: &str = "other writers to finish";
 
 /// The error of a call whose connection was lost, and which can be repeated.
-pub(super) const LOST: StoreError = StoreError::Busy("the server to answer again");
+pub(super) const LOST: StoreError = StoreError::Busy(RetryReason::Connection, "the server to answer again");
 
 /// The problem with a table that stores other rows than it was given, or none.
 pub(super) const NOT_TAKEN: &str = "did not take what was written: it has a trigger, rule or policy of its own";
@@ -38,7 +39,7 @@ pub(super) fn is_lost(err: &Error) -> bool {
 /// Converts the error of a failed connection to a host. `was_connected` tells whether there was a connection
 /// to this database before.
 pub(super) fn refusal(err: Error, host: &Config, was_connected: bool) -> StoreError {
-    let busy = StoreError::Busy("the server to accept connections");
+    let busy = StoreError::Busy(RetryReason::Connection, "the server to accept connections");
     if let Some(io) = err.source().and_then(|source| source.downcast_ref::<io::Error>()) {
         return match io.kind() {
             ErrorKind::InvalidData => StoreError::Unusable {
@@ -47,7 +48,7 @@ pub(super) fn refusal(err: Error, host: &Config, was_connected: bool) -> StoreEr
             },
             // The host is a standby, but a primary was asked for. Another host may take over.
             ErrorKind::PermissionDenied if io.raw_os_error().is_none() => {
-                StoreError::Busy("a host that can be written")
+                StoreError::Busy(RetryReason::Connection, "a host that can be written")
             }
             // The port had a listener, which ended meanwhile.
             ErrorKind::ConnectionReset
@@ -55,7 +56,7 @@ pub(super) fn refusal(err: Error, host: &Config, was_connected: bool) -> StoreEr
             | ErrorKind::BrokenPipe
             | ErrorKind::UnexpectedEof => busy,
             // The server was there a moment ago. It is restarting, or another host takes over.
-            _ if was_connected => StoreError::Busy("the server to come back"),
+            _ if was_connected => StoreError::Busy(RetryReason::Connection, "the server to come back"),
             _ => not_reached(in_full(&err)),
         };
     }
@@ -101,10 +102,14 @@ pub(super) fn meaning(err: &Error, phase: Phase) -> StoreError {
     let message = db.message();
     let (why, hint) = match (db.code().clone(), phase) {
         (SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED | SqlState::LOCK_NOT_AVAILABLE, _) => {
-            return StoreError::Busy(WAITING_FOR_WRITERS);
+            return StoreError::Busy(RetryReason::Writer, WAITING_FOR_WRITERS);
         }
-        (SqlState::QUERY_CANCELED, _) => return StoreError::Busy("the server, which cancelled a statement"),
-        (SqlState::TOO_MANY_CONNECTIONS, _) => return StoreError::Busy("a free connection of the server"),
+        (SqlState::QUERY_CANCELED, _) => {
+            return StoreError::Busy(RetryReason::Cancelled, "the server, which cancelled a statement");
+        }
+        (SqlState::TOO_MANY_CONNECTIONS, _) => {
+            return StoreError::Busy(RetryReason::Connection, "a free connection of the server");
+        }
         // Another process inserted the conflicting row, or made the table, a moment earlier.
         (SqlState::UNIQUE_VIOLATION | SqlState::EXCLUSION_VIOLATION | SqlState::DUPLICATE_TABLE, _) => {
             return StoreError::Conflict(message.to_owned());

@@ -165,7 +165,9 @@ fn wait_for<F: Future + Unpin>(
     match phase {
         Phase::Answering => retry.wait("the server to answer", polled(runtime, next, Grace::for_an_answer(left))),
         // The server itself ends this wait.
-        Phase::Locking => retry.wait(WAITING_FOR_WRITERS, polled(runtime, next, Grace::of(MIN_ANSWER_TIME))),
+        Phase::Locking => {
+            retry.wait_keeping(Duration::ZERO, WAITING_FOR_WRITERS, polled(runtime, next, Grace::of(MIN_ANSWER_TIME)))
+        }
         Phase::Working | Phase::Writing => {
             let mut next = next;
             // A statement may wait for a lock first. The server bounds that wait by the time that is left.

@@ -23,6 +23,7 @@ use tempfile::TempPath;
 use super::connect::{Access, connect};
 use super::holder::WRITER;
 use super::wal::sync_folder;
+use crate::core::counts::RetryReason;
 use crate::core::path::{beside, folder_of};
 use crate::store::error::StoreError;
 use crate::store::retry::Retry;
@@ -82,7 +83,7 @@ impl Copy {
             let step = || match backup.step(STEP_PAGES) {
                 Ok(StepResult::Done) => Ok(true),
                 Ok(StepResult::More) => Ok(false),
-                Ok(_) => Err(StoreError::Busy(WRITER)),
+                Ok(_) => Err(StoreError::Busy(RetryReason::Writer, WRITER)),
                 Err(err) => Err(failed(err)),
             };
             while !retry.run(step)? {}

@@ -5,6 +5,7 @@ use std::io;
 use rusqlite::{ErrorCode, ffi};
 
 use super::holder::WRITER;
+use crate::core::counts::RetryReason;
 use crate::store::error::StoreError;
 
 /// Returns the error for a damaged database, in SQLite's words.
@@ -36,7 +37,7 @@ impl From<rusqlite::Error> for StoreError {
         let (why, hint) = match err.sqlite_error_code() {
             // FileLockingProtocolFailed is a race for the write-ahead log, which is over at the next try.
             Some(ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed) => {
-                return Self::Busy(WRITER);
+                return Self::Busy(RetryReason::Writer, WRITER);
             }
             Some(ErrorCode::ConstraintViolation) if is_taken(&err) => return Self::Conflict(err.to_string()),
             Some(ErrorCode::ConstraintViolation) => {

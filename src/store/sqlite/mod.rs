@@ -49,6 +49,7 @@ use super::retry::Retry;
 use super::settle::{Step, settled, steps};
 use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::AppId;
+use crate::core::counts::RetryReason;
 use crate::core::import::Entry;
 use crate::core::migration::Migration;
 use crate::core::path::folder_of;
@@ -160,13 +161,13 @@ impl Sqlite {
             })?;
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             if journal_mode(&transaction)? != mode {
-                return Err(StoreError::Busy("its owner to change the journal mode"));
+                return Err(StoreError::Busy(RetryReason::JournalMode, "its owner to change the journal mode"));
             }
             self.refuse_second_name()?;
             let value = decide(&transaction)?;
             self.retry.run(|| {
                 transaction.execute_batch("COMMIT").map_err(|err| match StoreError::from(err) {
-                    StoreError::Busy(_) => StoreError::Busy(READERS),
+                    StoreError::Busy(..) => StoreError::Busy(RetryReason::Readers, READERS),
                     other => other,
                 })
             })?;
@@ -258,6 +259,7 @@ impl Sqlite {
         if is_new {
             create_folder(folder_of(&self.path))?;
         }
+        self.retry.takes_lock();
         let queue = Queue::open(&self.real_path);
         let turn = queue.enter(&self.retry)?;
         if is_new {

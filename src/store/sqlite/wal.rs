@@ -122,7 +122,7 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<Checkpoint, StoreErr
         Ok((false, _)) => Checkpoint::Done,
         // SQLite counts the frames only once it has the lock for checkpoints.
         Ok((true, -1)) => Checkpoint::OtherRunning,
-        Ok((true, _)) | Err(StoreError::Busy(_)) => Checkpoint::Blocked,
+        Ok((true, _)) | Err(StoreError::Busy(..)) => Checkpoint::Blocked,
         Err(other) => return Err(other),
     };
     log::debug!("checkpoint: {outcome:?}");
