@@ -55,7 +55,7 @@ pub(crate) struct GlobalArgs {
     /// The file in which commands count what they do, for node_exporter's textfile collector; none by default
     /// [env: MANAGE_PORTS_METRICS_FILE]
     #[arg(long, global = true, hide_short_help = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) metrics_file: Option<PathBuf>,
+    pub(crate) metrics_file: Option<OsString>,
 
     /// How to print the answer; a command's help lists its own formats
     #[arg(long, global = true, hide_possible_values = true, value_name = "FORMAT", display_order = FORMAT_ORDER)]

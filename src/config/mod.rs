@@ -246,8 +246,8 @@ impl Config {
 
 /// Returns the metrics file, which is known even if the configuration is wrong. An empty name counts as none.
 pub(crate) fn metrics_file(flags: &GlobalArgs) -> Option<PathBuf> {
-    let flag = flags.metrics_file.clone().filter(|path| !path.as_os_str().is_empty());
-    flag.or_else(|| variable("METRICS_FILE").map(PathBuf::from))
+    let flag = flags.metrics_file.clone().filter(|name| !name.is_empty());
+    flag.or_else(|| variable("METRICS_FILE")).map(PathBuf::from)
 }
 
 /// Reads a variable of this program; an empty one counts as not set.

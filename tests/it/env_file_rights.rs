@@ -240,7 +240,7 @@ fn a_link_that_leads_to_a_link_stays_and_its_target_is_written() {
 }
 
 /// Runs a script with mounts of its own; `None`, and a line that says so, where that is not permitted.
-fn with_mounts(world: &World, test: &str, script: &str) -> Option<Ran> {
+pub fn with_mounts(world: &World, test: &str, script: &str) -> Option<Ran> {
     let in_namespace = |script: &str| {
         let mut command = Command::new("unshare");
         command.args(["-m", "--propagation", "private", "sh", "-euc", script]).current_dir(world.path(""));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use rusqlite::Connection;
 
@@ -161,14 +162,19 @@ with create_engine("sqlite:///" + sys.argv[1]).connect() as connection:
               row.created_at.isoformat(timespec="microseconds"), row.updated_at == row.created_at)
 "#;
 
-/// A Python with SQLAlchemy, installed from PyPI for the tests; `None`, and a line that says so,
-/// where that cannot be had outside CI.
-pub fn python_with_sqlalchemy() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sqlalchemy");
+/// A Python with SQLAlchemy and Prometheus's client, installed from PyPI for the tests; `None`, and a line that
+/// says so, where they cannot be had outside CI.
+pub fn python_with_packages() -> Option<PathBuf> {
+    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PYTHON.get_or_init(install_packages).clone()
+}
+
+fn install_packages() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-packages");
     let python = folder.join("bin/python");
     let runs =
         |command: &mut Command| command.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success());
-    let has_it = || runs(Command::new(&python).args(["-c", "import psycopg2, sqlalchemy"]));
+    let has_it = || runs(Command::new(&python).args(["-c", "import prometheus_client, psycopg2, sqlalchemy"]));
     let install = || {
         runs(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
             && runs(Command::new(&python).args([
@@ -178,20 +184,21 @@ pub fn python_with_sqlalchemy() -> Option<PathBuf> {
                 "--quiet",
                 "sqlalchemy==2.0.44",
                 "psycopg2-binary==2.9.11",
+                "prometheus-client==0.26.0",
             ]))
             && has_it()
     };
     if has_it() || install() {
         return Some(python);
     }
-    assert!(std::env::var_os("CI").is_none(), "SQLAlchemy could not be installed from PyPI");
-    not_run("the read-back of rows: SQLAlchemy could not be installed from PyPI");
+    assert!(std::env::var_os("CI").is_none(), "packages could not be installed from PyPI");
+    not_run("what Python reads: its packages could not be installed from PyPI");
     None
 }
 
 #[test]
 fn sqlalchemy_reads_the_rows_back() {
-    let Some(python) = python_with_sqlalchemy() else { return };
+    let Some(python) = python_with_packages() else { return };
     let world = World::new();
     world.database(SCHEMA, &[("theirs".to_owned(), 1, 6001, 9001)]);
     let created = world.line("allocate --model ours --app 1-3 --no-probe --json");

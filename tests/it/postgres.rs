@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::fixture::{Ran, Row, World, answered, interrupt, platform_rows, row, shared};
-use super::platform::python_with_sqlalchemy;
+use super::platform::python_with_packages;
 use super::server::{SCHEMA, Server};
 use super::storm::{CONFIG, assert_distinct, finish, is_created, lowest_slots, two_ports_in_either_role};
 
@@ -159,7 +159,7 @@ with Session(create_engine(url)) as session:
 #[test]
 fn forty_beside_the_platform_and_neither_fails() {
     let Some(world) = world("a storm beside the platform") else { return };
-    let Some(python) = python_with_sqlalchemy() else { return };
+    let Some(python) = python_with_packages() else { return };
     world.sql(SCHEMA);
     let url = world.server().url().replace("postgresql://", "postgresql+psycopg2://");
     let run = |model: &str, count: u32| {

@@ -175,7 +175,7 @@ fn of_forty_who_ask_for_two_ports_in_either_role_one_gets_them() {
 
 /// Random numbers from a seed that this variable may give, printed so that a failure can be repeated.
 #[expect(clippy::print_stdout, reason = "the harness shows it where the test fails")]
-fn seeded(variable: &str) -> fastrand::Rng {
+pub fn seeded(variable: &str) -> fastrand::Rng {
     let seed = std::env::var(variable).ok().map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("{variable}={seed}");
     fastrand::Rng::with_seed(seed)
