@@ -54,7 +54,7 @@ fn as_member(world: &World, line: &str) -> Option<Ran> {
 }
 
 /// Owner, group and mode.
-fn rights(path: &Path) -> (u32, u32, u32) {
+pub fn rights(path: &Path) -> (u32, u32, u32) {
     let found = fs::metadata(path).unwrap();
     (found.uid(), found.gid(), found.mode() & 0o7777)
 }
@@ -64,7 +64,7 @@ fn inode(path: &Path) -> u64 {
 }
 
 /// Sets an attribute, or says which test was not run for want of it.
-fn set_attribute(path: &Path, name: &str, value: &[u8]) -> bool {
+pub fn set_attribute(path: &Path, name: &str, value: &[u8]) -> bool {
     match setxattr(path, name, value, XattrFlags::empty()) {
         Ok(()) => true,
         Err(err) => {
@@ -74,12 +74,12 @@ fn set_attribute(path: &Path, name: &str, value: &[u8]) -> bool {
     }
 }
 
-fn attribute(path: &Path, name: &str) -> Result<Vec<u8>, Errno> {
+pub fn attribute(path: &Path, name: &str) -> Result<Vec<u8>, Errno> {
     let mut value = [0; 1024];
     getxattr(path, name, &mut value[..]).map(|length| value[..length].to_vec())
 }
 
-const ACL: &str = "system.posix_acl_access";
+pub const ACL: &str = "system.posix_acl_access";
 
 /// An ACL as `setxattr(2)` takes it: the entries' tag, rights and id, see `linux/posix_acl_xattr.h`.
 fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
@@ -93,7 +93,7 @@ fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
 }
 
 /// Of a user who may read, a group that may not, and a mask that would let it.
-fn secret_acl() -> Vec<u8> {
+pub fn secret_acl() -> Vec<u8> {
     const NONE: u32 = u32::MAX;
     acl(&[(1, 6, NONE), (2, 4, MEMBER), (4, 0, NONE), (0x10, 6, NONE), (0x20, 0, NONE)])
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +14,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::Value as Cell;
 use serde_json::{Value, json};
 
+use super::env_file_rights::{ACL, attribute, rights, secret_acl, set_attribute};
 use super::fixture::{Ran, Row, SCHEMA, WEAK_SCHEMA, World, not_run, platform_rows, row, rows_of};
 use super::postgres::world as on_server;
 use super::server::SCHEMA as SERVER_SCHEMA;
@@ -347,6 +348,35 @@ fn a_copy_that_cannot_be_made_is_an_error_and_nothing_is_changed() {
             assert_eq!(beside(&world).len(), 1);
         }
         Err(err) => not_run(&format!("migrate as another user: {err}")),
+    }
+}
+
+#[test]
+fn a_copy_has_the_owner_group_mode_and_acl_of_the_database() {
+    let migrated = |world: &World| {
+        world.line("migrate -q").ok();
+        let [copy] = &*copies(world) else { panic!("one copy") };
+        copy.clone()
+    };
+    let world = World::new();
+    world.database(WEAK_SCHEMA, &[row("m", 1, 5001, 8001)]);
+    fs::set_permissions(world.default_database(), Permissions::from_mode(0o604)).unwrap();
+    match chown(world.default_database(), Some(12345), Some(12346)) {
+        Ok(()) => assert_eq!(rights(&migrated(&world)), (12345, 12346, 0o604)),
+        Err(err) => not_run(&format!("the owner of a copy: {err}")),
+    }
+    for (folder, acl) in [(None, Some(secret_acl())), (Some(secret_acl()), None)] {
+        let world = World::new();
+        world.database(WEAK_SCHEMA, &[row("m", 1, 5001, 8001)]);
+        fs::set_permissions(world.default_database(), Permissions::from_mode(0o600)).unwrap();
+        let is_set = folder.is_none_or(|acl| set_attribute(&world.path("data"), "system.posix_acl_default", &acl))
+            && acl.as_ref().is_none_or(|acl| set_attribute(&world.default_database(), ACL, acl));
+        if !is_set {
+            return;
+        }
+        let copy = migrated(&world);
+        assert_eq!(rights(&copy), rights(&world.default_database()));
+        assert_eq!(attribute(&copy, ACL).ok(), acl);
     }
 }
 

@@ -18,6 +18,8 @@ use jiff::Timestamp;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{XattrFlags, fremovexattr, fsetxattr, getxattr};
+use rustix::io::Errno;
 use tempfile::TempPath;
 
 use super::connect::{Access, connect};
@@ -162,16 +164,49 @@ fn remove_leftovers(database: &Path) {
     }
 }
 
-/// Gives a copy the owner, group and mode of the database, as far as this user may. Nobody may read the copy who
-/// may not read the database.
+/// Gives a copy the owner, group, mode and ACL of the database, as far as this user may. Nobody may read the copy
+/// who may not read the database.
+///
+/// The database is not opened for this: to close it would end SQLite's locks on it.
 fn give_rights(database: &Path, copy: &File) -> io::Result<()> {
     let (from, to) = (fs::metadata(database)?, copy.metadata()?);
     if from.uid() != to.uid() && fchown(copy, Some(from.uid()), None).is_err() {
         log::debug!("the copy belongs to this user, not to the owner of the database");
     }
+    let acl = acl(database)?;
+    if acl.is_none() {
+        // The copy may have one from its folder.
+        match fremovexattr(copy, ACL) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
     let keeps_group = from.gid() == to.gid() || fchown(copy, None, Some(from.gid())).is_ok();
-    let mode = from.permissions().mode() & if keeps_group { 0o777 } else { 0o707 };
-    copy.set_permissions(fs::Permissions::from_mode(mode))
+    let mode = from.permissions().mode();
+    let set_mode = |bits| copy.set_permissions(fs::Permissions::from_mode(mode & bits));
+    // With an ACL, the mode shows its mask in place of the group's rights.
+    set_mode(if keeps_group && acl.is_none() { 0o777 } else { 0o707 })?;
+    match acl {
+        Some(acl) if keeps_group => Ok(fsetxattr(copy, ACL, &acl, XattrFlags::empty())?),
+        _ => Ok(()),
+    }
+}
+
+/// The POSIX ACL of a file, see `acl(5)`.
+const ACL: &str = "system.posix_acl_access";
+
+/// Returns the ACL of a file, or `None` if it has none.
+fn acl(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    // The longest value, see `xattr(7)`.
+    let mut acl = vec![0; 64 << 10];
+    match getxattr(path, ACL, acl.as_mut_slice()) {
+        Ok(length) => {
+            acl.truncate(length);
+            Ok(Some(acl))
+        }
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(err) => Err(err.into()),
+    }
 }
 
 /// Tells whether two databases have the same schema, as many rows in each table, and the same rows in the table

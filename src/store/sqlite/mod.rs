@@ -9,6 +9,8 @@
 //!   holds every row at rest.
 //! - The database file itself is never opened a second time while SQLite has locks on it: to close the
 //!   second descriptor would end the locks of the first.
+//! - A migration copies the database before it takes the lock, and then makes sure that the copy still has
+//!   what the table has. [`copy`] says how, and [`migrate`] what is changed.
 //! - A file with a second hard link, or one that is itself a mount point, is read and never written.
 
 mod connect;
