@@ -93,6 +93,11 @@ impl Counts {
         self.0.set(done);
     }
 
+    /// Returns how long the command has waited for locks so far.
+    pub(crate) fn lock_wait(&self) -> Duration {
+        self.0.get().lock_wait.unwrap_or_default()
+    }
+
     /// Returns all that was counted, and begins anew.
     pub(crate) fn take(&self) -> Done {
         self.0.take()

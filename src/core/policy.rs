@@ -281,6 +281,7 @@ impl Search<'_, '_> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::trace::{PassedOver, STEPS_MAX};
     use super::*;
 
     fn limits() -> Limits {
@@ -373,6 +374,44 @@ mod tests {
             panic!("both slots are planned for others");
         };
         assert_eq!((tally.slots, tally.planned), (2, 2));
+    }
+
+    #[test]
+    fn a_trace_tells_each_step_of_a_search_and_changes_none() {
+        let limits = Limits { excluded: [5007].into_iter().collect(), ..limits() };
+        let plans: Plans = [(app(2), pair(7001, 7003)), (app(9), pair(5009, 9009))].into_iter().collect();
+        let taken: PortSet = [7003, 5001, 8003, 5005].into_iter().collect();
+        let mut probe = |port| in_use(port == 8011);
+        let apps = [app(1), app(2)];
+        let apps: Vec<_> = apps.iter().collect();
+        let mut trace = Trace::default();
+        let chosen = choose(&limits, &apps, &plans, &taken, &mut probe, Some(&mut trace));
+        assert_eq!(chosen, choose(&limits, &apps, &plans, &taken, &mut probe, None));
+        let passed = |first, last, slots, port, reason| {
+            Step::PassedOver(PassedOver { app: app(1), first, last, slots, port, reason })
+        };
+        let one = |slot, port, reason| passed(slot, slot, 1, port, reason);
+        let expected = [
+            Step::PlanFailed(app(2), pair(7001, 7003)),
+            passed(pair(5001, 8001), pair(5005, 8005), 3, 5001, Reason::Taken),
+            one(pair(5007, 8007), 5007, Reason::Excluded),
+            one(pair(5009, 8009), 5009, Reason::Planned),
+            one(pair(5011, 8011), 8011, Reason::InUse),
+            Step::Took(app(1), pair(5013, 8013)),
+            Step::Took(app(2), pair(5015, 8015)),
+        ];
+        assert_eq!((trace.steps.as_slice(), trace.more), (&expected[..], 0));
+    }
+
+    #[test]
+    fn a_long_trace_is_cut_off() {
+        let apps: Vec<_> = (1..=300).map(app).collect();
+        let apps: Vec<_> = apps.iter().collect();
+        let mut trace = Trace::default();
+        let chosen = choose(&limits(), &apps, &Plans::default(), &PortSet::new(), &mut |_| None, Some(&mut trace));
+        assert_eq!(chosen.map(|pairs| pairs.len()), Ok(300));
+        // One of the first 301 slots is blocked by browsers.
+        assert_eq!((trace.steps.len(), trace.steps.len() + trace.more), (STEPS_MAX, 301));
     }
 
     #[test]

@@ -77,10 +77,16 @@ impl Retry {
             }
             let start = self.clock.now();
             let already = self.waited.get();
+            let already_locked = self.counts.lock_wait();
             let (reason, what) = match attempt() {
                 Err(StoreError::Busy(reason, what)) => {
                     // SQLite or a server may have waited itself before it reported that it is busy.
-                    self.waited.set(already + self.clock.now().saturating_sub(start));
+                    let took = self.clock.now().saturating_sub(start);
+                    self.waited.set(already + took);
+                    if reason.is_lock() {
+                        let counted = self.counts.lock_wait().saturating_sub(already_locked);
+                        self.counts.add(|done| done.add_lock_wait(took.saturating_sub(counted)));
+                    }
                     (reason, what.to_owned())
                 }
                 Err(StoreError::Conflict(what)) if conflicts < CONFLICTS_MAX => {
@@ -352,6 +358,7 @@ mod tests {
             busy()
         });
         let Err(StoreError::Locked { waited, .. }) = result else { panic!("{result:?}") };
+        assert_eq!(retry.counts.lock_wait(), waited);
         assert!((Duration::from_secs(2)..Duration::from_secs(4)).contains(&waited), "{waited:?}");
         assert_eq!((tries, waited), (1, clock.now.get()));
     }

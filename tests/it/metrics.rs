@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -238,6 +238,17 @@ fn a_kill_at_any_step_leaves_a_whole_file_and_nothing_for_the_next_call_to_trip_
         }
     }
     assert!(kills >= 4, "{kills} calls were killed");
+    // Where a file cannot be made without a name, it is made with one.
+    for (syscall, fails) in [("/^linkat$", "error=EXDEV"), ("/^linkat$", "error=ENOENT")] {
+        let mut traced = Command::new("strace");
+        traced.current_dir(world.path("")).env_clear().args(["-f", "-o", "/dev/null", "-e"]);
+        traced.arg(format!("trace={syscall}")).arg("-e").arg(format!("inject={syscall}:{fails}"));
+        traced.arg(env!("CARGO_BIN_EXE_manage-ports"));
+        let before = counted(&world)[EXISTING];
+        Ran::of(traced.args("allocate m 1 --metrics-file m.prom".split(' '))).is(0, AGAIN, "");
+        assert_eq!(counted(&world)[EXISTING], before + 1.0, "{fails}");
+        goes_on(&world, fails);
+    }
     assert!(saw_leftover, "no kill hit the moment before the file takes its place");
 }
 
@@ -285,6 +296,12 @@ fn the_file_is_readable_as_the_umask_says_and_keeps_the_mode_that_it_was_given()
         fs::set_permissions(&file, Permissions::from_mode(0o604)).unwrap();
         ran().is(0, AGAIN, "");
         assert_eq!(mode(&file), 0o604, "{umask}");
+        // So does its owner, if this user may give it away.
+        if chown(&file, Some(65534), Some(65534)).is_ok() {
+            ran().is(0, AGAIN, "");
+            let found = fs::metadata(&file).unwrap();
+            assert_eq!((found.uid(), found.gid(), mode(&file)), (65534, 65534, 0o604));
+        }
         fs::remove_file(&file).unwrap();
         fs::remove_file(world.path(".m.prom.lock")).unwrap();
     }
@@ -504,4 +521,24 @@ fn what_is_not_known_is_left_out_and_names_break_no_line() {
     world.line("metrics --database none.db").fails(3, &["none.db"]);
     let full = Ran::of(world.command().arg("metrics").stdout(Stdio::from(File::create("/dev/full").unwrap())));
     assert_eq!(full.code, Some(1));
+}
+
+#[test]
+fn waits_for_a_server_are_counted_as_those_for_a_file() {
+    let Some(world) = super::postgres::world("metrics of a server") else { return };
+    let children: Vec<_> =
+        (1..=12).map(|n| world.start(&format!("allocate m {n} -q --no-probe --metrics-file m.prom"))).collect();
+    children.into_iter().for_each(|child| assert_ne!(finish(child).ok(), ""));
+    let counts = counted(&world);
+    assert_eq!((counts[CREATED], counts[LOCKED]), (12.0, 12.0));
+
+    let lock = world.server().session("BEGIN; LOCK TABLE port_configurations");
+    world.line("allocate m 99 --timeout 300ms --metrics-file m.prom").fails(3, &["other writers"]);
+    let later = counted(&world);
+    assert_eq!((later[&error("locked")], later[LOCKED]), (1.0, 13.0));
+    let waited = later["manage_ports_lock_wait_seconds_sum"] - counts["manage_ports_lock_wait_seconds_sum"];
+    assert!(waited > 0.15, "{later:?}");
+    drop(lock);
+    let state = samples(&world.line("metrics -q").stdout);
+    assert_eq!(state["manage_ports_allocations{model=\"m\"}"], 12.0);
 }

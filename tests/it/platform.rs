@@ -258,7 +258,7 @@ with Session(engine) as session:
 
 #[test]
 fn the_platform_works_with_a_migrated_table() {
-    let Some(python) = python_with_sqlalchemy() else { return };
+    let Some(python) = python_with_packages() else { return };
     let works = |world: &World, url: &str| {
         world.line("migrate -q").ok();
         let output = Command::new(&python).args(["-c", MIGRATED, url]).output().unwrap();

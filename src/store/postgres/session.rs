@@ -90,6 +90,7 @@ impl Session {
         mut write: impl FnMut(&mut Link, &Retry) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         let Self { link, retry } = self;
+        retry.takes_lock();
         let mut losses = 0;
         let written = retry.run(|| {
             write(link, retry).map_err(|failure| match failure {
