@@ -51,6 +51,14 @@ pub(super) fn name_and_port(host: &str) -> (&str, &str) {
     }
 }
 
+/// Writes the names of hosts, which commas separate, as [`name_and_port_in_query`] reads them: no part of an
+/// address is taken for a port.
+pub(super) fn in_query(names: &str) -> String {
+    let has_colons = |name: &str| name.contains(':') && !name.starts_with('/');
+    let written = |name: &str| if has_colons(name) { format!("[{name}]") } else { name.to_owned() };
+    names.split(',').map(written).collect::<Vec<_>>().join(",")
+}
+
 /// Takes a host in a URL's query apart, where it may also be an address without brackets, the folder of a
 /// socket, or the socket itself, as pg8000's `unix_sock` names it.
 pub(super) fn name_and_port_in_query(host: &str) -> (&str, &str) {

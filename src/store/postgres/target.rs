@@ -13,7 +13,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
 use super::error::in_full;
-use super::hosts::{Host, hosts_of};
+use super::hosts::{Host, hosts_of, in_query};
 use super::parameters::{Parameters, VARIABLES};
 use super::passfile::{SOCKET_FOLDERS, password_for, passwords_in};
 use super::tls::Verify;
@@ -89,8 +89,11 @@ impl PgTarget {
     /// Returns the URL with the password. It may be put into the environment of a process, but must not be
     /// shown.
     pub(crate) fn secret_url(&self) -> String {
-        let encoded = |value| utf8_percent_encode(value, NON_ALPHANUMERIC);
-        let parameters = self.parameters.iter().map(|(key, value)| format!("{key}={}", encoded(value)));
+        let encoded = |value: &str| utf8_percent_encode(value, NON_ALPHANUMERIC).to_string();
+        let parameters = self.parameters.iter().map(|(key, value)| {
+            let value = if *key == "host" { encoded(&in_query(value)) } else { encoded(value) };
+            format!("{key}={value}")
+        });
         format!("postgresql:///?{}", parameters.collect::<Vec<_>>().join("&"))
     }
 }
@@ -340,6 +343,14 @@ mod tests {
         let again = parse(url.strip_prefix("postgresql://").unwrap(), &[]).unwrap();
         assert!(again.hosts == target.hosts);
         assert_eq!(again.hosts[0].get_password(), Some(&b"p '\\"[..]));
+        // An address keeps its zone and its port, and a folder with a colon and a number is one.
+        for url in ["u@[fe80::1%25eth0]:5433,h,[::1]/d", "u@[fe80::1%25eth0]/d", "u@%2Ftmp%2Fa%3A5/d", "u@[::x]:5432/d"]
+        {
+            let target = parse(url, &[]).unwrap();
+            let again = parse(target.secret_url().strip_prefix("postgresql://").unwrap(), &[]).unwrap();
+            assert!(again.hosts == target.hosts && again.to_string() == target.to_string(), "{url} is {again}");
+        }
+        assert!(parse("u@[a%5Db:c]/d", &[]).is_err_and(|why| why.contains("bracket")));
     }
 
     #[test]

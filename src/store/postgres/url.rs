@@ -38,7 +38,13 @@ pub(super) fn url_parameters(url: &str) -> Result<Parameters, String> {
     if !hosts.is_empty() {
         let named = hosts.split(',').map(|host| {
             let (name, port) = name_and_port(host);
-            Ok((decode(name)?, port.to_owned()))
+            let name = decode(name)?;
+            // The folder of a socket is read as it is in a query.
+            if port.is_empty() && name.starts_with('/') {
+                let (name, port) = name_and_port_in_query(&name);
+                return Ok((name.to_owned(), port.to_owned()));
+            }
+            Ok((name, port.to_owned()))
         });
         add_hosts(&mut parameters, &named.collect::<Result<Vec<_>, String>>()?)?;
     }
@@ -81,6 +87,9 @@ fn add_query(parameters: &mut Parameters, query: &str) -> Result<(), String> {
 fn add_hosts(parameters: &mut Parameters, hosts: &[(String, String)]) -> Result<(), String> {
     if hosts.iter().any(|(_, port)| !port.is_empty() && port.parse::<u16>().is_err()) {
         return Err(format!("a host's port is no number from 0 to 65535; {UNENCODED}"));
+    }
+    if hosts.iter().any(|(name, _)| name.contains(['[', ']'])) {
+        return Err("a host's name has a bracket; an IPv6 address is written [::1]".to_owned());
     }
     let (names, ports): (Vec<_>, Vec<_>) = hosts.iter().map(|(name, port)| (name.as_str(), port.as_str())).unzip();
     if names != [""] {
