@@ -1,6 +1,6 @@
 //! `reserve`: gives a batch of planned apps their ports, and keeps them for some time from `cleanup`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::Write;
 
 use jiff::SignedDuration;
@@ -84,13 +84,13 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
 
 /// Ends the reservations of apps, and prints the row of each app.
 fn cancel(apps: &[AppId], rules: Result<()>, format: Format, config: &Config, out: &mut dyn Write) -> Result<Answer> {
-    let asked: HashSet<_> = apps.iter().collect();
+    let asked: HashMap<_, _> = apps.iter().zip(0..).collect();
     let mut rows = Vec::new();
     let cancelled = open_store(config).and_then(|mut store| {
         let mut change = |all: Vec<Allocation>| {
             rows = all;
             let mut changed = Vec::new();
-            for row in rows.iter_mut().filter(|row| asked.contains(&row.app)) {
+            for row in rows.iter_mut().filter(|row| asked.contains_key(&row.app)) {
                 if row.cancel()? {
                     changed.push(row.clone());
                 }
@@ -99,18 +99,20 @@ fn cancel(apps: &[AppId], rules: Result<()>, format: Format, config: &Config, ou
         };
         store.update(&mut change).map_err(|err| on_database(err, config))
     });
-    let is_asked = |row: &&Allocation| asked.contains(&row.app);
+    let is_asked = |row: &&Allocation| asked.contains_key(&row.app);
     let cancelled = match cancelled {
         Ok(cancelled) if rows.iter().any(|row| is_asked(&row)) => cancelled,
         // If another program wrote a row whose name breaks the rules, that name is accepted.
         none => rules.and(none)?,
     };
     let changed: HashMap<_, _> = cancelled.into_iter().map(|row| (row.id, row)).collect();
-    let outcomes: Vec<_> = rows
+    let mut outcomes: Vec<_> = rows
         .iter()
         .filter(is_asked)
         .map(|row| Outcome { allocation: changed.get(&row.id).unwrap_or(row).clone(), created: false })
         .collect();
+    // The store's order is its own; the answer has the order of the command line.
+    outcomes.sort_by_key(|outcome| asked.get(&outcome.allocation.app));
     match format {
         Format::Human => human::no_longer_reserved(out, &outcomes).map_err(Error::unwritten)?,
         _ => print(out, format, config, &outcomes)?,

@@ -93,6 +93,8 @@ fn cancelling_ends_the_hold_and_keeps_the_ports() {
             "model,app_num,backend_port,frontend_port,created\nm,2,5003,8003,false\nm,3,5005,8005,false\n",
             "",
         ),
+        // The answer has the order of the command line, whatever the order in the table is.
+        ("reserve m 3,1,2 --cancel --format plain", 0, "5005 8005\n5001 8001\n5003 8003\n", ""),
         (
             "reserve m 3,9 --cancel",
             1,
