@@ -26,6 +26,7 @@ mod map;
 mod metrics;
 mod metrics_readers;
 mod migrate;
+mod model;
 mod named;
 mod platform;
 mod port_users;
