@@ -39,6 +39,7 @@ mod reserve;
 mod selftest;
 mod server;
 mod show;
+mod soak;
 mod status;
 mod storage;
 mod storm;
