@@ -369,11 +369,21 @@ mod tests {
         let chosen = choose_planned(4, &limits(), &plans, &taken, |_| None);
         // The slots skipped for the first app go to the apps that they are planned for.
         assert_eq!(chosen, Ok(vec![pair(5007, 8007), pair(5001, 8001), pair(5005, 8005), pair(5009, 8009)]));
+        // One of its ports is planned for this app, and the other for another app.
+        let both: Plans = [(app(2), pair(5001, 7001)), (app(9), pair(8001, 7005))].into_iter().collect();
+        let chosen = choose_planned(2, &limits(), &both, &taken, |_| None);
+        assert_eq!(chosen, Ok(vec![pair(5003, 8003), pair(5005, 8005)]));
         let small = Limits { max: 8003, ..limits() };
         let Err(Refusal::Exhausted(tally)) = choose_planned(1, &small, &plans, &taken, |_| None) else {
             panic!("both slots are planned for others");
         };
         assert_eq!((tally.slots, tally.planned), (2, 2));
+        // A slot that its own app took counts as free again.
+        let one: Plans = [(app(2), pair(8001, 7001))].into_iter().collect();
+        let Err(Refusal::Exhausted(tally)) = choose_planned(3, &small, &one, &taken, |_| None) else {
+            panic!("there are two slots");
+        };
+        assert_eq!((tally.slots, tally.planned, tally.free), (2, 0, 2));
     }
 
     #[test]
@@ -472,6 +482,9 @@ mod tests {
         for reason in [Reason::InUse, Reason::NotPermitted] {
             let refused = |port: u16| (port < 60_000).then_some(reason);
             assert_eq!(choose_for(1, &limits(), &PortSet::new(), refused), Ok(vec![pair(60_001, 63_001)]));
+            // The sample is not of the highest ports alone.
+            let refused = |port: u16| (!(20_000..40_000).contains(&port)).then_some(reason);
+            assert_eq!(choose_for(1, &limits(), &PortSet::new(), refused), Ok(vec![pair(20_001, 23_001)]));
         }
     }
 

@@ -81,6 +81,59 @@ mod tests {
     use super::*;
     use crate::core::allocation::PortPair;
 
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+    /// A row of an app that is held for so many hours.
+    fn row(num: i64, hours: Option<i64>) -> Allocation {
+        let until = hours.map(|hours| NOW + HOUR * i32::try_from(hours).unwrap());
+        Allocation::new(AppId::new("m", num), PortPair { backend: 5001, frontend: 8001 }, until, NOW)
+    }
+
+    #[test]
+    fn nothing_need_be_written_if_every_app_has_a_row_that_is_held_for_long_enough() {
+        let found = || vec![Some(row(1, None)), Some(row(2, Some(1)))];
+        let outcomes = settled(found(), NOW, None).unwrap();
+        let rows: Vec<_> = outcomes.iter().map(|outcome| (outcome.allocation.clone(), outcome.created)).collect();
+        assert_eq!(rows, [(row(1, None), false), (row(2, Some(1)), false)]);
+        assert!(settled(vec![Some(row(1, None)), None], NOW, None).is_none(), "an app without a row");
+        assert!(settled(found(), NOW, Some(HOUR)).is_none(), "an app that is not held");
+        for (held, is_settled) in [(0, false), (1, true), (2, true)] {
+            assert_eq!(settled(vec![Some(row(1, Some(held)))], NOW, Some(HOUR)).is_some(), is_settled, "{held} h");
+        }
+    }
+
+    #[test]
+    fn a_row_is_kept_held_longer_or_inserted() {
+        let apps = [AppId::new("m", 1), AppId::new("m", 2), AppId::new("m", 3)];
+        let found = || vec![Some(row(1, Some(2))), Some(row(2, None)), None];
+        let pair = PortPair { backend: 5003, frontend: 8003 };
+        let later = NOW + HOUR;
+        let mut asked = Vec::new();
+        let mut choose = |apps: &[&AppId], _: &Taken| {
+            asked.extend(apps.iter().map(|app| (*app).clone()));
+            Ok(vec![pair])
+        };
+        let held = steps(&apps, found(), later, Some(HOUR), &Taken::default(), &mut choose).unwrap();
+        let [Step::Keep(first), Step::Hold(second), Step::Insert(third)] = held.as_slice() else {
+            panic!("other steps")
+        };
+        assert_eq!(*first, row(1, Some(2)), "held until that moment already");
+        assert_eq!((second.reserved_until(), second.updated_at), (Some(later + HOUR), Some(later)));
+        assert_eq!((third.ports(), third.reserved_until()), ([5003, 8003], Some(later + HOUR)));
+        let created: Vec<_> = held.into_iter().map(|step| step.into_outcome().created).collect();
+        assert_eq!(created, [false, false, true]);
+        let kept = steps(&apps, found(), later, None, &Taken::default(), &mut choose).unwrap();
+        assert!(matches!(kept.as_slice(), [Step::Keep(_), Step::Keep(_), Step::Insert(_)]));
+        assert_eq!(asked, [AppId::new("m", 3), AppId::new("m", 3)]);
+    }
+
+    #[test]
+    fn a_hold_that_time_does_not_reach_ends_with_time() {
+        assert_eq!(until(NOW, Some(SignedDuration::MAX)), Some(Timestamp::MAX));
+        assert_eq!(until(NOW, None), None);
+    }
+
     #[test]
     fn an_app_that_gets_no_pair_is_an_error() {
         let apps = [AppId::new("m", 1), AppId::new("m", 2)];
