@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::store::Database;
 
 /// Parses the name of a database: a path, or a URL in the form of SQLAlchemy.
-pub(super) fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String) -> Error) -> Result<Database> {
+pub(crate) fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String) -> Error) -> Result<Database> {
     let in_memory = || wrong("a database in memory keeps nothing: name a file".to_owned());
     if name.is_empty() {
         return Err(wrong("expected a path or a URL, it is empty".to_owned()));

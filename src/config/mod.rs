@@ -12,6 +12,7 @@ mod ports;
 pub(crate) mod template;
 
 pub(crate) use self::colour::{is_dumb, wants_colour};
+pub(crate) use self::database::named_database;
 pub(crate) use self::duration::parse_duration;
 pub(crate) use self::github::Github;
 
@@ -28,7 +29,6 @@ use clap::ValueEnum;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-use self::database::named_database;
 use self::declared::{Declared, names};
 use self::duration::duration_text;
 use self::ports::{Ports, limits};

@@ -44,6 +44,15 @@ impl Database {
         Ok(Self::Postgres(Box::new(PgTarget::parse(url, variable, home)?)))
     }
 
+    /// Returns the password for each host of a server, from the URL or from the password file.
+    #[cfg(feature = "internals")]
+    pub(crate) fn passwords(&self) -> Vec<Option<&[u8]>> {
+        match self {
+            Self::Sqlite(_) => Vec::new(),
+            Self::Postgres(target) => target.passwords(),
+        }
+    }
+
     /// Returns the name by which the database can be opened again, with the password if there is one. It may
     /// be put into the environment of a process, but not into messages.
     pub(crate) fn secret_name(&self) -> OsString {

@@ -2,8 +2,9 @@
 //! 2.40 reads them.
 //!
 //! Anybody may have written these files, so their size, kind and text are not trusted. Apart from the two
-//! ports, their contents may be secret and are never shown. A value is known, not set, or unknown. If a value
-//! needs something that could not be read, it is unknown, and no default replaces it.
+//! ports and the names of further files, their contents may be secret and are never shown. A value is known,
+//! not set, or unknown. If a value needs something that could not be read, it is unknown, and no default
+//! replaces it.
 //!
 //! If Compose refuses a file, the valid parts are still reported: an invalid service or entry hides no other.
 //! The other needs of a project, such as an image for each service, are not checked.

@@ -23,7 +23,7 @@ const NAME_ALONE: &str = "stands there without '=', which python-dotenv reads as
 /// # Errors
 ///
 /// Returns the reason in words, with its line, when some reader would not read these values.
-pub(super) fn edit(content: &[u8], variables: &[(&str, String)]) -> Result<Vec<u8>, String> {
+pub(crate) fn edit(content: &[u8], variables: &[(&str, String)]) -> Result<Vec<u8>, String> {
     check_text(content)?;
     let edited = with_values(content, variables)?;
     check_last_line(content, &edited)?;
@@ -195,6 +195,14 @@ fn line_of(content: &[u8], index: usize) -> usize {
     content[..index].iter().filter(|&&byte| byte == b'\n').count() + 1
 }
 
+/// Returns the statements that set none of the variables, in their order.
+#[cfg(any(test, feature = "internals"))]
+pub(crate) fn others<'a>(content: &'a [u8], names: &[&str]) -> Vec<&'a [u8]> {
+    let is_other =
+        |statement: &Statement<'_>| !statement.assignment.as_ref().is_some_and(|found| names.contains(&found.name));
+    Statements::of(content).filter(is_other).map(|statement| statement.text).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -336,19 +344,11 @@ mod tests {
         sets("BACKEND_PORT: 1\n", "BACKEND_PORT: 5001\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
     }
 
-    /// Returns the statements that set neither variable, in their order.
-    fn others(content: &[u8]) -> Vec<&[u8]> {
-        let is_ours = |statement: &Statement<'_>| {
-            statement.assignment.as_ref().is_some_and(|found| both().iter().any(|(name, _)| *name == found.name))
-        };
-        Statements::of(content).filter(|statement| !is_ours(statement)).map(|statement| statement.text).collect()
-    }
-
     /// Checks what must hold of every content; a missing end of the last line is added where a line follows.
     fn check(before: &[u8]) -> Result<(), TestCaseError> {
         let Ok(set) = edit(before, &both()) else { return Ok(()) };
         prop_assert_eq!(edit(&set, &both()), Ok(set.clone()));
-        let of = |content| others(content).concat();
+        let of = |content| others(content, &both().map(|(name, _)| name)).concat();
         let (before, after) = (of(before), of(&set));
         let trimmed = after.trim_ascii_end();
         prop_assert!(before.starts_with(trimmed) && before.trim_ascii_end() == trimmed, "{:?} {:?}", before, after);

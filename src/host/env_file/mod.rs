@@ -24,6 +24,9 @@ mod replace;
 mod rights;
 mod watch;
 
+#[cfg(feature = "internals")]
+pub(crate) use self::content::{edit, others};
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;

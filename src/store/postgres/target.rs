@@ -86,6 +86,12 @@ impl PgTarget {
         Self::new(parameters)
     }
 
+    /// Returns the password for each host.
+    #[cfg(feature = "internals")]
+    pub(crate) fn passwords(&self) -> Vec<Option<&[u8]>> {
+        self.hosts.iter().map(Config::get_password).collect()
+    }
+
     /// Returns the URL with the password. It may be put into the environment of a process, but must not be
     /// shown.
     pub(crate) fn secret_url(&self) -> String {
