@@ -1,6 +1,6 @@
 //! `reserve`: gives a batch of planned apps their ports, and keeps them for some time from `cleanup`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use jiff::SignedDuration;
