@@ -18,8 +18,8 @@ listens, conflicts as `manage-ports check` counts them. manage_ports_orphans is 
 directories cannot be read. The command prints no counters: with --metrics-file, every command adds to \
 those in that file.
 
-node_exporter's textfile collector reads a file at any moment, so it is made under another name and \
-renamed, as in the second example.
+The textfile collector of node_exporter may read a file at any moment: write it under another name and \
+rename it, as in the second example.
 
 Examples:
   manage-ports metrics

@@ -98,7 +98,8 @@ fn typed(world: &World, shell: &Shell, lines: &[&str]) -> Option<Vec<String>> {
 }
 
 /// What a line becomes by Tab in every shell.
-const COMPLETED: [(&str, &str); 15] = [
+const COMPLETED: [(&str, &str); 16] = [
+    ("manage-ports list --metrics-file scr\t", "manage-ports list --metrics-file script "),
     ("manage-ports rel\t", "manage-ports release "),
     ("manage-ports allocate --model=open\t", "manage-ports allocate --model=openai_o3 "),
     ("manage-ports allocate --model qwen2.5:\t", "manage-ports allocate --model qwen2.5:7b "),
