@@ -14,8 +14,8 @@ use crate::core::text::{Shown, escape_json};
 struct Logger {
     is_json: bool,
     has_colour: bool,
-    /// Whether messages for a person at a terminal are shown.
-    is_for_terminal: bool,
+    /// Whether messages for a person at a terminal are shown, if stderr is one.
+    is_for_people: bool,
     /// The width of the terminal, in columns.
     width: Option<usize>,
 }
@@ -30,8 +30,7 @@ pub(crate) fn start(verbosity: u8, is_quiet: bool, is_json: bool, has_colour: bo
         _ => LevelFilter::Trace,
     };
     // `set_boxed_logger` fails only if a logger is already set.
-    let is_for_terminal = !is_dumb && !is_json && io::stderr().is_terminal();
-    let logger = Logger { is_json, has_colour, is_for_terminal, width: width(io::stderr()) };
+    let logger = Logger { is_json, has_colour, is_for_people: !is_dumb && !is_json, width: width(io::stderr()) };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level);
     }
@@ -42,7 +41,7 @@ impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"))
             && metadata.level() <= log::max_level()
-            && (self.is_for_terminal || metadata.target() != TERMINAL_LOG)
+            && (metadata.target() != TERMINAL_LOG || self.is_for_people && io::stderr().is_terminal())
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -84,7 +83,7 @@ mod tests {
     #[test]
     fn a_message_is_one_line_for_people_and_for_programs() {
         let line = |is_json, has_colour, level| {
-            let logger = Logger { is_json, has_colour, is_for_terminal: false, width: None };
+            let logger = Logger { is_json, has_colour, is_for_people: false, width: None };
             logger.line(level, "a\n\u{1b}b")
         };
         assert_eq!(line(false, true, Level::Info), r"a\n\u{1b}b");
@@ -98,7 +97,7 @@ mod tests {
     #[test]
     fn on_a_terminal_a_message_wraps() {
         let line = |is_json| {
-            let logger = Logger { is_json, has_colour: true, is_for_terminal: false, width: Some(24) };
+            let logger = Logger { is_json, has_colour: true, is_for_people: false, width: Some(24) };
             logger.line(Level::Warn, "app1 of a model has no directory")
         };
         assert_eq!(line(false), "\u{1b}[1;33mwarning:\u{1b}[0m app1 of a model\n  has no directory");
