@@ -421,9 +421,14 @@ pub fn without_moments(text: &str) -> String {
 }
 
 /// Says in one line what a test did not do.
-#[expect(clippy::explicit_write, reason = "the harness swallows what eprintln prints")]
 pub fn not_run(what: &str) {
-    writeln!(std::io::stderr(), "not run: {what}").unwrap();
+    say(&format!("not run: {what}"));
+}
+
+/// Says in one line what people are to see of a test.
+#[expect(clippy::explicit_write, reason = "the harness swallows what eprintln prints")]
+pub fn say(what: &str) {
+    writeln!(std::io::stderr(), "{what}").unwrap();
 }
 
 /// Ports that nothing listens on, from the kernel; free again on return.

@@ -31,6 +31,7 @@ mod named;
 mod platform;
 mod port_users;
 mod postgres;
+mod postgres_cuts;
 mod postgres_hosts;
 mod postgres_waits;
 mod power_cut;

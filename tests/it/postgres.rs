@@ -244,6 +244,8 @@ enum Commit {
     Unconfirmed,
     /// It does not reach the server.
     Lost,
+    /// It reaches the server when the caller's connection has ended for a while.
+    Late,
 }
 
 /// Passes everything on to the server but the first commit, with which the connection ends; from
@@ -283,6 +285,12 @@ fn proxy(server: &'static Server, commit: Commit) -> (u16, Arc<AtomicBool>) {
                             let _ = client.shutdown(std::net::Shutdown::Both);
                             break;
                         }
+                        if commit == Commit::Late {
+                            let _ = client.shutdown(std::net::Shutdown::Both);
+                            thread::sleep(Duration::from_millis(500));
+                            let _ = upstream.write_all(text);
+                            break;
+                        }
                         confirmed.store(true, Ordering::SeqCst);
                     }
                     if upstream.write_all(text).is_err() {
@@ -300,7 +308,7 @@ fn proxy(server: &'static Server, commit: Commit) -> (u16, Arc<AtomicBool>) {
 fn a_commit_whose_confirmation_is_lost_is_looked_up() {
     let Some(world) = world("a lost confirmation") else { return };
     world.sql(SCHEMA);
-    for (n, commit) in [(1, Commit::Unconfirmed), (2, Commit::Lost)] {
+    for (n, commit) in [(1, Commit::Unconfirmed), (2, Commit::Lost), (3, Commit::Late)] {
         let through = |line: &str| {
             let (port, happened) = proxy(world.server().server(), commit);
             let mut command = world.command();
@@ -318,6 +326,21 @@ fn a_commit_whose_confirmation_is_lost_is_looked_up() {
         assert_eq!(world.line("list --state reserved --format plain").ok().lines().count(), 1);
         through(&format!("release m {n}")).is(0, &format!("✓ Released ports for m/app{n}\n"), "");
         assert_eq!(world.rows(), []);
+    }
+}
+
+#[test]
+fn a_commit_that_makes_the_table_is_looked_up_once_it_is_over() {
+    let Some(world) = world("a late commit of a new table") else { return };
+    for commit in [Commit::Unconfirmed, Commit::Lost, Commit::Late] {
+        let (port, happened) = proxy(world.server().server(), commit);
+        let mut command = world.command();
+        command.env("MANAGE_PORTS_DATABASE", world.server().url_through(port));
+        let ran = Ran::of(command.args("allocate --model m --app 1 --json -q".split(' ')));
+        assert!(happened.load(Ordering::SeqCst));
+        assert!(is_created(ran.ok()), "it was this call that made the row: {ran:?}");
+        assert_eq!(world.rows(), [row("m", 1, 5001, 8001)]);
+        world.sql("DROP TABLE port_configurations");
     }
 }
 

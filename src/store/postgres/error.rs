@@ -50,8 +50,9 @@ pub(super) fn refusal(err: Error, host: &Config, was_connected: bool) -> StoreEr
             ErrorKind::PermissionDenied if io.raw_os_error().is_none() => {
                 StoreError::Busy(RetryReason::Connection, "a host that can be written")
             }
-            // The port had a listener, which ended meanwhile.
-            ErrorKind::ConnectionReset
+            // The port had a listener, which ended meanwhile, perhaps in the middle of a message (`Other`).
+            ErrorKind::Other
+            | ErrorKind::ConnectionReset
             | ErrorKind::ConnectionAborted
             | ErrorKind::BrokenPipe
             | ErrorKind::UnexpectedEof => busy,

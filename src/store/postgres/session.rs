@@ -140,7 +140,7 @@ fn write_once<R, T>(
         }
         Err(Failure::Lost { phase, why }) => {
             log::debug!("the connection was lost in a commit, looking up what became of it");
-            look_up(link, retry, &writes)?.ok_or(Failure::Lost { phase, why })?
+            look_up(link, retry, begun.made_table, &writes)?.ok_or(Failure::Lost { phase, why })?
         }
         Err(other) => {
             link.roll_back();
@@ -184,11 +184,17 @@ fn migrate_once(link: &mut Link, retry: &Retry, unconfirmed: &mut Option<Migrati
 /// if it did.
 ///
 /// The look-up takes the lock. Once it has the lock, the earlier transaction is over, committed or rolled
-/// back.
-fn look_up(link: &mut Link, retry: &Retry, writes: &Writes) -> Result<Option<HashMap<AppId, i64>>, StoreError> {
+/// back. If the earlier transaction made the table, there may be no table to lock until it is over. The look-up
+/// then waits as another transaction that wants to make the table does, and rolls back a table that it makes.
+fn look_up(
+    link: &mut Link,
+    retry: &Retry,
+    made_table: bool,
+    writes: &Writes,
+) -> Result<Option<HashMap<AppId, i64>>, StoreError> {
     let found = retry.run(|| {
         let begin = async |client: &Client, progress: &_| {
-            begin(client, progress, Limits::new(retry.left()), TableLock::ForRows, false, &all_rows).await
+            begin(client, progress, Limits::new(retry.left()), TableLock::ForRows, made_table, &all_rows).await
         };
         let begun = link.ask(retry, Phase::Answering, begin);
         link.roll_back();
@@ -197,7 +203,7 @@ fn look_up(link: &mut Link, retry: &Retry, writes: &Writes) -> Result<Option<Has
         Ok(found)
     });
     match found {
-        // The table that the transaction made does not exist, so it was not committed.
+        // Somebody has dropped the table.
         Err(StoreError::Missing) => Ok(None),
         found => found,
     }
