@@ -12,6 +12,7 @@ mod env_file;
 mod env_file_readers;
 mod env_file_rights;
 mod env_file_writers;
+mod environment;
 mod exec;
 mod faults;
 mod fixture;

@@ -31,13 +31,17 @@ fn two() -> World {
 
 /// Runs the binary in a mount namespace of its own, after these mounts; a line that says so where that may not be.
 pub fn mounted(world: &World, mounts: &str, line: &str) -> Option<Ran> {
-    let script = format!("{mounts} && shift 0 && exec \"$0\" {line}");
+    in_namespace(world, &format!("{mounts} && shift 0 && exec \"$0\" {line}"))
+}
+
+/// Runs a script with the binary as `$0` in a mount namespace of its own; a line that says so where that may not be.
+pub fn in_namespace(world: &World, script: &str) -> Option<Ran> {
     let mut unshare = Command::new("unshare");
-    unshare.args(["-m", "--propagation", "private", "sh", "-c", &script, env!("CARGO_BIN_EXE_manage-ports")]);
+    unshare.args(["-m", "--propagation", "private", "sh", "-c", script, env!("CARGO_BIN_EXE_manage-ports")]);
     unshare.current_dir(world.path("")).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     let ran = Ran::from(unshare.output().ok()?);
     if ran.stderr.contains("not permitted") || ran.stderr.contains("ermission denied") {
-        not_run(&format!("{line} with mounts: {}", ran.stderr));
+        not_run(&format!("a mount namespace: {}", ran.stderr));
         return None;
     }
     Some(ran)

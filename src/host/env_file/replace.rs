@@ -168,13 +168,7 @@ fn is_unfinished(file: &File, content: &[u8]) -> bool {
 ///
 /// Fails when the file cannot be made.
 pub(super) fn create(place: &Place, content: &[u8]) -> Result<bool> {
-    let Some(mut new) = nameless(place, 0o666)? else {
-        // The next attempt finds the empty file and writes to it.
-        return match OpenOptions::new().write(true).create_new(true).open(place.path()) {
-            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => Err(err).context("it cannot be made"),
-            _ => Ok(false),
-        };
-    };
+    let Some(mut new) = nameless(place, 0o666)? else { return create_empty(place) };
     fill(&mut new, content, Sync::Before)?;
     match link(&new, place.path()) {
         Ok(()) => {
@@ -182,7 +176,17 @@ pub(super) fn create(place: &Place, content: &[u8]) -> Result<bool> {
             Ok(true)
         }
         Err(Errno::EXIST) => Ok(false),
+        // Without /proc, a file cannot get its first name.
+        Err(Errno::NOENT) => create_empty(place),
         Err(err) => Err(err).context("it cannot be made"),
+    }
+}
+
+/// Creates an empty file, unless it is there. Returns false: the next attempt finds the file and writes to it.
+fn create_empty(place: &Place) -> Result<bool> {
+    match OpenOptions::new().write(true).create_new(true).open(place.path()) {
+        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => Err(err).context("it cannot be made"),
+        _ => Ok(false),
     }
 }
 
