@@ -1,23 +1,11 @@
 //! A disk that fails, a lock that cannot be had, and tables whose owners forbid a row.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
-
 use super::fixture::{Ran, SCHEMA, World, not_run, platform_rows, row};
 use super::storm::{CONFIG, finish};
-
-/// Lines that write, for a database with the platform's rows.
-const WRITERS: [&str; 5] = [
-    "allocate --model new --app 1",
-    "reserve --model maker_model-0.0 --app 1 --for 1h",
-    "release maker_model-0.0 2-5",
-    "cleanup --include-listening --min-age 0s",
-    "import port_config.json",
-];
 
 /// The states in which a database may be when a line writes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,47 +14,23 @@ enum State {
     Ours,
     Platform,
     PlatformInWalMode,
-    LogLeft,
 }
 
 impl State {
-    const ALL: [Self; 5] = [Self::New, Self::Ours, Self::Platform, Self::PlatformInWalMode, Self::LogLeft];
-
     fn world(self) -> World {
         let world = World::new();
         world.write("manage-ports.toml", CONFIG);
-        world.apps(["maker_model-0.0/app1"]);
-        let entry = r#"[{"model": "imported", "app_number": 1, "backend_port": 20101, "frontend_port": 20103}]"#;
-        world.write("port_config.json", entry);
         match self {
             Self::New => {}
             Self::Ours => drop(world.line("allocate --model maker_model-0.0 --app 1-9 -q")),
             Self::Platform => world.database(SCHEMA, &platform_rows()),
-            Self::PlatformInWalMode | Self::LogLeft => {
+            Self::PlatformInWalMode => {
                 world.database(SCHEMA, &platform_rows());
                 world.sql("PRAGMA journal_mode = wal");
             }
         }
-        if self == Self::LogLeft {
-            let killed = Connection::open(world.default_database()).unwrap();
-            killed.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
-            killed.execute_batch("UPDATE port_configurations SET is_available = 1").unwrap();
-        }
         world
     }
-}
-
-/// Runs a line whose call of this kind with this number fails so; and what that call was about, if it came to it.
-fn failing(world: &World, calls: &str, error: &str, number: usize, line: &str) -> (Ran, Option<String>) {
-    let trace = world.path("trace");
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-y", "-qq", "-e", &format!("trace={calls}"), "-o"]).arg(&trace);
-    strace.args(["-e", &format!("inject={calls}:error={error}:when={number}")]);
-    strace.arg(env!("CARGO_BIN_EXE_manage-ports")).args(line.split_whitespace());
-    let ran = Ran::from(strace.current_dir(world.path("")).env_clear().env("PATH", "/usr/bin:/bin").output().unwrap());
-    let calls = fs::read_to_string(trace).unwrap();
-    let failed = calls.lines().find(|call| call.contains("INJECTED"));
-    (ran, failed.map(|call| call.split(['<', '>']).nth(1).unwrap_or_default().to_owned()))
 }
 
 fn has_strace() -> bool {
@@ -75,72 +39,6 @@ fn has_strace() -> bool {
         not_run("faults: no strace");
     }
     has_it
-}
-
-/// Lets each call of this kind fail in turn, in every state and line, and looks at what the next call finds.
-fn each_fails(calls: &str, error: &str, states: &[State], lines: &[&str]) {
-    if !has_strace() {
-        return;
-    }
-    let mut failed = 0;
-    for &state in states {
-        for &line in lines {
-            if state == State::New && !(line.starts_with("allocate") || line.starts_with("import")) {
-                continue;
-            }
-            for number in 1.. {
-                let world = state.world();
-                let before = if state == State::New { Vec::new() } else { world.rows() };
-                let (ran, about) = failing(&world, calls, error, number, &format!("-q {line}"));
-                let Some(about) = about else { break };
-                let what = format!("{calls} {number} ({about}) fails with {error} in {line} on {state:?}");
-                // SQLite passes over a folder that it cannot sync, as we have synced it ourselves.
-                if ran.code == Some(0) {
-                    assert!(Path::new(&about).is_dir(), "{what}: {ran:?}");
-                } else {
-                    ran.fails(3, &["data/ports.db"]);
-                    failed += 1;
-                }
-                let again = world.line(&format!("-q {line}"));
-                assert!(matches!(again.code, Some(0 | 1)), "{what}: {again:?}");
-                let after = world.rows();
-                let is_done = match line.split(' ').next().unwrap() {
-                    "allocate" => after.iter().any(|row| row.0 == "new"),
-                    "import" => after.iter().any(|row| row.0 == "imported"),
-                    "release" => !after.iter().any(|row| row.0 == "maker_model-0.0" && (2..=5).contains(&row.1)),
-                    "cleanup" => after.iter().all(|row| (row.0.as_str(), row.1) == ("maker_model-0.0", 1)),
-                    _ => after == before,
-                };
-                assert!(is_done, "{what}: {after:?}");
-                let log = fs::metadata(world.path("data/ports.db-wal")).map_or(0, |log| log.len());
-                assert_eq!(log, 0, "{what}");
-                let connection = Connection::open(world.default_database()).unwrap();
-                let integrity: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-                assert_eq!(integrity, "ok", "{what}");
-            }
-        }
-    }
-    assert!(failed >= 5, "only {failed} calls of {calls} failed");
-}
-
-#[test]
-fn a_sync_that_fails_is_an_error_and_the_next_call_is_right() {
-    each_fails("fsync,fdatasync", "EIO", &State::ALL, &WRITERS);
-}
-
-#[test]
-fn a_sync_on_a_full_disk_is_an_error_and_the_next_call_is_right() {
-    each_fails("fsync,fdatasync", "ENOSPC", &[State::New, State::Ours, State::Platform], &WRITERS[..1]);
-}
-
-#[test]
-fn a_write_to_a_full_disk_is_an_error_and_the_next_call_is_right() {
-    each_fails("pwrite64", "ENOSPC", &[State::New, State::Ours, State::Platform], &WRITERS[..1]);
-}
-
-#[test]
-fn a_truncation_that_fails_is_an_error_and_the_next_call_is_right() {
-    each_fails("ftruncate", "EIO", &State::ALL, &WRITERS[..1]);
 }
 
 #[test]
