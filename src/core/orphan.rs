@@ -247,6 +247,7 @@ mod tests {
         let mut later = sweep();
         later.keep_arrived(&[Presence::Absent, Presence::Unreadable("?".into()), Presence::Present]);
         assert_eq!(reasons(&later), (vec![1], vec![(2, KeptReason::Unreadable), (3, KeptReason::Changed)]));
+        assert_eq!(later.kept[0].why, "its directory could not be read: ?");
 
         let mut changed = sweep();
         let mut current = sweep().orphans;

@@ -309,7 +309,7 @@ mod tests {
             self.now.get()
         }
         fn timestamp(&self) -> Timestamp {
-            Timestamp::UNIX_EPOCH
+            Timestamp::UNIX_EPOCH + self.now.get()
         }
         fn sleep(&self, pause: Duration) {
             self.now.set(self.now.get() + pause);
@@ -374,6 +374,20 @@ mod tests {
         assert!(matches!(retry.wait_keeping(retry.left() / 2, "a turn", sleep), Err(StoreError::Locked { .. })));
         assert_eq!((clock.now.get(), retry.left()), (Duration::from_secs(1), Duration::from_secs(1)));
         assert!(retry.run(|| if clock.now.get() < Duration::from_millis(1900) { busy() } else { Ok(()) }).is_ok());
+    }
+
+    #[test]
+    fn a_pause_passes_and_does_not_count_as_waited() {
+        let clock = Fake::default();
+        let retry = Retry::new(Duration::from_secs(2), Box::new(clock.clone()));
+        retry.pause(Duration::from_secs(3));
+        assert_eq!((clock.now.get(), retry.waited()), (Duration::from_secs(3), Duration::ZERO));
+        assert_eq!(retry.timestamp(), Timestamp::UNIX_EPOCH + Duration::from_secs(3));
+        let came = retry.wait("a turn", |pause| {
+            clock.sleep(pause);
+            (clock.now.get() >= Duration::from_secs(4)).then_some(())
+        });
+        assert_eq!((came.is_ok(), retry.waited()), (true, Duration::from_secs(1)));
     }
 
     #[test]
