@@ -12,6 +12,8 @@
 //!   callers waiting at a barrier, each on a thread of its own. Its wall is the time from the first
 //!   start to the last exit, p99 is of the callers' times from start to exit.
 //!
+//! The program that is measured is the one that cargo builds, or the one that `MANAGE_PORTS_BIN` names.
+//!
 //! Two figures need a definition:
 //!
 //! - A fair queue lets callers through one after another at a steady pace, so it ends when as much
@@ -135,7 +137,9 @@ fn main() -> Result<()> {
 fn bench() -> Result<()> {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ratios");
     let _ = fs::remove_dir_all(&scratch);
-    let bench = Bench { trop: on_path("trop"), strace: on_path("strace"), find: on_path("find"), scratch };
+    let program = env::var_os("MANAGE_PORTS_BIN").map_or_else(|| env!("CARGO_BIN_EXE_manage-ports").into(), PathBuf::from);
+    let [trop, strace, find] = ["trop", "strace", "find"].map(on_path);
+    let bench = Bench { scratch, program, trop, strace, find };
     bench.prepare()?;
     let mut samples = Samples::new();
     bench.singles(WRITING, &mut samples)?;
@@ -146,6 +150,7 @@ fn bench() -> Result<()> {
     }
     measure::print(TABLE, &samples, missing)?;
     let storms: Vec<_> = STORMS.iter().map(|(count, rounds, _)| format!("{rounds} of {count} at once")).collect();
+    println!("program: {}", bench.program.display());
     println!("rounds: {SINGLE_ROUNDS} of each single call, {}", storms.join(", "));
     for name in ["empty.db", "platform.db", "platform-wal.db"] {
         let mode: String =
@@ -158,6 +163,7 @@ fn bench() -> Result<()> {
 /// A folder on the disk that is measured, and the programs to measure, where they are.
 struct Bench {
     scratch: PathBuf,
+    program: PathBuf,
     trop: Option<PathBuf>,
     strace: Option<PathBuf>,
     find: Option<PathBuf>,
@@ -201,7 +207,7 @@ impl Bench {
             [database.as_ref(), "apps".as_ref(), "manage-ports.toml".as_ref()].map(|name| self.path(name));
         let flags =
             [Path::new("--database"), &database, Path::new("--apps-dir"), &apps, Path::new("--config"), &config];
-        program(env!("CARGO_BIN_EXE_manage-ports"), args, &flags)
+        program(&self.program, args, &flags)
     }
 
     /// `trop` on a database of its own in a folder, for the path of an app; nothing if there is no `trop`.
