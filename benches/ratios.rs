@@ -137,7 +137,8 @@ fn main() -> Result<()> {
 fn bench() -> Result<()> {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ratios");
     let _ = fs::remove_dir_all(&scratch);
-    let program = env::var_os("MANAGE_PORTS_BIN").map_or_else(|| env!("CARGO_BIN_EXE_manage-ports").into(), PathBuf::from);
+    let program =
+        env::var_os("MANAGE_PORTS_BIN").map_or_else(|| env!("CARGO_BIN_EXE_manage-ports").into(), PathBuf::from);
     let [trop, strace, find] = ["trop", "strace", "find"].map(on_path);
     let bench = Bench { scratch, program, trop, strace, find };
     bench.prepare()?;

@@ -3,7 +3,9 @@
 //! The library serves the binary alone, which enters it through [`cli::run`].
 
 #[cfg(windows)]
-compile_error!("manage-ports does not run on Windows itself: build it and run it in WSL, the Windows Subsystem for Linux");
+compile_error!(
+    "manage-ports does not run on Windows itself: build it and run it in WSL, the Windows Subsystem for Linux"
+);
 
 pub mod cli;
 mod commands;

@@ -20,8 +20,14 @@ mod in_place;
 mod lock;
 mod place;
 mod python_dotenv;
+#[cfg(target_os = "linux")]
 mod replace;
+#[cfg(not(target_os = "linux"))]
+#[path = "replace_elsewhere.rs"]
+mod replace;
+mod replaced;
 mod rights;
+#[cfg(target_os = "linux")]
 mod watch;
 
 #[cfg(feature = "internals")]
@@ -36,7 +42,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use self::place::{Place, read_all};
-use self::replace::{Replaced, Sync};
+use self::replaced::{Replaced, Sync};
 
 /// The most times that a file is read again because other programs change it while it is being written.
 const ROUNDS: usize = 200;
