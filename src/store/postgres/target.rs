@@ -356,6 +356,14 @@ mod tests {
             let again = parse(target.secret_url().strip_prefix("postgresql://").unwrap(), &[]).unwrap();
             assert!(again.hosts == target.hosts && again.to_string() == target.to_string(), "{url} is {again}");
         }
+        let environment = [("PGUSER", "me"), ("PGPASSWORD", "mine")];
+        for url in ["@h/d", ":@h/d"] {
+            let target = parse(url, &environment).unwrap();
+            assert_eq!(
+                (target.to_string().as_str(), target.hosts[0].get_password()),
+                ("postgresql://me@h/d", Some(&b"mine"[..]))
+            );
+        }
         assert!(parse("u@[a%5Db:c]/d", &[]).is_err_and(|why| why.contains("bracket")));
     }
 

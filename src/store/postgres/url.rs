@@ -27,8 +27,11 @@ pub(super) fn url_parameters(url: &str) -> Result<Parameters, String> {
     let hosts = match authority.rsplit_once('@') {
         Some((user, hosts)) => {
             let (user, password) = user.split_once(':').map_or((user, None), |(user, password)| (user, Some(password)));
-            parameters.insert("user", decode(user)?);
-            if let Some(password) = password {
+            // As in libpq, an empty part is not given.
+            if !user.is_empty() {
+                parameters.insert("user", decode(user)?);
+            }
+            if let Some(password) = password.filter(|password| !password.is_empty()) {
                 parameters.insert("password", decode(password)?);
             }
             hosts
