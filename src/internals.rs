@@ -18,6 +18,7 @@ use crate::flags::GlobalArgs;
 use crate::host::clock::{self, HostClock};
 use crate::host::port_config::{self, Reservations};
 use crate::host::{declared, env_file};
+use crate::metrics::{Found, Totals};
 use crate::store::api::{IfMissing, Store};
 use crate::store::retry::Retry;
 use crate::store::{self, Database};
@@ -301,4 +302,31 @@ pub fn release_in_sqlite(path: &Path, model: &str, app_num: u32) -> Result<usize
     let app = AppId::new(model, app_num);
     let removed = store.remove(&mut |rows, _| Some(rows.into_iter().filter(|row| row.app == app).collect()));
     Ok(told(removed)?.map_or(0, |rows| rows.len()))
+}
+
+/// What a metrics file holds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Counters {
+    /// Counters, as they are written again.
+    Ours(String),
+    /// Nothing.
+    Nothing,
+    /// Counters of this program that are damaged.
+    Damaged,
+    /// Something that this program did not write.
+    Foreign,
+}
+
+/// Reads a metrics file, and adds `times` its own counters to the counters that it holds.
+pub fn counters(content: &[u8], times: usize) -> Counters {
+    match Totals::read(content) {
+        Found::Totals(totals) => {
+            let mut sum = totals.clone();
+            (0..times).for_each(|_| sum.add(&totals));
+            Counters::Ours(sum.encode().unwrap_or_default())
+        }
+        Found::Nothing => Counters::Nothing,
+        Found::Damaged => Counters::Damaged,
+        Found::Foreign => Counters::Foreign,
+    }
 }
