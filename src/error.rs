@@ -84,6 +84,8 @@ impl Kind {
 pub struct Error {
     kind: Kind,
     cause: anyhow::Error,
+    /// Lines below the message, such as a list of conflicts.
+    details: Vec<String>,
     hint: Option<String>,
     usage: Option<String>,
     style: Style,
@@ -106,7 +108,7 @@ pub(crate) type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Makes a failure of a kind.
     pub(crate) fn new(kind: Kind, cause: impl Into<anyhow::Error>) -> Self {
-        Self { kind, cause: cause.into(), hint: None, usage: None, style: Style::default() }
+        Self { kind, cause: cause.into(), details: Vec::new(), hint: None, usage: None, style: Style::default() }
     }
 
     /// Makes a failure of a kind from a message.
@@ -125,7 +127,15 @@ impl Error {
         let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
         // clap says first what is wrong and then, after an empty line, how to call the command.
         let (message, usage) = text.split_once("\n\n").unwrap_or((text, ""));
-        Self { usage: Some(usage.to_owned()).filter(|usage| !usage.is_empty()), ..Self::usage(message) }
+        let mut lines = message.lines();
+        let error = Self::usage(lines.next().unwrap_or_default()).details(lines.map(|line| line.trim().to_owned()));
+        Self { usage: Some(usage.to_owned()).filter(|usage| !usage.is_empty()), ..error }
+    }
+
+    /// Adds lines below the message, which are printed with an indent.
+    pub(crate) fn details(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.details.extend(lines);
+        self
     }
 
     /// Adds what to do about it, in one line.
@@ -210,16 +220,19 @@ impl Error {
         let message = format!("{:#}", self.cause);
         let mut stderr = io::stderr().lock();
         let _ = if is_json {
-            let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+            let message = [&[message], self.details.as_slice()].concat().join(" ");
             let error = json!({"error": {"kind": self.kind.name(), "message": message, "hint": self.hint}});
             writeln!(stderr, "{}", escape_json(&error.to_string()))
         } else {
-            // clap has wrapped the usage already.
-            let usage = self.usage.as_deref().map(|usage| format!("\n\n{usage}")).unwrap_or_default();
+            // clap has wrapped the usage already. It may quote the command line, so it is escaped, too.
+            let usage = self.usage.as_deref().map(|usage| usage.split('\n').map(|line| format!("\n{}", Shown(line))));
+            let usage = usage.map(|lines| format!("\n{}", lines.collect::<String>())).unwrap_or_default();
             let (on, off) = if has_colour { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
-            let hint = self.hint.as_deref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-            let text = format!("error: {message}{hint}");
-            let lines: Vec<_> = text.split('\n').map(|line| Shown(line).to_string()).collect();
+            // A line break in the message comes from a name or a server, and must not begin a line of ours.
+            let message = [format!("error: {}", Shown(&message))];
+            let details = self.details.iter().map(|line| format!("  {}", Shown(line)));
+            let hint = self.hint.iter().map(|hint| format!("hint: {}", Shown(hint)));
+            let lines: Vec<_> = message.into_iter().chain(details).chain(hint).collect();
             let text = lines.join("\n");
             let text = wrap(&text, width, 2);
             writeln!(stderr, "{on}error:{off}{}{usage}", &text["error:".len()..])

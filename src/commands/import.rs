@@ -124,15 +124,11 @@ const LISTED_IN_JSON: usize = APPS_MAX;
 
 /// Returns the error that nothing was imported, with the first conflicts.
 fn refused(entries: &Entries, import: &Import) -> Error {
-    let mut message = format!("{} conflict(s), nothing was imported:", import.conflicts.len());
-    for (app, why) in conflicts(entries, import).take(LISTED) {
-        message += &format!("\n  - {app}: {why}");
-    }
+    let message = format!("{} conflict(s), nothing was imported:", import.conflicts.len());
+    let listed = conflicts(entries, import).take(LISTED).map(|(app, why)| format!("- {app}: {why}"));
     let more = import.conflicts.len().saturating_sub(LISTED);
-    if more > 0 {
-        message += &format!("\n  and {more} more");
-    }
-    Error::msg(Kind::Conflict, message).hint("--skip-conflicts imports the others")
+    let more = (more > 0).then(|| format!("and {more} more"));
+    Error::msg(Kind::Conflict, message).details(listed.chain(more)).hint("--skip-conflicts imports the others")
 }
 
 /// Returns the apps that cannot be added, each with a message that gives the reason.

@@ -83,7 +83,12 @@ pub(crate) fn check_model(name: &str) -> Result<(), String> {
     } else {
         return Ok(());
     };
-    Err(format!("'{}' is not a model: {broken}", Shown(name)))
+    // A file that is imported may hold a name of any length.
+    let (start, more) = match name.char_indices().nth(MODEL_MAX_CHARS) {
+        Some((end, _)) => (&name[..end], "…"),
+        None => (name, ""),
+    };
+    Err(format!("'{}{more}' is not a model: {broken}", Shown(start)))
 }
 
 /// Reads app numbers as a command line gives them: `3`, `1-50`, `1,3,5-9`, in any number of lists.

@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write};
 
-/// Shows a text with everything that a terminal would obey escaped as `\n`, `\t` or `\u{1b}`.
+/// Shows a text with everything that a terminal would obey or hide escaped as `\n`, `\t` or `\u{1b}`.
 ///
-/// The escaped characters are control characters, the bidirectional formatting characters of UAX #9, and
-/// the separators of lines and paragraphs.
+/// The escaped characters are control characters, the bidirectional formatting characters of UAX #9, the
+/// separators of lines and paragraphs, and characters that nobody sees, so that two names never look the
+/// same. The joiners U+200C and U+200D stay, because scripts and emoji need them.
 pub(crate) struct Shown<'a>(
     /// The text without escapes.
     pub &'a str,
@@ -28,10 +29,13 @@ impl Display for Shown<'_> {
     }
 }
 
-/// Tells whether a terminal would act on this character instead of showing it.
+/// Tells whether a terminal would act on this character, or show nothing, instead of showing it.
 fn is_obeyed(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let is_hidden = matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    let is_bidirectional = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}');
+    c.is_control() || is_hidden || is_bidirectional || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// A message lists at most this many items, as a file may name thousands.
@@ -45,14 +49,16 @@ pub(crate) fn listed<T: Display>(items: impl IntoIterator<Item = T>, count: usiz
     if more == 0 { first } else { format!("{first} and {more} more") }
 }
 
-/// Escapes the characters in JSON that a terminal obeys but JSON allows unescaped. Such characters occur
+/// Escapes the characters in JSON that a terminal obeys or hides but JSON allows unescaped. Such characters occur
 /// only inside strings, where the escape means the same character.
 pub(crate) fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
         if is_obeyed(c) {
-            // Writing to a String does not fail.
-            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String does not fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
         } else {
             escaped.push(c);
         }
@@ -94,8 +100,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_obeys_is_escaped_and_nothing_else() {
+    fn what_a_terminal_obeys_or_hides_is_escaped_and_nothing_else() {
         let shown = Shown("a\u{1b}[31m\tb\u{9b}c\u{202e}d\u{2028} é 模").to_string();
         assert_eq!(shown, "a\\u{1b}[31m\\tb\\u{9b}c\\u{202e}d\\u{2028} é 模");
+        assert_eq!(Shown("a\u{200b}\u{feff}\u{e0041}\u{200d}b").to_string(), "a\\u{200b}\\u{feff}\\u{e0041}\u{200d}b");
+        assert_eq!(escape_json("\"\u{202e}\u{e0041}\""), "\"\\u202e\\udb40\\udc41\"");
     }
 }

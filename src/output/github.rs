@@ -102,8 +102,14 @@ fn escape_markdown(text: &str) -> String {
                 escaped.push(c);
             }
             '_' if !is_inside => escaped.push_str("\\_"),
-            // GitHub would turn a URL or a user's name into a link.
+            // GitHub would turn a URL, a host's name or a user's name into a link.
             '@' => escaped.push_str("&#64;"),
+            '.' if escaped
+                .get(escaped.len().saturating_sub(3)..)
+                .is_some_and(|end| end.eq_ignore_ascii_case("www")) =>
+            {
+                escaped.push_str("&#46;");
+            }
             ':' if rest.starts_with("//") => escaped.push_str("&#58;"),
             c => escaped.push(c),
         }
@@ -162,6 +168,7 @@ mod tests {
             ("_x_ *y* `z`", "\\_x\\_ \\*y\\* \\`z\\`"),
             ("<b>&amp;", "&lt;b&gt;&amp;amp;"),
             ("[a](https://b) @me #1 ~~c~~", "\\[a\\](https&#58;//b) &#64;me \\#1 \\~\\~c\\~\\~"),
+            ("www.b.c é.d", "www&#46;b.c é.d"),
         ] {
             assert_eq!(escape_markdown(text), escaped);
         }

@@ -207,7 +207,7 @@ pub(crate) fn selftest(out: &mut dyn Write, look: Look, report: &Report) -> io::
         writeln!(out, "  one sync {:.2} ms", milliseconds(sync))?;
     }
     if let Some(mode) = &report.mode {
-        writeln!(out, "  journal mode {}", mode.journal)?;
+        writeln!(out, "  journal mode {}", Shown(&mode.journal))?;
         writeln!(out, "  waiting {}", mode.waiting)?;
         writeln!(out, "  kept on {}", mode.storage)?;
     }
@@ -216,4 +216,26 @@ pub(crate) fn selftest(out: &mut dyn Write, look: Look, report: &Report) -> io::
 
 fn app_and_ports(row: &Allocation) -> String {
     format!("{}: backend {}, frontend {}", row.app, row.backend_port, row.frontend_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::promise::ScratchMode;
+
+    #[test]
+    fn what_a_server_calls_its_journal_is_escaped() {
+        let mode = ScratchMode { journal: "a\u{1b}b".to_owned(), waiting: "", storage: String::new() };
+        let report = Report {
+            promises: Vec::new(),
+            per_second: 1.0,
+            p50: Duration::ZERO,
+            p99: Duration::ZERO,
+            sync: None,
+            mode: Some(mode),
+        };
+        let mut out = Vec::new();
+        selftest(&mut out, Look { is_terminal: false, has_colour: false, width: None }, &report).unwrap();
+        assert!(String::from_utf8(out).unwrap().contains("journal mode a\\u{1b}b\n"));
+    }
 }

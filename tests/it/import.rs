@@ -469,3 +469,12 @@ fn a_file_of_very_many_entries_takes_little_memory_and_its_conflicts_are_folded(
     assert_eq!(ran.stdout, "Would import 30000 allocation(s), 0 existing, 170000 skipped\n");
     assert!(ran.stderr.contains("169900 more apps are skipped"), "{}", ran.stderr.len());
 }
+
+#[test]
+fn a_model_as_long_as_a_file_is_not_told_in_full() {
+    let world = World::new();
+    world.write("ports.json", port_config(&[row(&"a".repeat(1 << 20), 1, 5001, 8001)], SPELLINGS[0]));
+    let ran = world.line("import ports.json");
+    ran.fails(2, &["ports.json: entry 1: 'aaaa", "…' is not a model", "it has 1048576"]);
+    assert!(ran.stderr.len() < 500, "{}", ran.stderr.len());
+}
