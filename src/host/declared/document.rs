@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::interpolate::{Lookup, NoValue, interpolate};
-use super::services::{Resets, Services};
+use super::services::{PathText, Resets, Services};
 use super::yaml::Node;
 
 /// The contents of one document.
@@ -18,9 +18,9 @@ pub(super) struct Document {
 /// One entry of `include`.
 pub(super) struct Include {
     pub(super) line: usize,
-    pub(super) paths: Vec<String>,
+    pub(super) paths: Vec<PathText>,
     pub(super) project_directory: Option<String>,
-    pub(super) env_files: Vec<String>,
+    pub(super) env_files: Vec<PathText>,
 }
 
 /// Returns the entries of `include`.
@@ -34,9 +34,13 @@ pub(super) fn includes(node: &Node, lookup: Lookup<'_, '_>) -> Result<Vec<Includ
         Ok(text) => Ok(text),
         Err(NoValue::Refused(reason) | NoValue::Unknown(reason)) => Err(format!("has an include that {reason}")),
     };
+    let path = |node: &Node| {
+        let written = node.text().unwrap_or_default().to_owned();
+        text(node).map(|path| PathText { path, written })
+    };
     let list = |node: &Rc<Node>| match node.items() {
-        Some(items) => items.iter().map(|item| text(item)).collect(),
-        None => text(node).map(|text| vec![text]),
+        Some(items) => items.iter().map(|item| path(item)).collect(),
+        None => path(node).map(|path| vec![path]),
     };
     if node.is_null() {
         return Ok(Vec::new());
@@ -46,7 +50,7 @@ pub(super) fn includes(node: &Node, lookup: Lookup<'_, '_>) -> Result<Vec<Includ
         let line = node.line;
         let mut include = Include { line, paths: Vec::new(), project_directory: None, env_files: Vec::new() };
         match node.entries() {
-            None => include.paths.push(text(node)?),
+            None => include.paths.push(path(node)?),
             Some(entries) => {
                 for (key, node) in entries {
                     match key {

@@ -84,7 +84,7 @@ impl Loader<'_> {
                 services.get(&extends.service).cloned()
             }
             Some(path) => {
-                let path = self.place(origin.folder, path).ok_or("one outside the app's directory")?;
+                let path = self.place_of(origin.folder, path).ok_or("one outside the app's directory")?;
                 let extended = self.extended(&path, scope).ok_or("one in a file that could not be read")?;
                 if !self.budget.copy(extended.size) {
                     return Err("too many services".to_owned());

@@ -41,7 +41,7 @@ impl Loader<'_> {
         const OUTSIDE: &str = "what is outside the app's directory";
         let mut paths = Vec::new();
         for path in &include.paths {
-            paths.push(self.place(&scope.folder, path).ok_or(OUTSIDE)?);
+            paths.push(self.place_of(&scope.folder, path).ok_or(OUTSIDE)?);
         }
         let Some(first) = paths.first() else { return Ok(Services::new()) };
         if scope.including.contains(first) {
@@ -63,7 +63,7 @@ impl Loader<'_> {
         } else if include.env_files.is_empty() {
             self.with_env_files(&scope.environment, &[folder.join(ENV_FILE)], false)
         } else {
-            let place = |path: &String| self.place(&scope.folder, path);
+            let place = |path| self.place_of(&scope.folder, path);
             let paths = include.env_files.iter().map(place).collect::<Option<Vec<_>>>().ok_or(OUTSIDE)?;
             self.with_env_files(&scope.environment, &paths, true)
         };

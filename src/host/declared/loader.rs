@@ -12,7 +12,7 @@ use super::files::{Content, Folder, joined};
 use super::interpolate::Variable;
 use super::problem::{FileName, Problem, Problems};
 use super::reader::Reader;
-use super::services::{Resets, Services};
+use super::services::{PathText, Resets, Services};
 use super::yaml::{self, Node, Tag};
 
 /// The keys that Compose knows at the top of a file, beside those that begin with `x-`.
@@ -28,6 +28,8 @@ pub(super) struct Loader<'a> {
     /// The documents of each file that was read, or `None` if the file could not be read and this was
     /// reported.
     pub(super) files: HashMap<PathBuf, Option<Rc<Vec<Rc<Node>>>>>,
+    /// The paths that contain the value of a variable, each as it is written.
+    written: HashMap<PathBuf, FileName>,
     /// Whether a file could not be read.
     pub(super) is_incomplete: Cell<bool>,
     /// Tells whether the project's files have any content.
@@ -67,6 +69,7 @@ impl<'a> Loader<'a> {
             problems,
             refused,
             files: HashMap::new(),
+            written: HashMap::new(),
             is_incomplete: Cell::new(false),
             has_content: false,
         }
@@ -80,6 +83,21 @@ impl<'a> Loader<'a> {
             path if path.is_absolute() => self.folder.relative(path),
             path => joined(folder, path),
         }
+    }
+
+    /// Resolves a path like [`Loader::place`], and notes how it is written.
+    pub(super) fn place_of(&mut self, folder: &Path, path: &PathText) -> Option<PathBuf> {
+        let place = self.place(folder, &path.path)?;
+        if path.written != path.path {
+            self.written.insert(place.clone(), path.written.as_str().into());
+        }
+        Some(place)
+    }
+
+    /// Returns the name in messages of a file that was not read: its path as it is written, because the value of
+    /// a variable may be secret.
+    fn unread_name_of(&self, path: &Path) -> FileName {
+        self.written.get(path).cloned().unwrap_or_else(|| name_of(path))
     }
 
     /// Returns the environment with these `.env` files, which may be missing.
@@ -107,7 +125,7 @@ impl<'a> Loader<'a> {
                 content => (Variables::unknown(), reason_of(content)),
             };
             if let Some(reason) = reason {
-                self.problems.add(Problem::of(&name, reason));
+                self.problems.add(Problem::of(&self.unread_name_of(path), reason));
             }
             environment = environment.with(Rc::new(variables));
         }
@@ -165,10 +183,13 @@ impl<'a> Loader<'a> {
         if let Some(found) = self.files.get(path) {
             return found.clone();
         }
-        let name = name_of(path);
+        let mut name = name_of(path);
         let text = match self.folder.read(path) {
             Content::Bytes(bytes) => text_of(bytes).map_err(|reason| (None, reason)),
-            content => Err((None, reason_of(content).unwrap_or_default())),
+            content => {
+                name = self.unread_name_of(path);
+                Err((None, reason_of(content).unwrap_or_default()))
+            }
         };
         let documents = match text.and_then(|text| yaml::parse(&text)) {
             Ok((documents, faults)) => {

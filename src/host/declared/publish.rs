@@ -109,11 +109,8 @@ fn state(name: &str, service: &Service, environment: &Environment) -> State {
     match is_on(name, service, environment) {
         Ok(true) => {}
         Ok(false) => {
-            let known = |profile: &Known<String>| match profile {
-                Known::Value(profile) => Some(profile.clone()),
-                Known::Unknown(_) => None,
-            };
-            return State::Unpublished(WhyUnpublished::Profiles(service.profiles.iter().filter_map(known).collect()));
+            let written = service.profiles.iter().map(|profile| profile.written.clone()).collect();
+            return State::Unpublished(WhyUnpublished::Profiles(written));
         }
         Err(problem) => return State::Unknown(problem),
     }
@@ -163,7 +160,7 @@ fn is_on(name: &str, service: &Service, environment: &Environment) -> Result<boo
     let is_on = |profile: &str| on.split(',').map(str::trim).any(|on| on == "*" || on == profile);
     let mut unknown = None;
     for profile in &service.profiles {
-        match profile {
+        match &profile.name {
             Known::Value(profile) if is_on(profile) => return Ok(true),
             Known::Value(_) => {}
             Known::Unknown(problem) => unknown = Some(problem.clone()),

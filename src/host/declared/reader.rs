@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::interpolate::{Lookup, NoValue, interpolate};
 use super::ports::{is_integer, published};
 use super::problem::{FileName, Problem, Problems, called};
-use super::services::{Entry, EntryName, Extends, Known, Resets, Service, Services};
+use super::services::{Entry, EntryName, Extends, Known, PathText, Profile, Resets, Service, Services};
 use super::yaml::{Node, Scalar, Tag};
 
 /// The keys that Compose knows in a service:
@@ -218,7 +218,8 @@ impl Reader<'_> {
             "profiles" => {
                 for item in node.items().ok_or("profiles that are no list")? {
                     let profile = item.text().ok_or("a profile that is no text")?;
-                    service.profiles.extend(self.known(item, interpolate(profile, self.lookup), name)?);
+                    let known = self.known(item, interpolate(profile, self.lookup), name)?;
+                    service.profiles.extend(known.map(|name| Profile { name, written: profile.to_owned() }));
                 }
             }
             "scale" => service.scale = self.count(node, name)?,
@@ -293,7 +294,10 @@ impl Reader<'_> {
         };
         let get = |key: &str| entries.iter().find(|(found, _)| *found == key).map(|(_, node)| node);
         let file = match get("file") {
-            Some(node) if !node.is_null() => Some(text(node).map_err(|_| "an extends that names no file")?),
+            Some(node) if !node.is_null() => {
+                let path = text(node).map_err(|_| "an extends that names no file")?;
+                Some(PathText { path, written: node.text().unwrap_or_default().to_owned() })
+            }
             _ => None,
         };
         Ok(Some(Extends { line, service: text(get("service").ok_or(WRONG)?)?, file }))

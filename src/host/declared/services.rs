@@ -40,7 +40,7 @@ pub(super) struct Service {
     /// Whether it names networks.
     pub(super) has_networks: bool,
     /// Its `profiles`.
-    pub(super) profiles: Vec<Known<String>>,
+    pub(super) profiles: Vec<Profile>,
     /// Its `scale`.
     pub(super) scale: Option<Known<i64>>,
     /// Its `deploy.replicas`.
@@ -58,6 +58,15 @@ pub(super) struct Service {
     pub(super) notes: Vec<Problem>,
     /// The reason why the service could not be read, if so. Its ports are then unknown.
     pub(super) problem: Option<Problem>,
+}
+
+/// A profile of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Profile {
+    /// The name after variables are replaced.
+    pub(super) name: Known<String>,
+    /// The name as it is written. Messages show this one, because the value of a variable may be secret.
+    pub(super) written: String,
 }
 
 /// One entry of `ports`.
@@ -103,6 +112,15 @@ impl Display for EntryName {
     }
 }
 
+/// A path in a Compose file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PathText {
+    /// The path after variables are replaced.
+    pub(super) path: String,
+    /// The path as it is written. Messages show this one, because the value of a variable may be secret.
+    pub(super) written: String,
+}
+
 /// The service that `extends` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Extends {
@@ -111,7 +129,7 @@ pub(super) struct Extends {
     /// The name of the service.
     pub(super) service: String,
     /// The file of that service, if it is another file.
-    pub(super) file: Option<String>,
+    pub(super) file: Option<PathText>,
 }
 
 /// The places in a file that have the tag `!reset` or `!override`. Values at these places from other files

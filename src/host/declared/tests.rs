@@ -399,6 +399,25 @@ fn nothing_secret_is_told() {
     assert_eq!(told(&declared(&[]).unreadable), NOTHING);
 }
 
+#[test]
+fn the_value_of_a_variable_is_told_in_no_path_and_no_profile() {
+    let found = declared(&[
+        (".env", b"SECRET=hunter2\n"),
+        (
+            "compose.yml",
+            b"include: ['${SECRET}', {path: a.yml, env_file: ['${SECRET}x']}]\nservices:\n  a: {ports: ['1:1'], profiles: ['${SECRET}']}\n  b: {extends: {service: c, file: './${SECRET}y'}}\n",
+        ),
+        ("a.yml", b"services: {}\n"),
+    ]);
+    let reasons = told(&found.unreadable);
+    for name in ["${SECRET}: is not there", "${SECRET}x: is not there", "./${SECRET}y: is not there"] {
+        assert!(reasons.iter().any(|reason| reason.starts_with(name)), "{name} in {reasons:?}");
+    }
+    let whys: Vec<_> = found.unpublished.iter().map(|unpublished| &unpublished.why).collect();
+    assert_eq!(whys, [&WhyUnpublished::Profiles(vec!["${SECRET}".to_owned()])]);
+    assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(env: Vec<u8>, compose: Vec<u8>) {
