@@ -32,14 +32,14 @@ impl<'a> EnvFiles<'a> {
     pub(super) fn inspect(template: &Path, apps: &[AppId], config: &'a Config) -> Result<Self> {
         let template = Template::parse(template.as_os_str())?;
         let paths = template.paths(apps, config)?;
-        ensure_different(apps.iter().zip(&paths), |path| (*path).clone())?;
+        ensure_different(apps.iter().zip(&paths), |(path, _)| path.clone())?;
         let names: Vec<_> = Role::GIVEN.into_iter().flat_map(|role| config.declared.variables(role)).collect();
         let names: Vec<_> = names.into_iter().map(String::as_str).collect();
         let mut files = Vec::with_capacity(apps.len());
         let mut obstacles = Vec::new();
-        for path in &paths {
+        for (path, inside) in &paths {
             unless_interrupted()?;
-            match EnvFile::inspect(path, &names) {
+            match EnvFile::inspect(path, inside.as_deref(), &names) {
                 Ok(file) => files.push(file),
                 Err(err) => obstacles.push(err),
             }
@@ -169,16 +169,33 @@ impl<'a> Template<'a> {
         Ok(Self(pieces))
     }
 
-    /// Returns the path of each app's file.
-    fn paths(&self, apps: &[AppId], config: &Config) -> Result<Vec<PathBuf>> {
+    /// Returns the path of each app's file, and the folder that no link in the path may lead out of.
+    fn paths(&self, apps: &[AppId], config: &Config) -> Result<Vec<(PathBuf, Option<PathBuf>)>> {
+        if self.0.contains(&Piece::Model)
+            && let Some(AppId { model, .. }) = apps.iter().find(|app| leads_elsewhere(&app.model))
+        {
+            let message = format!("--env-file: {{model}} stands for '{}', which leads to another folder", Shown(model));
+            return Err(Error::usage(message).hint("put {safe_model} in place of {model}"));
+        }
         if !self.0.contains(&Piece::Dir) {
-            return Ok(apps.iter().map(|app| self.path(app, None)).collect());
+            return Ok(apps.iter().map(|app| (self.path(app, None), None)).collect());
         }
         let apps_dir = AppsDir::open(&config.apps_dir, None)
             .map_err(|err| Error::new(Kind::AppsDir, err).hint("no ports were given; check --apps-dir"))?;
         let places = apps_dir.places_of_apps(apps, watch("apps looked for"))?;
-        let path = |(app, place): (&AppId, _)| Ok(self.path(app, Some(&directory(app, place, &config.apps_dir)?)));
+        let path = |(app, place): (&AppId, _)| {
+            let dir = directory(app, place, &config.apps_dir)?;
+            Ok((self.path(app, Some(&dir)), Some(dir).filter(|_| self.is_inside_dir())))
+        };
         apps.iter().zip(places).map(path).collect()
+    }
+
+    /// Tells whether the path is inside the app's directory as long as no link leads out of it. Anybody may have
+    /// made the files there, and a link among them must not lead to a file of this user.
+    fn is_inside_dir(&self) -> bool {
+        let leads_up = |piece: &Piece<'_>| matches!(piece, Piece::Text(text) if has_parent(text));
+        let mut pieces = self.0.iter().skip_while(|piece| **piece == Piece::Text(b""));
+        pieces.next() == Some(&Piece::Dir) && !self.0.iter().any(leads_up)
     }
 
     fn path(&self, app: &AppId, dir: Option<&Path>) -> PathBuf {
@@ -194,6 +211,16 @@ impl<'a> Template<'a> {
         }
         OsString::from_vec(path).into()
     }
+}
+
+/// Tells whether a part of a path is `..`.
+fn has_parent(path: &[u8]) -> bool {
+    path.split(|&byte| byte == b'/').any(|part| part == b"..")
+}
+
+/// Tells whether a model, as a part of a path, leads out of the folder before it.
+fn leads_elsewhere(model: &str) -> bool {
+    model.starts_with('/') || has_parent(model.as_bytes())
 }
 
 /// Returns the directory of an app, or an error if the app has none.

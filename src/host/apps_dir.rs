@@ -48,8 +48,11 @@ impl<'a> AppsDir<'a> {
     }
 
     /// Returns the folders of an app, the platform's first choice first. The list is empty if no folder can
-    /// be seen.
+    /// be seen, or if the model's name leads to the apps directory itself or above it.
     pub(crate) fn directories(&self, app: &AppId) -> Vec<PathBuf> {
+        if !is_folder_name(&app.model) {
+            return Vec::new();
+        }
         let folders = |folder: &ModelFolder, path: &Path, app_num| {
             folder.folders(app_num).map(|place| path.join(&place.path)).collect()
         };
@@ -213,8 +216,7 @@ impl<'a> AppsDir<'a> {
     ) -> Result<T, E> {
         let AppFolder { model, app_num } = AppFolder::of(app);
         let path = self.model_path(&model);
-        // A row that others wrote may have a model name that leads to the apps directory itself or above it.
-        let is_models_alone = !matches!(model.as_str(), "" | "." | "..");
+        let is_models_alone = is_folder_name(&model);
         let folder = match read.entry(model) {
             Entry::Occupied(read) => read.into_mut(),
             Entry::Vacant(unread) => unread.insert(ModelFolder::read(&path, is_models_alone, step)?),
@@ -282,6 +284,12 @@ fn in_parallel<T: Sync, R: Send, E: Send>(items: &[T], each: impl Fn(&T) -> Resu
         }
         Ok(results)
     })
+}
+
+/// Tells whether a model can have a folder of its own. A row that others wrote may have a name that leads to the
+/// apps directory itself or above it.
+fn is_folder_name(model: &str) -> bool {
+    !matches!(model, "" | "." | "..")
 }
 
 fn identity(path: &Path, marker: Option<&Path>) -> anyhow::Result<Identity> {

@@ -230,7 +230,8 @@ fn what_stands_in_one_apps_way_costs_none_of_them_ports() {
     for link in [|from: &Path, to: &Path| symlink(from, to), |from: &Path, to: &Path| fs::hard_link(from, to)] {
         let other = world.path("generated/apps/m/app2/.env");
         link(&kept, &other).unwrap();
-        world.line("allocate m 1-2 --env-file {dir}/.env").fails(2, &["one file for m/app1 and m/app2"]);
+        let line = "allocate m 1-2 --env-file generated/apps/m/app{app}/.env";
+        world.line(line).fails(2, &["one file for m/app1 and m/app2"]);
         fs::remove_file(other).unwrap();
     }
     assert_eq!(fs::read_to_string(kept).unwrap(), "A=1\n");
@@ -279,4 +280,44 @@ fn a_shell_that_takes_ports_from_a_call_stops_when_the_call_fails() {
         let ran = Ran::of(shell.env("MP", env!("CARGO_BIN_EXE_manage-ports")).env("PATH", "/usr/bin:/bin"));
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), "1 5001\n"), "{recipe}: {ran:?}");
     }
+}
+
+#[test]
+fn a_link_that_leads_out_of_an_apps_directory_is_not_written_to() {
+    let world = world();
+    world.apps(["m/app1", "m/app2/sub"]);
+    let victim = world.write("victim", "# mine\n");
+    symlink(&victim, world.path("generated/apps/m/app1/.env")).unwrap();
+    symlink(world.path(""), world.path("generated/apps/m/app1/up")).unwrap();
+    for file in ["{dir}/.env", "{dir}/up/victim", "{dir}/up/new"] {
+        world.run(["allocate", "m", "1", "--env-file", file]).fails(1, &["a link leads out of the folder", "app1"]);
+    }
+    assert!(!world.path("new").exists() && !world.path("data").exists(), "no ports were given");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "# mine\n");
+
+    // A link to a file in the directory is as good as the file, and a path that somebody names is theirs.
+    symlink("sub/real", world.path("generated/apps/m/app2/.env")).unwrap();
+    world.write("generated/apps/m/app2/sub/real", "");
+    world.run(["allocate", "m", "2", "--env-file", "{dir}/.env", "-q"]).ok();
+    assert!(fs::read_to_string(world.path("generated/apps/m/app2/sub/real")).unwrap().contains("BACKEND_PORT=5001"));
+    world.run(["allocate", "m", "1", "--env-file", "{dir}/../1.env"]).ok();
+    world.run(["allocate", "m", "1", "--env-file", "generated/apps/m/app1/.env"]).ok();
+    assert!(fs::read_to_string(&victim).unwrap().contains("BACKEND_PORT=5003"));
+}
+
+#[test]
+fn a_model_that_leads_to_another_folder_is_refused_in_a_files_name() {
+    let world = world();
+    fs::create_dir_all(world.path("in/a/b")).unwrap();
+    fs::create_dir(world.path("out")).unwrap();
+    let absolute = world.path("out").display().to_string();
+    for model in ["../out", "a/../../out", &absolute] {
+        let ran = world.run(["allocate", model, "1", "--env-file", "in/{model}/.env"]);
+        ran.fails(2, &["{model} stands for", "which leads to another folder", "{safe_model}"]);
+    }
+    assert!(!world.path("out/.env").exists() && !world.path("data").exists());
+    world.run(["allocate", "a/b", "1", "--env-file", "in/{model}/.env", "-q"]).ok();
+    fs::create_dir(world.path("in/.._out")).unwrap();
+    world.run(["allocate", "../out", "1", "--env-file", "in/{safe_model}/.env"]).ok();
+    assert!(world.path("in/a/b/.env").is_file() && world.path("in/.._out/.env").is_file());
 }

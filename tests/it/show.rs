@@ -132,3 +132,15 @@ fn rows_of_others_are_shown_all_that_there_are() {
     let odd = world.run(["show", "a\tb", "0"]);
     assert!(odd.ok().starts_with("a\\tb/app0\n"), "{odd:?}");
 }
+
+#[test]
+fn no_file_above_the_apps_directory_is_read_for_a_row_that_leads_there() {
+    let world = World::new();
+    world.write("generated/app1/.env", "BACKEND_PORT=7001\n");
+    world.write("generated/apps/app1/.env", "BACKEND_PORT=7003\n");
+    world.database(WEAK_SCHEMA, &[row("..", 1, 5001, 8001), row(".", 1, 5003, 8003), row("", 1, 5005, 8005)]);
+    for port in ["5001", "5003", "5005"] {
+        let shown: Value = serde_json::from_str(world.run(["show", port, "--json"]).ok()).unwrap();
+        assert_eq!(shown["declared"], json!([]), "{shown}");
+    }
+}

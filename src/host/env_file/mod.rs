@@ -53,6 +53,8 @@ const PATIENT_ROUNDS: usize = 5;
 /// A file that can be written, or need not be.
 pub(crate) struct EnvFile {
     path: PathBuf,
+    /// The folder, without symbolic links, in which the file has to be.
+    inside: Option<PathBuf>,
     identity: Identity,
     /// The contents of the file, if this user may read it but not write to it.
     fixed: Option<Vec<u8>>,
@@ -68,15 +70,17 @@ pub(crate) enum Identity {
 }
 
 impl EnvFile {
-    /// Checks whether anything would prevent setting these variables, whatever their values will be.
+    /// Checks whether anything would prevent setting these variables, whatever their values will be. With
+    /// `inside`, no symbolic link may lead out of that folder.
     ///
     /// # Errors
     ///
     /// Fails when the file is not a regular file of text, when a reader would read one of the variables
     /// differently, or when this user may not write to the file or create it.
-    pub(crate) fn inspect(path: &Path, names: &[&str]) -> Result<Self> {
+    pub(crate) fn inspect(path: &Path, inside: Option<&Path>, names: &[&str]) -> Result<Self> {
         let inspect = || {
-            let place = Place::of(path)?;
+            let inside = inside.map(fs::canonicalize).transpose()?;
+            let place = Place::inside(inside.as_deref(), path)?;
             let mut fixed = None;
             let content = match place.open() {
                 Ok(Some(file)) => read_all(&file)?,
@@ -102,7 +106,7 @@ impl EnvFile {
                 Ok(found) => Identity::Inode(found.dev(), found.ino()),
                 Err(_) => Identity::Place(place.path().to_owned()),
             };
-            Ok(Self { path: path.to_owned(), identity, fixed })
+            Ok(Self { path: path.to_owned(), inside, identity, fixed })
         };
         inspect().with_context(|| name(path))
     }
@@ -134,17 +138,17 @@ impl EnvFile {
     ///
     /// Fails when the file cannot be written. The file is then unchanged.
     pub(crate) fn set(&self, variables: &[(&str, String)], patience: Duration) -> Result<()> {
-        write(&self.path, variables, patience).with_context(|| name(&self.path))
+        write(&self.path, self.inside.as_deref(), variables, patience).with_context(|| name(&self.path))
     }
 }
 
 /// Writes until the file at the path has the variables.
-fn write(path: &Path, variables: &[(&str, String)], patience: Duration) -> Result<()> {
+fn write(path: &Path, inside: Option<&Path>, variables: &[(&str, String)], patience: Duration) -> Result<()> {
     let set = |content: &[u8]| content::edit(content, variables).map_err(anyhow::Error::msg);
     // What another program wrote during the replacement, and the content that replaced it.
     let mut overtaken: Option<(Vec<u8>, Vec<u8>)> = None;
     for round in 0..ROUNDS {
-        let place = Place::of(path)?;
+        let place = Place::inside(inside, path)?;
         let file = match place.open() {
             Ok(Some(file)) => file,
             Ok(None) => {

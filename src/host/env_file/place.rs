@@ -23,6 +23,19 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Resolves a path that has to lead into this folder, if one is given.
+    ///
+    /// # Errors
+    ///
+    /// Fails in the cases of [`Place::of`], and when a symbolic link leads out of the folder.
+    pub(super) fn inside(folder: Option<&Path>, path: &Path) -> Result<Self> {
+        let place = Self::of(path)?;
+        if let Some(folder) = folder {
+            ensure!(place.path.starts_with(folder), "a link leads out of the folder {}", folder.display());
+        }
+        Ok(place)
+    }
+
     /// Resolves a path.
     ///
     /// # Errors
