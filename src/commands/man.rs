@@ -4,8 +4,9 @@ mod page;
 mod roff;
 mod texts;
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -64,7 +65,15 @@ fn write_all(dir: &Path, root: &clap::Command) -> anyhow::Result<()> {
     let others = [(format!("{name}.1"), of_program(root)), (format!("{CONFIG_PAGE}.5"), of_config())];
     for (file, page) in others.into_iter().chain(commands) {
         let path = dir.join(file);
-        fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+        replace(dir, &path, &page).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    Ok(())
+}
+
+/// Writes a file in a folder. What was at its path is replaced: a link is not followed.
+fn replace(dir: &Path, path: &Path, page: &str) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(dir)?;
+    file.write_all(page.as_bytes())?;
+    file.persist(path)?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -116,4 +117,15 @@ fn every_page_has_its_sections_and_the_configuration_page_every_key() {
     world.write("manage-ports.toml", example);
     world.write("misc/port_config.json", "[]");
     world.line("-q allocate m 1 --no-probe").is(0, "m/app1: backend 5001, frontend 8001\n", "");
+}
+
+#[test]
+fn a_manual_page_takes_the_place_of_a_link_and_leaves_what_it_leads_to() {
+    let world = World::new();
+    world.write("pages/other", "");
+    let victim = world.write("victim", "mine");
+    symlink(&victim, world.path("pages/manage-ports.1")).unwrap();
+    world.line("man --dir pages").is(0, "", "");
+    assert_eq!(fs::read_to_string(victim).unwrap(), "mine");
+    assert!(world.path("pages/manage-ports.1").symlink_metadata().unwrap().is_file());
 }

@@ -314,3 +314,18 @@ fn a_new_database_has_small_pages() {
         .unwrap();
     assert_eq!(size, 2048);
 }
+
+#[test]
+fn no_link_beside_a_database_leads_to_a_file_that_is_made_or_changed() {
+    for suffix in ["-queue", "-wal", "-shm", "-journal"] {
+        for (target, content) in [("nowhere", None), ("victim", Some("mine"))] {
+            let world = World::new();
+            fs::create_dir(world.path("data")).unwrap();
+            content.into_iter().for_each(|content| drop(world.write(target, content)));
+            symlink(world.path(target), world.path(format!("data/ports.db{suffix}"))).unwrap();
+            let ran = world.line("allocate m 1");
+            assert!(ran.code == Some(0) || ran.code == Some(3), "{suffix}: {ran:?}");
+            assert_eq!(fs::read_to_string(world.path(target)).ok().as_deref(), content, "{suffix}");
+        }
+    }
+}

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use rustix::fs::OFlags;
+
 use super::holder::turn_holder;
 use super::storage::{FILE_MODE, shared_file_system};
 use crate::core::path::{beside, folder_of};
@@ -45,8 +47,8 @@ impl Queue {
             return Self { file: None, path };
         }
         // A process that may read a file can lock it, and another user may have created it.
-        let create = || OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(&path);
-        let file = File::open(&path).or_else(|_| create());
+        let create = || lock_file().create(true).append(true).mode(FILE_MODE).open(&path);
+        let file = lock_file().read(true).open(&path).or_else(|_| create());
         if let Err(err) = &file {
             log::debug!("no queue {}: {err}", path.display());
         }
@@ -56,7 +58,7 @@ impl Queue {
     /// Opens the lock file of a database if it is there.
     pub(super) fn find(database: &Path) -> Self {
         let path = beside(database, "-queue");
-        let file = Self::is_possible(database).then(|| File::open(&path).ok());
+        let file = Self::is_possible(database).then(|| lock_file().read(true).open(&path).ok());
         Self { file: file.flatten().map(Arc::new), path }
     }
 
@@ -122,6 +124,13 @@ impl Queue {
     pub(super) fn is_awaited(&self) -> bool {
         false
     }
+}
+
+/// Returns options that open no link: another user may have put one there, to have a file made elsewhere.
+fn lock_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+    options
 }
 
 impl Turn {
