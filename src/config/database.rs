@@ -46,10 +46,18 @@ pub(crate) fn named_database(name: &OsString, base: &Path, wrong: impl Fn(String
     }
 }
 
+/// Tells whether the name of a database holds a password, as far as it can be read.
+pub(super) fn may_hold_password(name: &OsString) -> bool {
+    let Some((scheme, rest)) = name.to_str().and_then(|name| name.split_once("://")) else { return false };
+    scheme.starts_with("postgres")
+        && Database::postgres(rest, &|_| None, None).map_or(true, |database| database.has_password())
+}
+
 /// Tells whether a name without `://` looks like a PostgreSQL URL: `postgresql:/…`, `postgres//…`.
 fn is_almost_postgresql(name: &str) -> bool {
     let rest = name.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '_'));
-    name.starts_with("postgres") && (rest.starts_with(':') || rest.starts_with("//"))
+    name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("postgres"))
+        && (rest.starts_with(':') || rest.starts_with("//"))
 }
 
 /// Returns a SQLite database with an absolute path, so that every message names the file unambiguously.

@@ -19,12 +19,13 @@ pub(crate) use self::github::Github;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use clap::ValueEnum;
 use jiff::SignedDuration;
 use serde::Deserialize;
@@ -46,6 +47,9 @@ use crate::store::Database;
 const CLEANUP_MIN_AGE: SignedDuration = SignedDuration::from_mins(10);
 
 const FILE_NAME: &str = "manage-ports.toml";
+
+/// The largest configuration file that is read, in bytes.
+const FILE_BYTES: u64 = 1 << 20;
 
 /// The default database, relative to the folder of the configuration file.
 const DATABASE_NAME: &str = "data/ports.db";
@@ -174,6 +178,11 @@ impl Config {
             (None, None) => nearest_folder_with(DATABASE_NAME).unwrap_or_default(),
             _ => base.clone(),
         };
+        if database.is_none() && is_planted(&folder, DATABASE_NAME) {
+            let path = folder.join(DATABASE_NAME);
+            let message = format!("{}: another user put it into a folder that everybody may write to", path.display());
+            return Err(Error::msg(Kind::Config, message).hint("name a database with --database"));
+        }
 
         let config = Self {
             database_is_default: database.is_none(),
@@ -257,24 +266,63 @@ fn variable(name: &str) -> Option<OsString> {
 
 /// Returns the current folder, as an empty path, or else the nearest parent folder that contains `name`.
 fn nearest_folder_with(name: &str) -> Option<PathBuf> {
-    // A dangling symbolic link counts as present, so that opening it later reports the error.
-    if Path::new(name).symlink_metadata().is_ok() {
+    let is_there = |folder: &Path| {
+        // A dangling symbolic link counts as present, so that opening it later reports the error.
+        let is_there = folder.join(name).symlink_metadata().is_ok();
+        let is_planted = is_there && is_planted(folder, name);
+        if is_planted {
+            let path = folder.join(name);
+            log::warn!(
+                "{} is passed over: another user put it into a folder that everybody may write to",
+                path.display()
+            );
+        }
+        is_there && !is_planted
+    };
+    if is_there(Path::new("")) {
         return Some(PathBuf::new());
     }
     // A parent folder that this user may not search is skipped, since its files are not meant for this user.
     let here = env::current_dir().ok()?;
     let mut above = here.ancestors().skip(1);
-    above.find(|folder| folder.join(name).symlink_metadata().is_ok()).map(Path::to_owned)
+    above.find(|folder| is_there(folder)).map(Path::to_owned)
+}
+
+/// Tells whether a stranger may have put the file or folder with which `name` begins into this folder: everybody
+/// may write to the folder and it is sticky, as `/tmp` is, and neither this user nor the folder's owner owns the
+/// file. Linux protects links by the same rule (`proc_sys_fs(5)`, `protected_symlinks`). A folder of everybody
+/// that is not sticky is one that users share.
+fn is_planted(folder: &Path, name: &str) -> bool {
+    let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let first = Path::new(name).components().next().map(|first| here.join(first));
+    let (Ok(folder), Some(Ok(file))) = (here.metadata(), first.map(|first| first.symlink_metadata())) else {
+        return false;
+    };
+    const STICKY_AND_WRITABLE: u32 = 0o1002;
+    folder.mode() & STICKY_AND_WRITABLE == STICKY_AND_WRITABLE
+        && ![folder.uid(), rustix::process::geteuid().as_raw()].contains(&file.uid())
 }
 
 fn read_file(path: &Path) -> anyhow::Result<File> {
-    let text = fs::read_to_string(path).with_context(|| format!("configuration file {}", path.display()))?;
+    let name = || format!("configuration file {}", path.display());
+    let mut text = String::new();
+    let file = fs::File::open(path).with_context(name)?;
+    file.take(FILE_BYTES + 1).read_to_string(&mut text).with_context(name)?;
+    ensure!(text.len() as u64 <= FILE_BYTES, "{} is larger than 1 MiB", name());
     toml::from_str(&text).map_err(|err| {
         // The message gives the line's number and not its text, which may hold a password.
         let before = err.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count();
         let key = text.lines().nth(line).and_then(|line| line.split(['=', ':', '"', '\'']).next()).unwrap_or_default();
-        let message = err.message().replace('\n', ", ");
-        anyhow!("configuration file {}: line {} ({}): {message}", path.display(), line + 1, Shown(key.trim()))
+        let message = without_text(err.message()).replace('\n', ", ");
+        anyhow!("{}: line {} ({}): {message}", name(), line + 1, Shown(key.trim()))
     })
+}
+
+/// Leaves the text out of a message such as `invalid type: string "TEXT", expected a boolean`.
+fn without_text(message: &str) -> String {
+    match (message.split_once("string \""), message.rsplit_once("\", expected ")) {
+        (Some((before, _)), Some((_, expected))) => format!("{before}a text, expected {expected}"),
+        _ => message.to_owned(),
+    }
 }

@@ -2,9 +2,11 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::FILE_NAME;
+use super::database::may_hold_password;
 use crate::error::{Error, Kind, Result};
 use crate::flags::GlobalArgs;
 
@@ -57,7 +59,7 @@ const TEMPLATE: &str = r#"# manage-ports.toml: every key is optional. Relative p
 "#;
 
 /// Writes a configuration file with the settings from the flags into the current folder, and returns its
-/// path.
+/// path. If the database's URL holds a password, nobody but the owner may read the file.
 ///
 /// # Errors
 ///
@@ -65,13 +67,20 @@ const TEMPLATE: &str = r#"# manage-ports.toml: every key is optional. Relative p
 pub(crate) fn write_file(flags: &GlobalArgs) -> Result<PathBuf> {
     let text = filled(flags)?;
     let path = Path::new(FILE_NAME);
+    let is_secret = flags.database.as_ref().is_some_and(may_hold_password);
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
+        .mode(if is_secret { 0o600 } else { 0o666 })
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()).inspect_err(|_| remove(path)));
     match written {
-        Ok(()) => Ok(path.to_owned()),
+        Ok(()) => {
+            if is_secret {
+                log::info!("{FILE_NAME} holds a password, so only you may read it; ~/.pgpass keeps a password apart");
+            }
+            Ok(path.to_owned())
+        }
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
             Err(Error::msg(Kind::Config, format!("{FILE_NAME} is in this folder already, and was left as it is"))
                 .hint("edit it, or move it away to begin anew"))

@@ -53,6 +53,11 @@ impl Database {
         }
     }
 
+    /// Tells whether the database's URL holds a password.
+    pub(crate) fn has_password(&self) -> bool {
+        matches!(self, Self::Postgres(target) if target.has_password())
+    }
+
     /// Returns the name by which the database can be opened again, with the password if there is one. It may
     /// be put into the environment of a process, but not into messages.
     pub(crate) fn secret_name(&self) -> OsString {

@@ -1,6 +1,7 @@
 //! `init`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
@@ -65,5 +66,23 @@ fn settings_that_cannot_be_used_leave_no_file() {
     ] {
         world.line(line).fails(2, &[part]);
         assert!(!world.path("manage-ports.toml").exists(), "{line}");
+    }
+}
+
+#[test]
+fn a_file_that_holds_a_password_is_its_owners_alone() {
+    for (url, mode) in [
+        ("postgresql://u:s3cret@127.0.0.1/d", 0o600),
+        ("postgresql://127.0.0.1/d?user=u&password=s3cret", 0o600),
+        ("postgresql://u@127.0.0.1/d", 0o644),
+        ("x.db", 0o644),
+    ] {
+        let world = World::new();
+        let mut shell = world.shell("umask 022; exec \"$0\" init --database \"$1\"");
+        let ran = Ran::of(shell.args([env!("CARGO_BIN_EXE_manage-ports"), url]));
+        assert!(ran.code == Some(0) && !format!("{ran:?}").contains("s3cret"), "{ran:?}");
+        assert_eq!(ran.stderr.contains("holds a password"), mode == 0o600, "{ran:?}");
+        let found = fs::metadata(world.path("manage-ports.toml")).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{url}");
     }
 }

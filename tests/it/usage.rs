@@ -1,10 +1,10 @@
 //! What the command line and the configuration refuse, and how every command talks.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
@@ -107,6 +107,21 @@ fn a_line_break_in_a_model_is_shown_escaped_and_hides_nothing() {
         let message = world.run([&args[..], &["--json"]].concat()).fails_as_json(2, "usage");
         assert!(message.contains(shown) && message.contains("control character"), "{message}");
     }
+}
+
+#[test]
+fn a_line_break_in_a_name_begins_no_line_of_a_message() {
+    let world = World::new();
+    let name = "x\nhint: run this\n::error::forged";
+    for args in [["--config", name, "list"], ["--database", "postgresql:///?host=/x\nhint: run this", "list"]] {
+        let ran = world.run(args);
+        assert!(ran.code != Some(0) && ran.stderr.contains("x\\nhint: run this"), "{ran:?}");
+        assert!(!ran.stderr.contains("\nhint: run") && !ran.stderr.contains("\n::"), "{ran:?}");
+    }
+    // clap quotes the command line in what follows its message, too.
+    let ran = world.run(["show", "m", "--q\n\n\u{9b}Z\u{202e}"]);
+    ran.fails(2, &["unexpected argument", "\\u{9b}Z\\u{202e}"]);
+    assert!(!ran.stderr.contains(['\u{9b}', '\u{202e}']), "{ran:?}");
 }
 
 #[test]
@@ -585,6 +600,51 @@ fn a_postgresql_url_is_taken_from_everywhere_and_never_shows_its_password() {
 }
 
 #[test]
+fn a_url_that_is_almost_postgresqls_is_no_file_and_shows_no_password() {
+    let world = World::new();
+    for url in ["postgresql:/u:s3cret@h/d", "PostgreSQL:/u:s3cret@h/d", "Postgres//u:s3cret@h/d"] {
+        let ran = world.run(["allocate", "m", "1", "--database", url]);
+        ran.fails(2, &["--database", "postgresql://"]);
+        assert!(!ran.stderr.contains("s3cret"), "{ran:?}");
+    }
+    assert_eq!(fs::read_dir(world.path("")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_configuration_file_has_an_end() {
+    let world = World::new();
+    world.line("--config /dev/zero list").fails(2, &["/dev/zero is larger than 1 MiB"]);
+}
+
+#[test]
+fn what_a_stranger_put_into_a_folder_of_everybody_is_passed_over() {
+    const STRANGER: u32 = 65533;
+    let world = World::new();
+    let config = world.write("all/manage-ports.toml", "timeout = 'nonsense'");
+    let data = world.path("all/data");
+    fs::create_dir_all(world.path("all/mine")).unwrap();
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("ports.db"), "a stranger's").unwrap();
+    fs::set_permissions(world.path("all"), Permissions::from_mode(0o1777)).unwrap();
+    if let Err(err) = chown(&config, Some(STRANGER), None).and_then(|()| chown(&data, Some(STRANGER), None)) {
+        not_run(&format!("the files of a stranger: {err}"));
+        return;
+    }
+    let list = |folder: &str| Ran::of(world.command().current_dir(world.path(folder)).args(["list"]));
+    let ran = list("all/mine");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "No port allocations found in data/ports.db.\n"), "{ran:?}");
+    assert_eq!(ran.stderr.matches("is passed over: another user put it").count(), 2, "{ran:?}");
+    list("all").fails(2, &["error: data/ports.db: another user put it", "--database"]);
+    // Who names it means it, and a folder that is not sticky is one that users share.
+    let ran = Ran::of(world.command().args(["--config", "all/manage-ports.toml", "list"]));
+    ran.fails(2, &["nonsense"]);
+    for mode in [0o755, 0o777] {
+        fs::set_permissions(world.path("all"), Permissions::from_mode(mode)).unwrap();
+        list("all/mine").fails(2, &["nonsense"]);
+    }
+}
+
+#[test]
 fn a_config_file_that_is_wrong_beside_a_password_does_not_show_it() {
     let world = World::new();
     for text in [
@@ -592,6 +652,8 @@ fn a_config_file_that_is_wrong_beside_a_password_does_not_show_it() {
         "database = ['postgresql://user:s3cret@h/d']",
         "database = 'postgresql://user:s3cret@h/d",
         "database = 'mysql://user:s3cret@h/d'",
+        "ports = 'postgresql://user:s3cret@h/d'",
+        "declared.backend_variables = 'postgresql://user:s3cret@h/d'",
     ] {
         world.write("manage-ports.toml", text);
         for ran in [world.line("list"), world.line("--json list")] {

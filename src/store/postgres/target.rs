@@ -79,6 +79,11 @@ impl PgTarget {
         Ok(Self { parameters, hosts, verify })
     }
 
+    /// Tells whether a password is among the parameters, and not in a password file.
+    pub(crate) fn has_password(&self) -> bool {
+        self.parameters.contains_key("password")
+    }
+
     /// Returns the target with another search path.
     pub(super) fn with_search_path(&self, schema: &str) -> Result<Self, String> {
         let mut parameters = self.parameters.clone();
