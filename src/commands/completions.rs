@@ -119,8 +119,8 @@ pub(crate) fn answer(args: &[OsString], command: impl FnOnce() -> clap::Command,
                     None => writeln!(out, "{value}"),
                 }
             }
-            // PowerShell inserts a value without quoting it, so values with a blank are left out.
-            (Shell::Power, _) if value.contains(' ') => Ok(()),
+            // PowerShell inserts a value without quoting it, so only values that need no quotes are offered.
+            (Shell::Power, _) if value.contains(' ') || !is_harmless(&value) => Ok(()),
             (Shell::Fish | Shell::Power, Some(help)) => writeln!(out, "{value}\t{help}"),
             _ => writeln!(out, "{value}"),
         }
@@ -253,13 +253,17 @@ fn port_numbers(rows: &[Allocation]) -> Vec<CompletionCandidate> {
 /// Makes candidates in the given order without duplicates. A value with a special character of shells is left
 /// out.
 fn as_candidates(values: impl Iterator<Item = (String, Option<String>)>) -> Vec<CompletionCandidate> {
-    let is_harmless = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "_-./:@%+,= ".contains(c));
     let mut seen = HashSet::new();
     let values = values.filter(|(value, _)| is_harmless(value) && seen.insert(value.clone()));
     let candidate = |(order, (value, help)): (usize, (String, Option<String>))| {
         CompletionCandidate::new(value).help(help.map(Into::into)).display_order(Some(order))
     };
     values.enumerate().map(candidate).collect()
+}
+
+/// Tells whether a value has no special character of any shell, apart from blanks.
+fn is_harmless(value: &str) -> bool {
+    value.chars().all(|c| c.is_alphanumeric() || "_-./:@%+,= ".contains(c))
 }
 
 /// Reads the rows of the database that the unfinished command line names. On an error it returns none,

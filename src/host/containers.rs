@@ -111,13 +111,17 @@ impl Container {
 
     fn listener(&self) -> Listener {
         let name = self.names.iter().flatten().next().map(|name| name.trim_start_matches('/'));
-        let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
+        let name = name.filter(|name| !name.is_empty()).map(shortened);
         let short_id = || self.id.chars().take(12).collect();
         let labels = self.labels.as_ref();
         let project = ["com.docker.compose.project", "io.podman.compose.project"]
             .into_iter()
             .find_map(|label| labels?.get(label).filter(|project| !project.is_empty()));
-        Listener { container: Some(name.unwrap_or_else(short_id)), project: project.cloned(), ..Listener::default() }
+        Listener {
+            container: Some(name.unwrap_or_else(short_id)),
+            project: project.map(|project| shortened(project)),
+            ..Listener::default()
+        }
     }
 
     /// Returns the TCP ports that the container publishes on its host.
@@ -125,6 +129,12 @@ impl Container {
         let is_tcp = |port: &&Port| port.protocol.as_deref().is_none_or(|name| name.eq_ignore_ascii_case("tcp"));
         self.ports.iter().flatten().filter(is_tcp).filter_map(|port| port.public_port.and_then(as_port))
     }
+}
+
+/// Returns at most the first 200 characters of a name. A label may be as long as the whole answer, and each port
+/// carries the names of its container.
+fn shortened(name: &str) -> String {
+    name.chars().take(200).collect()
 }
 
 /// Reads the published ports from an answer, each with the container that publishes it.

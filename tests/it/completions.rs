@@ -159,3 +159,14 @@ fn zsh_loads_the_script_from_its_path() {
     let Some(became) = typed(&world, &Shell { setup, ..ZSH }, &["manage-ports rel\t"]) else { return };
     assert_eq!(became, ["manage-ports release "]);
 }
+
+#[test]
+fn powershell_is_offered_no_name_that_it_would_run() {
+    let world = World::new();
+    for name in ["conf.toml", "conf;calc", "conf$(calc)", "conf a"] {
+        world.write(name, "");
+    }
+    let mut command = world.command();
+    command.env("MANAGE_PORTS_COMPLETE", "powershell").args(["--", "manage-ports", "--config", "conf"]);
+    assert_eq!(Ran::of(&mut command).ok(), "conf.toml\n");
+}

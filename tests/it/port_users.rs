@@ -607,3 +607,18 @@ fn a_system_that_refuses_nearly_every_bind_is_told_as_such_and_soon() {
     let (ran, _) = injected(&world, "inject=bind:error=EPERM", "allocate m 2").unwrap();
     ran.fails(4, &["this user may listen on hardly any of the ports", "--no-probe"]);
 }
+
+#[test]
+fn the_names_of_a_container_are_cut_however_long_they_are() {
+    let world = World::new();
+    let ports: Vec<_> = (1..=60_000).map(|port| json!({"PublicPort": port, "Type": "tcp"})).collect();
+    let long = "x".repeat(1 << 20);
+    let labels = json!({"com.docker.compose.project": &long});
+    let body = json!([{"Id": "1", "Names": [&long], "State": "running", "Labels": labels, "Ports": ports}]);
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001)]);
+    let server = StandIn::answering(&world, with_length(&body.to_string()));
+    let found: Value = serde_json::from_str(server.line(&world, "list --probe --json").ok()).unwrap();
+    for key in ["container", "project"] {
+        assert_eq!(found[0]["listeners"][0][key].as_str().map(str::len), Some(200), "{key}");
+    }
+}
