@@ -38,6 +38,7 @@ mod postgres_waits;
 mod power_cut;
 mod release;
 mod reserve;
+mod security;
 mod selftest;
 mod server;
 mod show;
