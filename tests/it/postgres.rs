@@ -248,8 +248,8 @@ enum Commit {
     Late,
 }
 
-/// Passes everything on to the server but the first commit, with which the connection ends; from
-/// then on everything. Returns the port on which to connect, and whether it came to that.
+/// Passes everything on to the server but the first commit after the table was locked, with which the connection
+/// ends; from then on everything. Returns the port on which to connect, and whether it came to that.
 fn proxy(server: &'static Server, commit: Commit) -> (u16, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -278,9 +278,12 @@ fn proxy(server: &'static Server, commit: Commit) -> (u16, Arc<AtomicBool>) {
             });
             thread::spawn(move || {
                 let mut buffer = [0; 65536];
+                let mut has_locked = false;
                 while let Ok(count @ 1..) = client.read(&mut buffer) {
                     let text = &buffer[..count];
-                    if text.windows(7).any(|word| word == b"COMMIT\0") && !seen.swap(true, Ordering::SeqCst) {
+                    let commits = has_locked && text.windows(7).any(|word| word == b"COMMIT\0");
+                    has_locked |= text.windows(10).any(|word| word == b"LOCK TABLE");
+                    if commits && !seen.swap(true, Ordering::SeqCst) {
                         if commit == Commit::Lost {
                             let _ = client.shutdown(std::net::Shutdown::Both);
                             break;
@@ -341,6 +344,23 @@ fn a_commit_that_makes_the_table_is_looked_up_once_it_is_over() {
         assert!(is_created(ran.ok()), "it was this call that made the row: {ran:?}");
         assert_eq!(world.rows(), [row("m", 1, 5001, 8001)]);
         world.sql("DROP TABLE port_configurations");
+    }
+}
+
+#[test]
+fn a_migration_whose_confirmation_is_lost_is_looked_up() {
+    let Some(world) = world("a migration without a confirmation") else { return };
+    world.sql(SCHEMA);
+    for commit in [Commit::Unconfirmed, Commit::Lost] {
+        world.sql("DROP INDEX ix_port_configurations_backend_port");
+        let (port, happened) = proxy(world.server().server(), commit);
+        let mut command = world.command();
+        command.env("MANAGE_PORTS_DATABASE", world.server().url_through(port)).args(["migrate", "--json"]);
+        let ran = Ran::of(&mut command);
+        assert!(happened.load(Ordering::SeqCst), "it did not commit");
+        let done: Value = serde_json::from_str(ran.ok()).unwrap();
+        assert_eq!(done["added"][0]["name"], "ix_port_configurations_backend_port", "{ran:?}");
+        assert!(world.line("migrate").ok().starts_with("✓ Nothing to migrate"));
     }
 }
 
