@@ -6,6 +6,7 @@
 //! open or, where this user may not see what it has open, if device and inode are both the file's. A lock of
 //! another PID namespace, and one that belongs to an open file description, has no process there.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
@@ -71,13 +72,15 @@ pub(super) fn naming_holders(err: StoreError, database: &Path) -> StoreError {
     if what != WRITER && !waits_for_readers {
         return err;
     }
-    let mut found =
-        holders(database, |lock| (lock.is_exclusive || waits_for_readers) && lock.is_within(&DATABASE_LOCKS));
-    if !waits_for_readers {
-        found.extend(holders(&beside(database, "-shm"), |lock| lock.is_exclusive && locks_log(lock)));
-    }
-    found.sort();
-    found.dedup();
+    let found = seen_in_several_reads(|locks| {
+        let is_wanted = |lock: &Lock| (lock.is_exclusive || waits_for_readers) && lock.is_within(&DATABASE_LOCKS);
+        let mut found = holders(locks, database, is_wanted);
+        if !waits_for_readers {
+            let is_wanted = |lock: &Lock| lock.is_exclusive && locks_log(lock);
+            found.extend(holders(locks, &beside(database, "-shm"), is_wanted));
+        }
+        found
+    });
     err.held_by(&found)
 }
 
@@ -87,15 +90,32 @@ fn locks_log(lock: &Lock) -> bool {
 
 /// Returns a process that holds an exclusive lock on the lock file of a queue.
 pub(super) fn turn_holder(queue: &Path) -> Option<String> {
-    holders(queue, |lock| lock.is_exclusive).into_iter().next()
+    seen_in_several_reads(|locks| holders(locks, queue, |lock| lock.is_exclusive)).into_iter().next()
+}
+
+/// The fewest and the most times that the table of locks is read. The kernel hands it out a page at a time, so a
+/// read may miss a lock while others come and go.
+const READS: RangeInclusive<u32> = 3..=10;
+
+/// Returns everything that `find` finds in the table of locks, which is read several times.
+fn seen_in_several_reads(find: impl Fn(&[Lock]) -> Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    for read in 1..=*READS.end() {
+        let Ok(table) = fs::read_to_string("/proc/locks") else { break };
+        seen.extend(find(&table.lines().filter_map(Lock::parse).collect::<Vec<_>>()));
+        if read >= *READS.start() && !seen.is_empty() {
+            break;
+        }
+    }
+    seen.into_iter().collect()
 }
 
 /// Returns the other processes that have a lock of this kind on a file, each with its program and number.
-fn holders(path: &Path, is_wanted: impl Fn(&Lock) -> bool) -> Vec<String> {
-    let (Ok(file), Ok(locks)) = (fs::metadata(path), fs::read_to_string("/proc/locks")) else { return Vec::new() };
-    let locks = locks.lines().filter_map(Lock::parse);
-    let wanted = locks.filter(|lock| lock.inode == file.ino() && lock.pid != std::process::id() && is_wanted(lock));
-    wanted
+fn holders(locks: &[Lock], path: &Path, is_wanted: impl Fn(&Lock) -> bool) -> Vec<String> {
+    let Ok(file) = fs::metadata(path) else { return Vec::new() };
+    locks
+        .iter()
+        .filter(|lock| lock.inode == file.ino() && lock.pid != std::process::id() && is_wanted(lock))
         .filter(|lock| has_open(lock, &file).unwrap_or_else(|| is_same_device(lock, &file)))
         .filter_map(name)
         .collect()
@@ -113,7 +133,7 @@ fn is_same_device(lock: &Lock, file: &Metadata) -> bool {
 }
 
 /// Names the process of a lock, such as `python3 (pid 1234)`, if it is still there.
-fn name(lock: Lock) -> Option<String> {
+fn name(lock: &Lock) -> Option<String> {
     let program = fs::read(format!("/proc/{}/comm", lock.pid)).ok()?;
     let program = String::from_utf8_lossy(program.strip_suffix(b"\n").unwrap_or(&program)).into_owned();
     Some(format!("{} (pid {})", Shown(&program), lock.pid))
