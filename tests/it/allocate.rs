@@ -1,10 +1,11 @@
 //! `allocate`.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
 
 use super::fixture::{MADE, SCHEMA, WEAK_SCHEMA, World, free_ports, not_run, row};
+use super::postgres::wait_until;
 
 /// A world with these lines under `[ports]`, in which nothing on this machine matters.
 fn world_with(ports: &str) -> World {
@@ -124,6 +125,8 @@ fn a_port_that_something_listens_on_is_passed_over() {
         let listening = TcpListener::bind(("127.0.0.1", free_frontend)).unwrap();
         ask(free_backend, free_frontend).fails(6, &[&format!("port {free_frontend}"), "listens"]);
         drop(listening);
+        // A process that another test is about to start has a copy of the socket for a moment.
+        wait_until(|| TcpStream::connect(("127.0.0.1", free_frontend)).is_err());
         ask(free_backend, free_frontend).ok();
     }
 }
