@@ -238,7 +238,9 @@ impl Totals {
         let without_help =
             |text: &str| text.split_inclusive('\n').filter(|line| !line.starts_with("# HELP ")).collect::<String>();
         let again = totals.encode().ok()?;
-        (text.starts_with(FIRST) && without_help(&again) == without_help(text)).then_some(totals)
+        // Without the counters of allocations, what is written would not be read again.
+        (text.starts_with(FIRST) && again.starts_with(FIRST) && without_help(&again) == without_help(text))
+            .then_some(totals)
     }
 }
 
@@ -287,6 +289,14 @@ mod tests {
 
     fn text(totals: &Totals) -> String {
         totals.encode().unwrap()
+    }
+
+    #[test]
+    fn a_file_that_lacks_its_first_counters_is_damaged() {
+        let whole = text(&Totals::of(&Done::default(), None, &KINDS));
+        let (_, rest) = whole.split_once("# HELP manage_ports_lock_wait_seconds").unwrap();
+        let histogram = format!("{FIRST}Apps.\n# HELP manage_ports_lock_wait_seconds{rest}");
+        assert_eq!(Totals::read(histogram.as_bytes()), Found::Damaged);
     }
 
     proptest! {
