@@ -36,6 +36,9 @@ const LINES: [&str; 13] = [
 /// The commands that open no database that is there already.
 const OTHERS: [&str; 5] = ["completions", "help", "init", "man", "selftest"];
 
+/// The command that opens the database and has a format of its own in place of JSON.
+const WITHOUT_JSON: &str = "metrics";
+
 /// The lines that only read: what they look for is there.
 const READERS: [&str; 6] = [
     "list",
@@ -145,8 +148,19 @@ fn gives_up(world: &World, line: &str, what: &str) {
 fn every_command_that_opens_the_database_has_its_line() {
     for command in commands() {
         let has_line = LINES.iter().any(|line| line.split(' ').next() == Some(&command));
-        assert!(has_line != OTHERS.contains(&command.as_str()), "{command}");
+        assert!(has_line != (command == WITHOUT_JSON || OTHERS.contains(&command.as_str())), "{command}");
     }
+}
+
+#[test]
+fn there_are_no_metrics_of_a_database_that_cannot_be_used() {
+    let world = World::new();
+    for bytes in [b"no".to_vec(), vec![0; 4096], platform_bytes()[..9000].to_vec()] {
+        world.write("data/ports.db", &bytes);
+        world.line(WITHOUT_JSON).fails(3, &["data/ports.db"]);
+        assert!(fs::read(world.default_database()).unwrap() == bytes);
+    }
+    world.line("metrics --database none.db").fails(3, &["none.db"]);
 }
 
 #[test]
