@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -43,6 +44,13 @@ fn blocks(markdown: &str) -> Vec<Block> {
     blocks
 }
 
+/// Checks `prometheus.yml` with the rules that it names, where there is a `promtool`.
+const CHECK_RULES: &str = concat!(
+    "cp ",
+    env!("CARGO_MANIFEST_DIR"),
+    "/contrib/alerts.yml . && { ! command -v promtool || promtool check config prometheus.yml; } > out || cat out"
+);
+
 /// The steps of the tour: what bash runs, and what is then to be seen.
 fn steps(blocks: &[Block]) -> Vec<(String, String)> {
     let mut steps: Vec<(String, String)> = Vec::new();
@@ -57,6 +65,12 @@ fn steps(blocks: &[Block]) -> Vec<(String, String)> {
                 }
             }
             "toml" => steps.push((format!("cat > ~/platform/manage-ports.toml <<'END'\n{text}END"), String::new())),
+            "python" => {
+                // What is printed stands behind the line that prints it.
+                let printed = text.lines().filter_map(|line| Some(line.split_once("  # ")?.1.to_owned() + "\n"));
+                steps.push((format!("python3 - <<'END'\n{text}END"), printed.collect()));
+            }
+            "yaml" => steps.push((format!("cat > prometheus.yml <<'END'\n{text}END\n{CHECK_RULES}"), String::new())),
             "sh" if text != "cargo test\n" => steps.push((format!("(set -eu\n{text}) || echo failed"), String::new())),
             _ => {}
         }
@@ -75,6 +89,7 @@ fn in_namespaces(world: &World, arguments: &[&str]) -> Option<Command> {
     let mut command = Command::new(NAMESPACES[0]);
     command.args(&NAMESPACES[1..]).args(["sh", "-c", r#"python3 -c "$0" && exec "$@""#, LOOPBACK]).args(arguments);
     command.current_dir(world.path("")).env_clear().env("HOME", world.path("")).stdin(Stdio::null());
+    command.env("PYTHONPATH", world.path("site"));
     command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", program.parent().unwrap().display()));
     Some(command)
 }
@@ -99,6 +114,11 @@ fn home() -> World {
     for app_num in 1..=2 {
         fs::create_dir_all(world.path(format!("platform/generated/apps/openai_gpt-4.1/app{app_num}"))).unwrap();
     }
+    // The Python module as `pip install --target` puts it.
+    fs::create_dir_all(world.path("site/bin")).unwrap();
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/manage_ports");
+    assert!(Command::new("cp").arg("-r").arg(module).arg(world.path("site")).status().unwrap().success());
+    symlink(env!("CARGO_BIN_EXE_manage-ports"), world.path("site/bin/manage-ports")).unwrap();
     world
 }
 
