@@ -427,11 +427,10 @@ fn calls(trace: &str) -> Vec<Call> {
         let number = counts.entry((pid, kind)).or_default();
         *number += 1;
         let is_new = calls.iter().all(|call: &Call| (call.kind.as_str(), call.number) != (kind, *number));
-        let descriptor = arguments.split([',', ')']).next().unwrap_or_default();
-        if kind == "getdents64" {
-            listed.insert(descriptor);
+        if let Some((_, opened)) = arguments.rsplit_once(" = ").filter(|_| arguments.contains("O_DIRECTORY")) {
+            listed.insert(opened);
         }
-        let ends_listing = kind == "close" && listed.remove(descriptor);
+        let ends_listing = kind == "close" && arguments.split(')').next().is_some_and(|closed| listed.remove(closed));
         // How often memory is asked for depends on where the kernel puts it.
         let is_for_memory = matches!(kind, "brk" | "munmap" | "mremap" | "madvise")
             || kind == "mmap" && !arguments.contains("MAP_SHARED");
