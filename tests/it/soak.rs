@@ -11,7 +11,7 @@ use super::server::Server;
 fn soak(kind: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/soak");
     let mut command = Command::new("python3");
-    command.arg(script).args(["0.05", kind]).env("MANAGE_PORTS_BINARY", env!("CARGO_BIN_EXE_manage-ports"));
+    command.arg(script).args(["0.05", kind]).env("MANAGE_PORTS_BIN", env!("CARGO_BIN_EXE_manage-ports"));
     let ran = Ran::of(&mut command);
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains("promises broken     0\n"), "{}", ran.stdout);
