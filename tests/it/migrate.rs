@@ -420,6 +420,17 @@ fn a_log_that_was_left_is_in_the_copy() {
     assert_eq!(fs::metadata(world.path("data/ports.db-wal")).map_or(0, |log| log.len()), 0);
 }
 
+/// The numbers of indexes that migrations added which print JSON, in ascending order.
+fn added_by(migrations: Vec<Child>) -> Vec<usize> {
+    let added = migrations.into_iter().map(|child| {
+        let ran = finish(child);
+        serde_json::from_str::<Value>(ran.ok()).unwrap()["added"].as_array().unwrap().len()
+    });
+    let mut added: Vec<_> = added.collect();
+    added.sort_unstable();
+    added
+}
+
 /// Runs a program again and again until it is told to stop: like the platform, it gives itself 30 seconds for a
 /// lock, and inserts a row at a time.
 const PLATFORM: &str = r#"
@@ -448,13 +459,7 @@ fn other_writers_at_work_wait_and_do_not_fail() {
         for child in writers.into_iter().chain(ours).chain(later) {
             finish(child).ok();
         }
-        let migrated = migrations.into_iter().map(|child| {
-            let ran = finish(child);
-            serde_json::from_str::<Value>(ran.ok()).unwrap()["added"].as_array().unwrap().len()
-        });
-        let mut migrated: Vec<_> = migrated.collect();
-        migrated.sort_unstable();
-        assert_eq!(migrated, [0, 0, 3], "one of them migrated {journal_mode}");
+        assert_eq!(added_by(migrations), [0, 0, 3], "one of them migrated {journal_mode}");
         let rows = world.rows();
         assert_eq!(rows.len(), 750 + 120 + 16, "{journal_mode}");
         super::storm::assert_distinct(&rows);
@@ -792,13 +797,7 @@ fn other_writers_on_a_server_wait_and_do_not_fail() {
     for child in writers {
         finish(child).ok();
     }
-    let migrated = migrations.into_iter().map(|child| {
-        let ran = finish(child);
-        serde_json::from_str::<Value>(ran.ok()).unwrap()["added"].as_array().unwrap().len()
-    });
-    let mut migrated: Vec<_> = migrated.collect();
-    migrated.sort_unstable();
-    assert_eq!(migrated, [0, 3]);
+    assert_eq!(added_by(migrations), [0, 3]);
     assert_eq!(world.rows().len(), 5024);
     assert_eq!(missing(&world), 0);
 }

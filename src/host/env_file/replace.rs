@@ -241,10 +241,11 @@ fn exchange(place: &Place, beside: &Path, old: &File, new: &File, sync: Sync) ->
         Err(err) => return Err(err.into()),
     }
     let was_there = is_at(beside, &old.metadata()?);
-    if was_there && sync == Sync::After {
-        new.sync_all()?;
-    }
-    if !was_there {
+    if was_there {
+        if sync == Sync::After {
+            new.sync_all()?;
+        }
+    } else {
         // Another program put a file there at the last moment, and it is put back. Each swap may meet yet
         // another one. If a swap brings back what the swap before it put there, then nobody has, and the file
         // that stands there now is the latest.
