@@ -43,6 +43,7 @@ pub fn wait_until(is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < deadline, "it does not come");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
