@@ -98,12 +98,19 @@ fn a_file_that_another_program_replaces_is_not_overwritten() {
     assert_eq!(theirs, expected);
 }
 
+fn has_strace(test: &str) -> bool {
+    let has_it = Command::new("strace").arg("-V").output().is_ok();
+    if !has_it {
+        assert!(std::env::var_os("CI").is_none(), "strace is missing");
+        not_run(&format!("{test}: no strace"));
+    }
+    has_it
+}
+
 /// Holds the program where the new file is about to take the old one's place, and calls `meanwhile`; returns
 /// whether it ran.
 fn in_the_moment_of_the_replacement(world: &World, test: &str, meanwhile: impl Fn(&Path)) -> bool {
-    if Command::new("strace").arg("-V").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "strace is missing");
-        not_run(&format!("{test}: no strace"));
+    if !has_strace(test) {
         return false;
     }
     let mut traced = Command::new("timeout");
@@ -119,6 +126,25 @@ fn in_the_moment_of_the_replacement(world: &World, test: &str, meanwhile: impl F
     assert!(child.wait().unwrap().success());
     assert_eq!(names(&world.path("")).iter().filter(|name| name.starts_with(".env")).count(), 1);
     true
+}
+
+#[test]
+fn a_folder_that_cannot_be_synced_is_an_error() {
+    if !has_strace("a folder that cannot be synced") {
+        return;
+    }
+    let world = world();
+    fs::create_dir(world.path("sub")).unwrap();
+    // The first call makes the file, the second one replaces it.
+    for line in ["allocate m 1 --env-file sub/.env", "allocate m 2 --env-file sub/.env"] {
+        let mut traced = Command::new("strace");
+        traced.current_dir(world.path("")).env_clear().args(["-f", "-o", "/dev/null", "-P"]).arg(world.path("sub"));
+        traced.args(["-e", "inject=fsync:error=EIO", env!("CARGO_BIN_EXE_manage-ports")]);
+        let ran = Ran::of(traced.args(line.split(' ')));
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
+        assert!(ran.stderr.contains("its folder could not be synced: Input/output error"), "{ran:?}");
+        world.line(line).ok();
+    }
 }
 
 #[test]
@@ -181,7 +207,9 @@ fn several_calls_for_one_file_do_not_lose_each_others_ports() {
     thread::scope(|scope| {
         for app_num in 1..=24 {
             let world = &world;
-            scope.spawn(move || world.line(&format!("allocate m {app_num} --env-file .env -q")).ok().to_owned());
+            // On a busy machine each of them waits for those before it.
+            let line = format!("allocate m {app_num} --env-file .env -q --timeout 10m");
+            scope.spawn(move || world.line(&line).ok().to_owned());
         }
     });
     let content = fs::read_to_string(&path).unwrap();

@@ -46,7 +46,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// Fails when the new file cannot be written or `edit` refuses lines that were added meanwhile. The old file
-/// is then unchanged.
+/// is then unchanged. Where the folder cannot be synced, the new file stands in its place nevertheless.
 pub(super) fn replace(
     place: &Place,
     old: &File,
@@ -93,8 +93,9 @@ pub(super) fn replace(
     {
         let _ = now.give(&new);
     }
-    sync_folder(place);
-    bring_over(old, &mut new, content, written, &watch)
+    let replaced = bring_over(old, &mut new, content, written, &watch)?;
+    sync_folder(place)?;
+    Ok(replaced)
 }
 
 /// Fills the new file with the latest content of the old one, edited, and returns both contents. Returns
@@ -146,7 +147,7 @@ pub(super) fn create(place: &Place, content: &[u8]) -> Result<bool> {
     fill(&mut new, content, Sync::Before)?;
     match link(&new, place.path()) {
         Ok(()) => {
-            sync_folder(place);
+            sync_folder(place)?;
             Ok(true)
         }
         Err(Errno::EXIST) => Ok(false),
@@ -268,9 +269,12 @@ fn is_at(path: &Path, file: &Metadata) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| is_same(&found, file))
 }
 
-/// Makes the names in the folder durable; where folders cannot be synced, the file system sees to it.
-fn sync_folder(place: &Place) {
-    let _ = File::open(place.folder()).and_then(|folder| folder.sync_all());
+/// Makes the names in the folder durable, as far as this user may and the file system can.
+fn sync_folder(place: &Place) -> Result<()> {
+    match File::open(place.folder()).and_then(|folder| folder.sync_all()) {
+        Err(err) if matches!(err.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => Ok(()),
+        done => done.context("its folder could not be synced"),
+    }
 }
 
 /// Adds to the new file what others add to the old one, which they may have opened before the replacement.
