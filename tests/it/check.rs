@@ -1,6 +1,6 @@
 //! `check`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::net::{TcpListener, UdpSocket};
@@ -514,7 +514,8 @@ fn with_a_probe_every_address_counts_and_udp_does_not() {
         world.apps(["there/app1"]);
         let report: Value = serde_json::from_str(&world.line("check --probe --json").stdout).unwrap();
         let ports: Vec<_> = report["listeners"].as_array().unwrap().iter().map(|found| &found["port"]).collect();
-        assert_eq!(ports, [busy], "{address}");
+        // A process that another test is about to start has this one's sockets for a moment.
+        assert!(ports.first() == Some(&&json!(busy)) && ports.iter().all(|port| *port == busy), "{address}: {ports:?}");
         let is_listening = |found: &&Value| found["kind"] == "orphan_listening";
         assert_eq!(report["warnings"].as_array().unwrap().iter().filter(is_listening).count(), 0, "{address}");
 
@@ -554,11 +555,11 @@ fn with_a_probe_it_tells_who_listens_and_warns_where_the_app_is_gone() {
     world.apps(["m/app1"]);
     let report: Value = serde_json::from_str(&world.line("check --probe --json").stdout).unwrap();
     let listeners = report["listeners"].as_array().unwrap().iter();
-    let listeners: BTreeMap<_, _> =
+    let listeners: BTreeSet<_> =
         listeners.map(|found| (found["port"].as_i64().unwrap(), found["pid"].as_u64().unwrap())).collect();
     let pid = u64::from(std::process::id());
     // What this machine has on the two low ports is its own.
-    assert_eq!((listeners.get(&there), listeners.get(&gone)), (Some(&pid), Some(&pid)));
+    assert!(listeners.contains(&(there, pid)) && listeners.contains(&(gone, pid)), "{listeners:?}");
     let warnings: Vec<_> =
         report["warnings"].as_array().unwrap().iter().filter(|found| found["kind"] == "orphan_listening").collect();
     assert!(warnings.iter().any(|found| found["ports"] == json!([gone])), "{warnings:?}");
@@ -566,7 +567,8 @@ fn with_a_probe_it_tells_who_listens_and_warns_where_the_app_is_gone() {
 
     let human = world.line("check --probe");
     assert!(human.ok().contains(&format!("  - {there} of m/app1: ")), "{human:?}");
-    assert!(human.stdout.contains(&format!("Port {gone} of m/app2, whose directory is gone, is listened on by ")));
+    let expected = format!("Port {gone} of m/app2, whose directory is gone, is listened on by ");
+    assert!(human.stdout.contains(&expected), "{human:?}");
     assert!(!world.line("check").ok().contains("listened on"));
     assert_eq!(world.line("check --probe --strict").code, Some(1));
 }

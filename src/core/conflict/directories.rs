@@ -1,6 +1,6 @@
 //! This file finds rows without a directory, and directories without a row.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::{Finding, Kind, about};
 use super::snapshot::Snapshot;
@@ -8,7 +8,7 @@ use crate::core::allocation::State;
 use crate::core::app::Presence;
 use crate::core::app_folder::AppFolder;
 use crate::core::apps_dir::{AppsDirView, FoundFolder};
-use crate::core::text::Shown;
+use crate::core::text::{Shown, listed};
 
 /// Adds findings for rows without a directory, directories without a row, and paths that could not be read.
 pub(super) fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings: &mut Vec<Finding>) {
@@ -19,9 +19,14 @@ pub(super) fn directories(snapshot: &Snapshot<'_>, view: &AppsDirView, findings:
         } else if row.state(snapshot.now, presence) == State::Orphaned {
             let message = format!("{} has no directory {}", row.app, Shown(&AppFolder::of(&row.app).path()));
             findings.push(about(Kind::Orphaned, message, row));
+            // Several processes may share a port, such as a server and its workers.
+            let mut users = BTreeMap::<_, Vec<_>>::new();
             for (port, listener) in snapshot.listeners.iter().flat_map(|listeners| listeners.of(row)) {
-                let message =
-                    format!("Port {port} of {}, whose directory is gone, is {}", row.app, listener.use_of_port());
+                users.entry(port).or_default().push(listener.use_of_port());
+            }
+            for (port, users) in users {
+                let users = listed(&users, users.len());
+                let message = format!("Port {port} of {}, whose directory is gone, is {users}", row.app);
                 let ports = vec![port.into()];
                 findings.push(Finding { ports, ..about(Kind::OrphanListening, message, row) });
             }

@@ -155,14 +155,15 @@ mod tests {
         };
         let listener = |pid| Listener { pid: Some(pid), program: Some("python3".into()), ..Listener::default() };
         let listeners: Listeners =
-            [(5001, listener(1)), (5005, listener(2)), (8003, listener(3))].into_iter().collect();
+            [(5001, listener(1)), (5005, listener(2)), (5005, listener(4)), (8003, listener(3))].into_iter().collect();
         let snapshot = Snapshot { listeners: Some(&listeners), ..snapshot };
         let range = "is inside this machine's ephemeral range 32768-60999: an outgoing connection may take it";
         assert_eq!(
             lines(&snapshot),
             [
                 "orphaned: e/app1 has no directory e/app1".to_owned(),
-                "orphan_listening: Port 5005 of e/app1, whose directory is gone, is listened on by python3 (pid 2)"
+                "orphan_listening: Port 5005 of e/app1, whose directory is gone, is listened on by python3 (pid 2), \
+                 listened on by python3 (pid 4)"
                     .into(),
                 "unallocated_app: Directory a/app2 has no allocation".into(),
                 "unallocated_app: Directory z/app2147483648 is no app's: app numbers go from 1 to 2147483647".into(),
