@@ -121,6 +121,7 @@ fn run_command(args: &[OsString]) -> Result<ExitCode> {
     let result = run_subcommand(subcommand, &global, &counts, &mut out).and_then(|answer| {
         commands::timed("writing the answer", || out.flush()).map(|()| answer).map_err(Error::unwritten)
     });
+    let result = result.map_err(|err| if counts.has_changes() { err.after_changes() } else { err });
     if let Some(file) = config::metrics_file(&global).filter(|_| is_counted) {
         let error = result.as_ref().err().filter(|_| allocates);
         commands::counters::record(&file, &counts.take(), error.map(Error::kind));

@@ -11,6 +11,9 @@ use crate::core::text::{Shown, escape_json};
 use crate::store::Database;
 use crate::store::error::StoreError;
 
+/// The hint of a command that failed after its transaction.
+const AFTER_CHANGES: &str = "the rows were changed nevertheless: `manage-ports list` shows what there is now";
+
 /// The kinds of failure that a caller can tell apart, by name in JSON and by exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -142,6 +145,11 @@ impl Error {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Says that the command had changed rows by then, unless there is another hint.
+    pub(crate) fn after_changes(self) -> Self {
+        if self.hint.is_some() { self } else { self.hint(AFTER_CHANGES) }
     }
 
     /// Describes what a store failed with, on this database.

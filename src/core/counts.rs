@@ -98,6 +98,12 @@ impl Counts {
         self.0.get().lock_wait.unwrap_or_default()
     }
 
+    /// Tells whether the command has changed rows.
+    pub(crate) fn has_changes(&self) -> bool {
+        let Done { created, released, cleaned, .. } = self.0.get();
+        created + released + cleaned > 0
+    }
+
     /// Returns all that was counted, and begins anew.
     pub(crate) fn take(&self) -> Done {
         self.0.take()

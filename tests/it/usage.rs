@@ -993,6 +993,7 @@ fn a_reader_who_stops_reading_ends_it_quietly() {
 fn output_that_cannot_be_written_is_an_error() {
     let world = long_table();
     world.apps(["m/app1"]);
+    world.line("allocate new 1").ok();
     for line in [
         "list",
         "list --json",
@@ -1000,7 +1001,7 @@ fn output_that_cannot_be_written_is_an_error() {
         "list --format plain",
         "check",
         "cleanup --dry-run",
-        "release gone 1",
+        "release new 1",
         "allocate --model m --app 1",
         "--help",
         "--version",
@@ -1013,6 +1014,8 @@ fn output_that_cannot_be_written_is_an_error() {
         assert!(ran.code.is_some_and(|code| code != 0), "{line}: {ran:?}");
         assert!(ran.stderr.contains("No space left"), "{line}: {ran:?}");
         assert!(!ran.stderr.contains("panicked"), "{line}: {ran:?}");
+        let has_changes = ["release new 1", "allocate --model m --app 1"].contains(&line);
+        assert_eq!(ran.stderr.contains("\nhint: the rows were changed nevertheless"), has_changes, "{line}: {ran:?}");
     }
     for line in ["list", "check", "cleanup", "release gone 1", "allocate --model m --app 2"] {
         let mut command = world.command();

@@ -3,7 +3,7 @@
 /// The exit codes and their meanings.
 pub(crate) const EXIT_CODES: [(&str, &str); 10] = [
     ("0", "done"),
-    ("1", "the answer is no: conflicts found, nothing to release or show; or it could not be written"),
+    ("1", "the answer is no: conflicts, nothing to release or show, a table to migrate; or it could not be written"),
     ("2", "bad usage or configuration"),
     ("3", "the database cannot be used"),
     ("4", "no free pair is left"),
