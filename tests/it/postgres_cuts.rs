@@ -37,17 +37,31 @@ const ROWS: &str = "TRUNCATE port_configurations RESTART IDENTITY;
     SELECT CASE WHEN n = 0 THEN 'kept' ELSE 'gone' END, n + 1, 5001 + 2 * n, 8001 + 2 * n, true, '2026-01-02'
     FROM generate_series(0, 4) AS n";
 
-/// The commands, each with whether the table is there before.
-const LINES: [(&str, bool); 9] = [
-    ("allocate new 1", false),
-    ("import import.json", false),
-    ("allocate new 1", true),
-    ("allocate new 1-2", true),
-    ("allocate kept 1", true),
-    ("reserve kept 1 --for 1h", true),
-    ("release gone 2-3", true),
-    ("cleanup --include-listening --min-age 0s", true),
-    ("import import.json", true),
+/// Takes the constraints off a table that `migrate` adds.
+const WEAKEN: &str = "ALTER TABLE port_configurations DROP CONSTRAINT unique_model_app;
+    DROP INDEX ix_port_configurations_backend_port, ix_port_configurations_frontend_port";
+
+/// The table before a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Missing,
+    /// It lacks the constraints that `migrate` adds.
+    Weak,
+    Whole,
+}
+
+/// The commands, each with the table before it.
+const LINES: [(&str, Table); 10] = [
+    ("allocate new 1", Table::Missing),
+    ("import import.json", Table::Missing),
+    ("allocate new 1", Table::Whole),
+    ("allocate new 1-2", Table::Whole),
+    ("allocate kept 1", Table::Whole),
+    ("reserve kept 1 --for 1h", Table::Whole),
+    ("release gone 2-3", Table::Whole),
+    ("cleanup --include-listening --min-age 0s", Table::Whole),
+    ("import import.json", Table::Whole),
+    ("migrate", Table::Weak),
 ];
 
 /// Who sends a message.
@@ -68,6 +82,8 @@ enum Fault {
     CutAlways,
     /// It comes in two halves.
     Halves,
+    /// It comes twice, which no network does, so the command may give up.
+    Repeat,
     /// It comes late.
     Delay,
     /// The server says something else before it, as it may at any time.
@@ -79,11 +95,12 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Cut,
         Self::CutInside,
         Self::CutAlways,
         Self::Halves,
+        Self::Repeat,
         Self::Delay,
         Self::Notice,
         Self::Terminate,
@@ -234,6 +251,7 @@ impl Passing {
                 thread::sleep(Duration::from_millis(3));
                 return Ok(second);
             }
+            Fault::Repeat => to.write_all(message)?,
             Fault::Delay => thread::sleep(Duration::from_millis(60)),
             Fault::Notice => to.write_all(NOTICE)?,
             Fault::Terminate => match self.process.load(Ordering::SeqCst) {
@@ -275,13 +293,13 @@ fn terminate(process: u32) {
     }
 }
 
-/// Two worlds of one worker: a database with the table, and one without.
-struct Worlds([World; 2]);
+/// The worlds of one worker: a database without the table, one with a weak one, and one with a whole one.
+struct Worlds([World; 3]);
 
 impl Worlds {
     fn new(server: &'static Server) -> Self {
-        let worlds = [World::on(server), World::on(server)];
-        worlds[1].sql(SCHEMA);
+        let worlds = [(); 3].map(|()| World::on(server));
+        worlds[Table::Whole as usize].sql(SCHEMA);
         for world in &worlds {
             world.write("manage-ports.toml", "[ports]\nprobe = false\n");
             world.write(
@@ -294,20 +312,29 @@ impl Worlds {
     }
 
     /// The world with the rows from which a command starts.
-    fn prepared(&self, has_table: bool) -> &World {
-        let world = &self.0[usize::from(has_table)];
-        world.sql(if has_table { ROWS } else { "DROP TABLE IF EXISTS port_configurations" });
+    fn prepared(&self, table: Table) -> &World {
+        let world = &self.0[table as usize];
+        if table != Table::Whole {
+            world.sql("DROP TABLE IF EXISTS port_configurations");
+        }
+        if table == Table::Weak {
+            world.sql(&format!("{SCHEMA} {WEAKEN}"));
+        }
+        if table != Table::Missing {
+            world.sql(ROWS);
+        }
         world
     }
 }
 
-/// The rows, each with whether it is reserved.
+/// The number of unique indexes, and the rows, each with whether it is reserved.
 fn held(world: &World) -> String {
     if world.server().sql("SELECT to_regclass('port_configurations') IS NULL") == "t\n" {
         return String::new();
     }
     world.server().sql(
-        "SELECT model, app_num, backend_port, frontend_port, metadata_json LIKE '%reserved_until%'
+        "SELECT count(*) FROM pg_index WHERE indrelid = 'port_configurations'::regclass AND indisunique;
+         SELECT model, app_num, backend_port, frontend_port, metadata_json LIKE '%reserved_until%'
          FROM port_configurations ORDER BY model, app_num",
     )
 }
@@ -331,7 +358,7 @@ const TRIES: usize = 20;
 /// A line on a database, and what an undisturbed run does.
 struct Case {
     line: &'static str,
-    has_table: bool,
+    table: Table,
     before: String,
     after: String,
     answer: String,
@@ -339,16 +366,16 @@ struct Case {
 }
 
 impl Case {
-    fn new(worlds: &Worlds, (line, has_table): (&'static str, bool)) -> Self {
+    fn new(worlds: &Worlds, (line, table): (&'static str, Table)) -> Self {
         let run = || {
-            let world = worlds.prepared(has_table);
+            let world = worlds.prepared(table);
             let before = held(world);
             let proxy = Proxy::start(world.server().server(), None);
             let ran = run_through(world, &proxy, line);
             assert_eq!(ran.code, Some(0), "{line}: {ran:?}");
             proxy.wait();
             let (after, answer) = (held(world), normal(&ran.stdout));
-            Self { line, has_table, before, after, answer, counts: proxy.counts() }
+            Self { line, table, before, after, answer, counts: proxy.counts() }
         };
         let mut case = run();
         for _ in 0..TRIES {
@@ -383,7 +410,7 @@ impl Case {
 
     /// Runs a command with a fault before it, and returns whether it met that, too.
     fn try_attack(&self, worlds: &Worlds, point: Point) -> Result<(bool, Option<i32>), String> {
-        let world = worlds.prepared(self.has_table);
+        let world = worlds.prepared(self.table);
         let proxy = Proxy::start(world.server().server(), Some(point));
         let ran = run_through(world, &proxy, self.line);
         // The last message may be on its way, or the server about to start again.
@@ -394,7 +421,7 @@ impl Case {
             return wrong("it panicked");
         }
         // Everything that happens once is overcome.
-        let may_fail = point.fault == Fault::CutAlways;
+        let may_fail = matches!(point.fault, Fault::CutAlways | Fault::Repeat);
         match ran.code {
             Some(0) if normal(&ran.stdout) != self.answer => return wrong("another answer"),
             Some(0) if rows != self.after => return wrong("an answer, and not its rows"),
@@ -455,7 +482,7 @@ fn sweep(name: &str, server: &'static Server, workers: usize, one_of: usize, fau
                         Err(why) => wrong
                             .lock()
                             .unwrap()
-                            .push(format!("{point:?} of `{}`, table {}: {why}", case.line, case.has_table)),
+                            .push(format!("{point:?} of `{}`, table {:?}: {why}", case.line, case.table)),
                     }
                 }
             });
