@@ -215,6 +215,24 @@ fn break_a_page(world: &World) {
 }
 
 #[test]
+fn the_way_out_of_damage_saves_what_can_be_read_and_is_in_the_readme() {
+    let world = World::with_platform();
+    break_the_table(&world);
+    let error: Value = serde_json::from_str(world.line("check --json").stderr.lines().last().unwrap()).unwrap();
+    let way_out = error["error"]["hint"].as_str().unwrap().split('`').nth(1).unwrap();
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    assert!(readme.replace("\\|", "|").contains(&format!("`{way_out}`")), "{way_out}");
+    if Command::new("sqlite3").arg("-version").output().is_err() {
+        return not_run("what a damaged database's hint says: no sqlite3");
+    }
+    let way_out = way_out.replace("DAMAGED.db", "data/ports.db");
+    Command::new("sh").args(["-c", &way_out]).current_dir(world.path("")).output().unwrap();
+    let saved = world.line("list --database NEW.db --format plain");
+    let rows = saved.ok().lines().count();
+    assert!((100..750).contains(&rows), "{rows}");
+}
+
+#[test]
 fn check_finds_damage_that_no_other_command_meets() {
     for (damage, rows) in [(leave_an_entry as fn(&World), 749), (break_a_page, 750)] {
         let world = World::with_platform();
