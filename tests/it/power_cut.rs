@@ -24,7 +24,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use super::fixture::{Row, SCHEMA, WEAK_SCHEMA, World, not_run, platform_rows, row};
+use super::fixture::{Row, SCHEMA, WEAK_SCHEMA, World, not_run, platform_rows, row, say};
 
 const DATABASE: &str = "data/ports.db";
 const LOG: &str = "data/ports.db-wal";
@@ -488,6 +488,7 @@ fn storm(world: &World, unsynced: Option<&str>, waves: &[Vec<String>]) -> Option
     assert!(written.image(&written) == there.image(&there), "the trace does not lead to what is there");
     assert_eq!(report.answers, waves.concat().len(), "{talk}");
     assert!(report.images > 0, "no disk was looked at");
+    say(&format!("power cuts: {} disks after {} answers", report.images, report.answers));
     Some(report)
 }
 
