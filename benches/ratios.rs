@@ -44,17 +44,17 @@ use self::measure::{
 
 /// What is measured, against what, and the ratio to reach where there is one.
 const TABLE: &Table = &[
-    ("allocate, no rows", "floor", Some(3.5)),
-    ("allocate, 1,000 rows", "floor", Some(3.6)),
-    ("allocate, 10,000 rows", "floor", Some(4.6)),
+    ("allocate, no rows", "floor", Some(2.8)),
+    ("allocate, 1,000 rows", "floor", Some(2.9)),
+    ("allocate, 10,000 rows", "floor", Some(3.8)),
     ("allocate, platform's database", "floor", Some(3.9)),
     ("allocate, platform's in WAL mode", "floor", None),
-    ("allocate, no rows", "trop reserve", Some(0.45)),
+    ("allocate, no rows", "trop reserve", Some(0.7)),
     ("allocate, no rows", "trop reserve, lean", None),
     ("trop reserve", "floor", None),
     ("trop reserve, lean", "floor", None),
-    ("64 at once", "64 at once, lean trop", Some(0.82)),
-    ("256 at once", "256 at once, lean trop", Some(0.83)),
+    ("64 at once", "64 at once, lean trop", Some(0.65)),
+    ("256 at once", "256 at once, lean trop", Some(0.55)),
     ("256 at once, failures", "256 at once, callers", Some(0.0)),
     ("256 at once, p99", "256 at once, fair queue", Some(1.5)),
     ("32 at once, slow sync", "32 at once, one slow sync at a time", Some(0.33)),
