@@ -1,5 +1,5 @@
-//! The sweep: every system call of every command that writes fails once, and every command is killed before
-//! each of its calls; no row may be lost.
+//! The sweep: every system call of the commands that change rows fails once, and each of them is killed before
+//! each of its calls; no row may be lost. Calls for memory, and those before `main`, are left out.
 //!
 //! Each case is a command on a database. It runs once under `strace`, which lists its calls. Then it runs on
 //! a new copy of the database for each call: once for each error that a call of this kind can fail with, once

@@ -1,4 +1,4 @@
-//! The commands and outputs in the README and in `docs/`, run from first to last, and the pictures of them.
+//! The commands and outputs in the README, run from first to last, and the pictures in `docs/`.
 
 use std::fmt::Write as _;
 use std::fs;
