@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -84,5 +85,26 @@ fn a_file_that_holds_a_password_is_its_owners_alone() {
         assert_eq!(ran.stderr.contains("holds a password"), mode == 0o600, "{ran:?}");
         let found = fs::metadata(world.path("manage-ports.toml")).unwrap().permissions().mode() & 0o777;
         assert_eq!(found, mode, "{url}");
+    }
+}
+
+#[test]
+fn the_page_of_settings_names_every_key_and_variable() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(project.join("docs/configuration.md")).unwrap();
+    let world = World::new();
+    world.line("init").ok();
+    let template = fs::read_to_string(world.path("manage-ports.toml")).unwrap();
+    let keys: Vec<_> = template.lines().filter_map(|line| line.strip_prefix('#')?.split_once(" = ")).collect();
+    assert!(keys.len() > 15, "{keys:?}");
+    for (key, _) in keys {
+        assert!(page.contains(&format!("\n{key} = ")), "{key}");
+    }
+    let help = world.line("--help").stdout;
+    let words = help.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let variables: Vec<_> = words.filter(|word| word.starts_with("MANAGE_PORTS_")).collect();
+    assert!(variables.len() > 3, "{help}");
+    for variable in variables {
+        assert!(page.contains(&format!("`{variable}`")), "{variable}");
     }
 }
