@@ -9,7 +9,7 @@ use super::{Answer, hint_at_missing, on_database, open_store, timed, unless_inte
 use crate::config::{Config, parse_duration};
 use crate::core::allocation::Allocation;
 use crate::core::app::check_model;
-use crate::core::glob::Glob;
+use crate::core::glob::Models;
 use crate::core::orphan::Sweep;
 use crate::error::{Error, Kind, Result};
 use crate::host::apps_dir::AppsDir;
@@ -101,16 +101,15 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
     Ok(Answer::Yes)
 }
 
-/// Returns the rows of the models that match a pattern or have it as their literal name.
+/// Returns the rows of the models that a pattern means.
 fn of_models(rows: Vec<Allocation>, pattern: &str) -> Result<Vec<Allocation>> {
-    let glob = Glob::parse(pattern);
-    let is_wanted =
-        |row: &Allocation| row.app.model == pattern || glob.as_ref().is_ok_and(|glob| glob.matches(&row.app.model));
-    let wanted: Vec<_> = rows.into_iter().filter(is_wanted).collect();
+    let meant = Models::meant_by(pattern, rows.iter().map(|row| row.app.model.as_str()));
+    let is_wanted = |row: &Allocation| meant.as_ref().is_ok_and(|meant| meant.matches(&row.app.model));
+    let wanted: Vec<_> = rows.iter().filter(|row| is_wanted(row)).cloned().collect();
     if wanted.is_empty() {
         // A name that breaks the rules is accepted if another program wrote a row with it. No row has this
         // name.
-        check_model(pattern).and(glob.map(drop)).map_err(Error::usage)?;
+        check_model(pattern).and(meant.map(drop)).map_err(Error::usage)?;
     }
     Ok(wanted)
 }

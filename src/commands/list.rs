@@ -11,7 +11,7 @@ use super::{Answer, hint_at_missing, on_database, open_store, parse_port, unless
 use crate::config::Config;
 use crate::core::allocation::{Allocation, State};
 use crate::core::app::parse_app_nums;
-use crate::core::glob::Glob;
+use crate::core::glob::Models;
 use crate::core::hint;
 use crate::core::place::Listed;
 use crate::error::{Error, Result};
@@ -96,9 +96,9 @@ enum SortKey {
 
 pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<Answer> {
     let format = config.format(&FORMATS)?;
-    let filter = Filter::new(args)?;
-    let mut store = open_store(config)?;
-    let all = store.snapshot().map_err(|err| on_database(err, config))?;
+    let all = open_store(config).and_then(|mut store| store.snapshot().map_err(|err| on_database(err, config)));
+    let filter = Filter::new(args, all.as_deref().unwrap_or_default())?;
+    let all = all?;
 
     let rows: Vec<_> = all.iter().filter(|row| filter.matches(row)).collect();
     if rows.is_empty() {
@@ -137,37 +137,39 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
 
 /// The filter on model, app number and port.
 struct Filter {
-    models: Vec<Glob>,
+    models: Vec<Models>,
     app_nums: HashSet<i64>,
     port: Option<i64>,
 }
 
 impl Filter {
-    fn new(args: &Args) -> Result<Self> {
+    fn new(args: &Args, rows: &[Allocation]) -> Result<Self> {
         let positional = args.models.iter().map(|pattern| ("MODEL GLOB", pattern));
         let flags = args.model_flags.iter().map(|pattern| ("--model", pattern));
-        let glob =
-            |(name, pattern): (_, &String)| Glob::parse(pattern).map_err(|why| Error::usage(format!("{name}: {why}")));
+        let meant = |(name, pattern): (_, &String)| {
+            Models::meant_by(pattern, rows.iter().map(|row| row.app.model.as_str()))
+                .map_err(|why| Error::usage(format!("{name}: {why}")))
+        };
         let app_nums = parse_app_nums(&args.apps).map_err(Error::usage)?;
         Ok(Self {
-            models: positional.chain(flags).map(glob).collect::<Result<_>>()?,
+            models: positional.chain(flags).map(meant).collect::<Result<_>>()?,
             app_nums: app_nums.into_iter().map(i64::from).collect(),
             port: args.port.map(i64::from),
         })
     }
 
     fn matches(&self, row: &Allocation) -> bool {
-        (self.models.is_empty() || self.models.iter().any(|glob| glob.matches(&row.app.model)))
+        (self.models.is_empty() || self.models.iter().any(|meant| meant.matches(&row.app.model)))
             && (self.app_nums.is_empty() || self.app_nums.contains(&row.app.app_num))
             && self.port.is_none_or(|port| row.ports().contains(&port))
     }
 
     /// Prints a hint for each named model whose listed apps have no row, or that looks like a misspelt name.
     fn hint(&self, args: &Args, rows: &[Allocation], config: &Config) {
-        for (name, glob) in args.models.iter().chain(&args.model_flags).zip(&self.models) {
+        for (name, meant) in args.models.iter().chain(&args.model_flags).zip(&self.models) {
             let models = || rows.iter().map(|row| row.app.model.as_str());
             let has_other_apps = !self.app_nums.is_empty() && models().any(|model| model == name);
-            let is_misspelt = !models().any(|model| glob.matches(model)) && hint::nearest(name, models()).is_some();
+            let is_misspelt = !models().any(|model| meant.matches(model)) && hint::nearest(name, models()).is_some();
             if has_other_apps || is_misspelt {
                 hint_at_missing(name, rows.iter().map(|row| &row.app), config);
             }

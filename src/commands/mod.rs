@@ -33,7 +33,7 @@ use std::time::Instant;
 use crate::config::Config;
 use crate::core::app::AppId;
 use crate::core::hint;
-use crate::core::ports::as_port;
+use crate::core::ports;
 use crate::error::{Error, Kind, Result};
 use crate::host::clock::{self, HostClock};
 use crate::output::progress::Progress;
@@ -105,5 +105,5 @@ fn hint_at_missing<'a>(model: &str, known: impl IntoIterator<Item = &'a AppId>, 
 
 /// Parses a port; it is a value parser of clap.
 fn parse_port(text: &str) -> std::result::Result<u16, String> {
-    text.parse().ok().and_then(as_port).ok_or_else(|| "expected a port from 1 to 65535".to_owned())
+    ports::parse_port(text).ok_or_else(|| "expected a port from 1 to 65535".to_owned())
 }

@@ -65,7 +65,8 @@ impl AppsArgs {
         let rules = check_model(model);
         let (app_nums, rules) = match (parse_app_nums(&lists), lists.as_slice()) {
             (Ok(app_nums), _) => (app_nums.into_iter().map(i64::from).collect(), rules),
-            (Err(why), [number]) => match number.parse() {
+            // Rust would also read a number with a plus sign.
+            (Err(why), [number]) if !number.starts_with('+') => match number.parse() {
                 Ok(app_num) => (vec![app_num], rules.and(Err(why))),
                 Err(_) => return Err(Error::usage(rules.err().unwrap_or(why))),
             },

@@ -9,6 +9,7 @@ use super::{Answer, hint_at_missing, on_database, open_store, parse_port};
 use crate::config::Config;
 use crate::core::allocation::{Allocation, Outcome};
 use crate::core::app::AppId;
+use crate::core::text::Shown;
 use crate::error::{Error, Result};
 use crate::host::containers::PATIENCE;
 use crate::host::port_use;
@@ -87,6 +88,8 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
             if found.is_empty() {
                 if format == Format::Human {
                     human::no_port(out, config.look, port, &config.database.to_string()).map_err(Error::unwritten)?;
+                } else {
+                    log::info!("no allocation in {} has port {port}", Shown(&config.database.to_string()));
                 }
                 tell_users(port, config);
                 return Ok(Answer::No);

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::core::policy::Limits;
-use crate::core::ports::{PortSet, as_port};
+use crate::core::ports::{PortSet, as_port, parse_port};
 
 /// The table `[ports]` as it is written.
 #[derive(Deserialize)]
@@ -54,7 +54,7 @@ pub(super) fn limits(ports: &Ports) -> std::result::Result<Limits, String> {
             ),
             _ => return Err(wrong()),
         };
-        let parse = |text: String| text.parse().ok().and_then(as_port).ok_or_else(wrong);
+        let parse = |text: String| parse_port(&text).ok_or_else(wrong);
         let (first, last) = (parse(first)?, parse(last)?);
         if first > last {
             return Err(wrong());

@@ -41,6 +41,38 @@ impl Glob {
     }
 }
 
+/// The models that a pattern means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Models {
+    /// The one model of this name, which may hold any characters.
+    Named(String),
+    /// All models that it matches.
+    Matching(Glob),
+}
+
+impl Models {
+    /// Reads a pattern. If one of the known models has the pattern as its name, only that one is meant.
+    ///
+    /// # Errors
+    ///
+    /// A message with the pattern and what is wrong with it.
+    pub(crate) fn meant_by<'a>(pattern: &str, known: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        if known.into_iter().any(|model| model == pattern) {
+            Ok(Self::Named(pattern.to_owned()))
+        } else {
+            Glob::parse(pattern).map(Self::Matching)
+        }
+    }
+
+    /// Tells whether the model is meant.
+    pub(crate) fn matches(&self, model: &str) -> bool {
+        match self {
+            Self::Named(name) => name == model,
+            Self::Matching(glob) => glob.matches(model),
+        }
+    }
+}
+
 type Rest = std::vec::IntoIter<char>;
 
 /// The deepest nesting of braces that a pattern may have.
@@ -145,6 +177,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_pattern_that_is_a_models_name_means_that_model_alone() {
+        let of = |pattern, known: &[&str]| {
+            let meant = Models::meant_by(pattern, known.iter().copied()).ok()?;
+            Some(["x[1]", "x1", "[z"].map(|model| meant.matches(model)))
+        };
+        assert_eq!(of("x[1]", &["x1", "x[1]"]), Some([true, false, false]));
+        assert_eq!(of("x[1]", &["x1"]), Some([false, true, false]));
+        assert_eq!(of("[z", &["x1", "[z"]), Some([false, false, true]));
+        assert_eq!(of("[z", &["x1"]), None);
+    }
 
     fn is_match(pattern: &str, name: &str) -> bool {
         Glob::parse(pattern).unwrap().matches(name)

@@ -7,6 +7,12 @@ pub(crate) fn as_port(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|&port| port != 0)
 }
 
+/// Reads a port, of digits alone.
+pub(crate) fn parse_port(text: &str) -> Option<u16> {
+    // Rust would also read a number with a plus sign.
+    text.parse().ok().filter(|_| !text.starts_with('+')).and_then(as_port)
+}
+
 /// A set of TCP ports, kept as a bitmap of 65,536 bits.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct PortSet(Box<[u64; 1024]>);

@@ -56,7 +56,8 @@ fn write_rows(out: &mut csv::Writer<impl Write>, rows: &[Listed<'_>], listeners:
     for Listed { row, place } in rows {
         let [model, app_num, backend, frontend] = name_and_ports(row);
         let [created, updated] = [row.created_at, row.updated_at].map(|time| time.map(moment).unwrap_or_default());
-        let reserved = row.reserved_until().map(until_text).unwrap_or_default();
+        let unreadable = || row.unreadable_reservation().map(|text| Shown(&text).to_string());
+        let reserved = row.reserved_until().map(until_text).or_else(unreadable).unwrap_or_default();
         let record = [model, app_num, backend, frontend, row.is_available.to_string(), created, updated, reserved];
         let place = place.iter().flat_map(|place| [place.state.name().to_owned(), shown_directory(place)]);
         let listening = listeners.map(|listeners| listening(row, listeners));

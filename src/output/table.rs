@@ -10,7 +10,7 @@ use super::grid::{self, Column, Kind, header_cell};
 use super::human::{listening, shown_directory};
 use super::look::Look;
 use super::when::{from_now, second};
-use crate::core::allocation::Allocation;
+use crate::core::allocation::{Allocation, Reservation};
 use crate::core::listener::Listeners;
 use crate::core::place::{Listed, Place};
 use crate::core::text::Shown;
@@ -30,9 +30,10 @@ pub(crate) fn rows(
         let short = Vec::new();
         Column { header, cells: cells(cell), short, kind }
     };
-    let moment = |header, of: fn(&Allocation) -> Option<Timestamp>| Column {
-        short: cells(&|row| of(row).map(|moment| from_now(moment, now)).unwrap_or_default()),
-        ..column(header, Kind::Text, &|row| of(row).map(second).unwrap_or_default())
+    let until = |row: &Allocation, text: &dyn Fn(Timestamp) -> String| match row.reservation() {
+        Reservation::None => String::new(),
+        Reservation::Until(moment) => text(moment),
+        Reservation::Unreadable => "unreadable".to_owned(),
     };
 
     let mut table = vec![
@@ -45,9 +46,15 @@ pub(crate) fn rows(
         let yes_or_no = |row: &Allocation| if row.is_available { "Yes" } else { "No" }.to_owned();
         table.push(column("Available", Kind::Text, &yes_or_no));
     }
-    table.push(moment("Created", |row| row.created_at));
-    if rows.iter().any(|listed| listed.row.reserved_until().is_some()) {
-        table.push(moment("Reserved until", Allocation::reserved_until));
+    table.push(Column {
+        short: cells(&|row| row.created_at.map(|moment| from_now(moment, now)).unwrap_or_default()),
+        ..column("Created", Kind::Text, &|row| row.created_at.map(second).unwrap_or_default())
+    });
+    if rows.iter().any(|listed| listed.row.reservation() != Reservation::None) {
+        table.push(Column {
+            short: cells(&|row| until(row, &|moment| from_now(moment, now))),
+            ..column("Reserved until", Kind::Text, &|row| until(row, &second))
+        });
     }
     if rows.iter().any(|listed| listed.place.is_some()) {
         let place = |of: fn(&Place) -> String| {

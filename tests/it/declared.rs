@@ -280,3 +280,23 @@ fn all_variables_of_the_configuration_are_set() {
     lines.sort_unstable();
     assert_eq!(lines.join("\n") + "\n", set);
 }
+
+#[test]
+fn a_line_that_compose_refuses_makes_no_default_count() {
+    let world = World::new();
+    world.apps(["m/app1"]);
+    let app = world.path("generated/apps/m/app1");
+    fs::write(app.join("compose.yaml"), "services:\n  backend: {image: a, ports: ['${BACKEND_PORT:-5000}:80']}\n")
+        .unwrap();
+    for line in ["\"BACKEND_PORT\"=5001", "set BACKEND_PORT=5001", "BACKEND_PORT+=5001", "a b"] {
+        fs::write(app.join(".env"), format!("{line}\nFRONTEND_PORT=8001\n")).unwrap();
+        let import = world.line("import --from-apps");
+        assert!(!world.line("list --format plain").ok().contains("5000"), "{line}: {import:?}");
+        world.line("release m 1 -q");
+        world.line("allocate m 1 --backend-port 5001 --frontend-port 8001 --no-probe -q").ok();
+        let report: Value = serde_json::from_str(&world.line("check --json").stdout).unwrap();
+        assert_eq!(report["conflicts"], Value::Array(Vec::new()), "{line}");
+        assert!(report["warnings"].as_array().unwrap().iter().any(|found| found["kind"] == "unreadable"), "{line}");
+        world.line("release m 1 -q").ok();
+    }
+}

@@ -4,7 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 
 use serde_json::{Value, json};
 
-use super::fixture::{SCHEMA, World, free_ports, not_run, row};
+use super::fixture::{Ran, SCHEMA, World, free_ports, not_run, row};
 
 fn world() -> World {
     let world = World::new();
@@ -248,4 +248,34 @@ fn a_listener_of_another_user_is_told_without_its_name() {
     );
     let human = world.line_as_nobody("list --probe").unwrap();
     assert!(human.ok().contains(&format!("  {busy}: unseen\n")), "{human:?}");
+}
+
+#[test]
+fn a_model_whose_name_looks_like_a_pattern_is_itself() {
+    let world = World::new();
+    let names = ["x[1]", "x1", "a{b}c", "[z"];
+    let rows: Vec<_> = (0..).zip(names).map(|(n, name)| row(name, 1, 5001 + 2 * n, 8001 + 2 * n)).collect();
+    world.database(SCHEMA, &rows);
+    world.apps(["other/app1"]);
+    for (name, row) in names.iter().zip(&rows).rev() {
+        let listed = Ran::of(world.command().args(["list", name, "--format", "plain"]));
+        assert_eq!(listed.ok().lines().map(|line| line.split('\t').next().unwrap()).collect::<Vec<_>>(), [*name]);
+        // `list` shows what `cleanup` removes.
+        Ran::of(world.command().args(["cleanup", name, "--include-listening", "-q"])).ok();
+        assert!(!world.rows().contains(row), "{name}");
+    }
+    assert_eq!(world.rows(), []);
+    world.line("list [z").fails(2, &["[z"]);
+    world.line("list [z --database none.db").fails(2, &["[z"]);
+}
+
+#[test]
+fn a_reservation_that_cannot_be_read_is_shown_as_it_stands() {
+    let world = World::new();
+    world.database(SCHEMA, &[row("m", 1, 5001, 8001)]);
+    world.sql(r#"UPDATE port_configurations SET metadata_json = '{"reserved_until": "soon"}'"#);
+    let human = world.line("list");
+    assert!(human.ok().contains("Reserved until") && human.stdout.contains("  unreadable\n"), "{human:?}");
+    assert!(world.line("list --format plain").ok().ends_with("\tsoon\n"));
+    assert!(world.line("list --format csv").ok().ends_with(",soon\n"));
 }

@@ -99,7 +99,7 @@ fn what_is_not_there_is_told_with_a_hint() {
     let hint = "no row of data/ports.db has the model openai_gpt4: did you mean openai/gpt-4?\n";
     world.line("show openai_gpt4/app3").is(1, "✗ No allocation found for openai_gpt4/app3\n", hint);
     world.line("show openai/gpt-4 4 --json -q").is(1, "", "");
-    world.line("show 6001 --format plain").is(1, "", "");
+    world.line("show 6001 --format plain -q").is(1, "", "");
     world.line("show 5001 --database none.db").fails(3, &["none.db"]);
     let empty = World::new();
     empty.line("show m 1").is(1, "✗ No allocation found for m/app1\n", "no row of data/ports.db has the model m\n");
@@ -142,5 +142,17 @@ fn no_file_above_the_apps_directory_is_read_for_a_row_that_leads_there() {
     for port in ["5001", "5003", "5005"] {
         let shown: Value = serde_json::from_str(world.run(["show", port, "--json"]).ok()).unwrap();
         assert_eq!(shown["declared"], json!([]), "{shown}");
+    }
+}
+
+#[test]
+fn a_port_that_no_row_has_is_told_with_the_database_in_every_format() {
+    let world = World::new();
+    let [free] = free_ports();
+    world.line("allocate m 1 -q").ok();
+    let said = format!("no allocation in data/ports.db has port {free}");
+    for format in ["json", "plain", "env"] {
+        let ran = world.line(&format!("show {free} --format {format}"));
+        assert!(ran.code == Some(1) && ran.stdout.is_empty() && ran.stderr.contains(&said), "{ran:?}");
     }
 }

@@ -162,6 +162,8 @@ fn app_lists_that_break_the_rules_are_named_with_what_was_expected() {
             &["allocate", "--model", "m", "--app", "1", "--app", list],
             &["release", "--model", "m", "--app", list],
             &["release", "m", list],
+            &["show", "m", list],
+            &["reserve", "m", list, "--cancel"],
         ] {
             let ran = world.run(args);
             // The part that is wrong is named, without the rest of the list.

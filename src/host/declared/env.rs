@@ -14,6 +14,9 @@ use super::bounds::EXPANDED_BYTES;
 use super::interpolate::{NoValue, Variable, interpolate};
 use super::problem::called;
 
+/// What the names of the variables begin with that Compose uses for itself.
+const COMPOSE_PREFIX: &str = "COMPOSE_";
+
 /// The problem with a value whose quote is not closed.
 const OPEN_QUOTE: &str = "has a quote that is not closed";
 
@@ -24,6 +27,8 @@ pub(super) struct Variables {
     last: HashMap<String, Assigned>,
     /// Tells whether the file could not be read, so that it may set any variable.
     is_unknown: bool,
+    /// Tells whether a line was refused, which may have been meant to set any variable.
+    has_broken_line: bool,
     /// The reasons why Compose refuses the whole file, each with its line. The words show no value.
     pub(super) problems: Vec<(usize, String)>,
 }
@@ -53,9 +58,9 @@ impl Variables {
             Variable::Unknown if self.is_unknown => false,
             Variable::Set(_) | Variable::Unknown => return Err(format!("{NAME} is neither true nor false")),
         };
-        let last = self.last.iter().filter(|(name, _)| !is_disabled || name.starts_with("COMPOSE_"));
+        let last = self.last.iter().filter(|(name, _)| !is_disabled || name.starts_with(COMPOSE_PREFIX));
         let last = last.map(|(name, assigned)| (name.clone(), assigned.clone())).collect();
-        Ok(Self { last, is_unknown: self.is_unknown, problems: Vec::new() })
+        Ok(Self { last, problems: Vec::new(), ..*self })
     }
 
     /// Returns the last assignment to a variable.
@@ -68,6 +73,8 @@ impl Variables {
             _ if self.is_unknown => Variable::Unknown,
             Some(Assigned { value: Ok(value), .. }) => Variable::Set(value),
             Some(_) => Variable::Unknown,
+            // Which files Compose reads is not in doubt unless the broken line names such a variable.
+            None if self.has_broken_line && !name.starts_with(COMPOSE_PREFIX) => Variable::Unknown,
             None => Variable::NotSet,
         }
     }
@@ -241,15 +248,19 @@ impl<'a> Parser<'a> {
     }
 
     /// Records why Compose refuses the file at a line. The variable that the line seems to set is then
-    /// unknown.
+    /// unknown, and so is every one that no other line sets.
     fn add_problem(&mut self, line: usize, text: &str, reason: &str) {
         self.variables.problems.push((line, reason.to_owned()));
+        self.variables.has_broken_line = true;
+        let assigned = || Assigned { value: Err(NoValue::Refused(reason.to_owned())), line };
         let word = text.split(|c: char| c.is_whitespace() || c == '=' || c == ':');
         let name = word.filter(|word| !word.is_empty()).find(|word| *word != "export");
         if let Some(name) = name {
-            self.variables
-                .last
-                .insert(name.to_owned(), Assigned { value: Err(NoValue::Refused(reason.to_owned())), line });
+            self.variables.last.insert(name.to_owned(), assigned());
+        }
+        let words = text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+        for name in words.filter(|word| word.starts_with(COMPOSE_PREFIX)) {
+            self.variables.last.entry(name.to_owned()).or_insert_with(assigned);
         }
     }
 
@@ -385,6 +396,20 @@ mod tests {
         }
         assert!(matches!(parsed("A 1\n").get("A"), Variable::Unknown));
         assert!(matches!(parsed("A=\"1\n").get("A"), Variable::Unknown));
+    }
+
+    #[test]
+    fn a_broken_line_may_set_any_variable_that_no_other_line_sets() {
+        for line in ["\"B\"=2", "set B=2", "'B'=2", "$B=2", "B+=2", "\"B=2", "hello world"] {
+            let variables = parsed(format!("A=1\n{line}\nC=3\n"));
+            let expected = [Variable::Set("1"), Variable::Unknown, Variable::Set("3"), Variable::NotSet];
+            assert_eq!(["A", "B", "C", "COMPOSE_FILE"].map(|name| variables.get(name)), expected, "{line}");
+        }
+        let variables = parsed("COMPOSE_PROFILES=a\n\"COMPOSE_FILE=b.yml COMPOSE_PROFILES\n");
+        assert_eq!(
+            ["COMPOSE_FILE", "COMPOSE_PROFILES"].map(|name| variables.get(name)),
+            [Variable::Unknown, Variable::Set("a")]
+        );
     }
 
     #[test]
