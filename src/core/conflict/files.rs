@@ -260,7 +260,7 @@ mod tests {
     use crate::core::allocation::tests::row;
     use crate::core::app::Presence;
     use crate::core::apps_dir::tests::found;
-    use crate::core::declared::Note;
+    use crate::core::declared::{Note, Unpublished};
 
     use Role::{Backend, Frontend};
 
@@ -368,6 +368,77 @@ mod tests {
                 ".env of a/app1 names backend port 5003, its allocation 5001".to_owned(),
                 clashes(".env"),
                 clashes("a.yml"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_finding_names_the_row_that_differs_and_a_clash_the_folders_first_app_and_the_others() {
+        let rows = [row(1, "a/b", 1, 5001, 8001), row(2, "a_b", 1, 5003, 8003), row(3, "c", 1, 5005, 8005)];
+        let declared = vec![declared([(Backend, 5005..=5005, ".env")])];
+        let view = AppsDirView { found: vec![found("a_b", 1)], declared, ..AppsDirView::default() };
+        let mut findings = Vec::new();
+        declarations(&rows, &view, &mut findings);
+        let apps: Vec<_> = findings.iter().map(|found| (found.kind, list(&found.apps))).collect();
+        let expected = [
+            (Kind::DeclaredPortsDiffer, "a/b/app1"),
+            (Kind::DeclaredPortsDiffer, "a_b/app1"),
+            (Kind::DeclaredClash, "a/b/app1, c/app1"),
+        ];
+        assert_eq!(apps, expected.map(|(kind, apps)| (kind, apps.to_owned())));
+    }
+
+    #[test]
+    fn what_a_service_does_not_publish_is_told_with_the_reason_and_the_apps_that_have_the_ports() {
+        let rows: Vec<_> = (1..=7).map(|n| row(n, "a", n, 5000 + n, 8000 + n)).collect();
+        let service = |role, ports: &[RangeInclusive<u16>], why| Unpublished {
+            role,
+            service: "s".into(),
+            ports: ports.to_vec(),
+            why,
+            file: "compose.yml".into(),
+            line: 3,
+        };
+        let profiles = ["p\u{1b}", "q"].map(str::to_owned).to_vec();
+        let unpublished = vec![
+            service(Backend, &[5001..=5001], WhyUnpublished::HostNetwork),
+            service(Frontend, &[8001..=8003, 9000..=9009], WhyUnpublished::NoReplicas),
+            service(Role::Other, &[5000..=5000, 5432..=5432], WhyUnpublished::NoNetwork),
+            service(Role::Other, &[5001..=5002, 5432..=5432], WhyUnpublished::SharedNetwork),
+            service(Role::Other, &[1..=65535], WhyUnpublished::Profiles(profiles)),
+        ];
+        let declared = vec![Declared { unpublished, ..Declared::default() }];
+        let view = AppsDirView { found: vec![found("a", 1)], declared, ..AppsDirView::default() };
+        let mut findings = Vec::new();
+        declarations(&rows, &view, &mut findings);
+        let told: Vec<_> = findings
+            .iter()
+            .inspect(|found| assert_eq!((found.kind, found.line), (Kind::NotPublished, Some(3)), "{found:?}"))
+            .inspect(|found| assert_eq!(found.file.as_deref(), Some("a/app1/compose.yml")))
+            .map(|found| format!("{} {:?} {}", found.message, found.ports, list(&found.apps)))
+            .collect();
+        let start = "compose.yml of a/app1: the service s does not publish";
+        assert_eq!(
+            told,
+            [
+                format!(
+                    "{start} backend port 5001, as it uses the host's network: its program listens on the ports that \
+                     it chooses itself [5001] a/app1"
+                ),
+                format!(
+                    "{start} frontend port 8001, 8002, 8003, 9000, 9001 and 8 more; allocated to a/app2, a/app3, \
+                     as it has no replica: it does not run [8001, 8002, 8003, 9000, 9001] a/app1, a/app2, a/app3"
+                ),
+                format!(
+                    "{start} port 5001, 5002; allocated to a/app2, as it uses the network of another container: \
+                     only that one can publish them [5001, 5002] a/app1, a/app2"
+                ),
+                format!(
+                    "{start} port 5001, 5002, 5003, 5004, 5005 and 9 more; \
+                     allocated to a/app2, a/app3, a/app4, a/app5, a/app6 and 1 more, \
+                     as its profile p\\u{{1b}}, q is off: it would once COMPOSE_PROFILES names it \
+                     [5001, 5002, 5003, 5004, 5005] a/app1, a/app2, a/app3, a/app4, a/app5, a/app6"
+                ),
             ]
         );
     }

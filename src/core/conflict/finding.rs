@@ -169,3 +169,17 @@ pub(super) fn apps_of(rows: &[&Allocation]) -> Vec<AppId> {
 pub(super) fn list(apps: &[AppId]) -> String {
     apps.iter().map(AppId::to_string).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_with_advice_unless_other_programs_parse_it() {
+        let told = |kind| Finding::new(kind, "A problem".to_owned()).told();
+        assert_eq!(told(Kind::InvalidPort), "A problem; release the app and allocate anew");
+        assert_eq!(told(Kind::Orphaned), "A problem; `cleanup` removes the allocation");
+        assert_eq!(told(Kind::DuplicateBackendPort), "A problem");
+        assert_eq!(told(Kind::DuplicateFrontendPort), "A problem");
+    }
+}

@@ -193,6 +193,70 @@ mod tests {
             ["a", "b", "c", "d"].iter().flat_map(|model| [orphan(model, 1), orphan(model, 2)]).collect();
         let headline = format!("8 allocations without a directory; {}:", Kind::Orphaned.advice());
         assert_eq!(lines(&findings), [&headline[..], "  a/app1-2", "  b/app1-2", "  c/app1-2", "  d/app1-2"]);
+
+        // An app that is alone keeps its line.
+        let single = format!("e/app7 has no directory; {}", Kind::Orphaned.advice());
+        let with_single = lines(&[findings.clone(), vec![orphan("e", 7)]].concat());
+        assert_eq!((with_single[0].as_str(), with_single.last()), (headline.as_str(), Some(&single)));
+    }
+
+    #[test]
+    fn of_few_models_each_line_has_the_advice_and_single_apps_are_no_group() {
+        let mut findings: Vec<_> =
+            ["a", "b", "c"].iter().flat_map(|model| [orphan(model, 1), orphan(model, 2)]).collect();
+        findings.push(orphan("d", 1));
+        let lines = lines(&findings);
+        assert_eq!(lines.len(), 4);
+        assert!(lines.iter().all(|line| line.ends_with(Kind::Orphaned.advice())), "{lines:?}");
+    }
+
+    #[test]
+    fn a_group_has_the_ports_and_files_that_there_are_and_the_app_of_a_file_is_its_model() {
+        let to = |other: &str, mut found: Finding| {
+            found.apps.push(AppId::new(other, 1));
+            found
+        };
+        for (findings, start) in [
+            (
+                [1, 2].map(|n| to("x", in_file(Kind::DeclaredClash, n, &[5000 + n], "?"))),
+                "m/app1-2 (5001, 5002 in .env): 2 ports in files that are allocated to other apps; ",
+            ),
+            (
+                [1, 2].map(|n| to("x", in_file(Kind::NotPublished, n, &[5003], "?"))),
+                "m/app1-2 (5003 in .env): 2 ports that a service does not publish; ",
+            ),
+            (
+                [1, 2].map(|n| in_file(Kind::Unreadable, n, &[], "?")),
+                "m/app1-2 (.env): 2 things that could not be read; ",
+            ),
+            (
+                [1, 2].map(|n| Finding { file: None, ..in_file(Kind::OrphanListening, n, &[5000 + n], "?") }),
+                "m/app1-2 (5001, 5002): 2 ports in use of apps without a directory; ",
+            ),
+        ] {
+            let lines = lines(&findings);
+            assert!(lines.len() == 1 && lines[0].starts_with(start), "{lines:?}");
+        }
+        // Findings that are about apps of several models do not share a line.
+        let several = [1, 2].map(|n| to("x", in_file(Kind::EphemeralPort, n, &[40000], "?")));
+        assert_eq!(lines(&several).len(), 2);
+    }
+
+    #[test]
+    fn the_headline_counts_the_findings_that_are_told_with_others() {
+        let of = |kind, model: &str, app_num| Finding {
+            ports: vec![5003],
+            file: Some(format!("{model}/app{app_num}/.env")),
+            ..about(kind, "differs".to_owned(), &row(1, model, app_num, 1, 2))
+        };
+        let mut findings: Vec<_> = ["a", "b", "c", "d"]
+            .iter()
+            .flat_map(|model| [1, 2].map(|n| of(Kind::DeclaredPortsDiffer, model, n)))
+            .collect();
+        findings.push(of(Kind::DeclaredClash, "a", 1));
+        let headline =
+            format!("9 ports in files that are not the allocated ones; {}:", Kind::DeclaredPortsDiffer.advice());
+        assert_eq!(lines(&findings)[0], headline);
     }
 
     fn in_file(kind: Kind, app_num: i64, ports: &[i64], message: &str) -> Finding {

@@ -123,6 +123,34 @@ mod tests {
     }
 
     #[test]
+    fn a_finding_names_its_ports_and_its_apps() {
+        let rows = [
+            row(1, "a/b", 1, 5001, 8001),
+            row(2, "a_b", 1, 5001, 8003),
+            row(3, "c", 1, 8003, 0),
+            row(4, "c", 1, 5060, 8005),
+            row(5, "d", 1, 5005, 8007),
+        ];
+        let mut presence = vec![Presence::Present; 5];
+        presence[4] = Presence::Absent;
+        let view = AppsDirView { presence, found: vec![found("z", 2)], ..AppsDirView::default() };
+        let found = find(&Snapshot { apps_dir: Some(&view), ..snapshot(&rows) });
+        let named: Vec<_> =
+            found.iter().map(|found| (found.kind.name(), &found.ports[..], finding::list(&found.apps))).collect();
+        let expected: [(_, &[i64], _); 8] = [
+            ("duplicate_backend_port", &[5001], "a/b/app1, a_b/app1"),
+            ("cross_role_port", &[8003], "a_b/app1, c/app1"),
+            ("duplicate_app", &[0, 5060, 8003, 8005], "c/app1"),
+            ("invalid_port", &[0], "c/app1"),
+            ("directory_clash", &[5001, 8001, 8003], "a/b/app1, a_b/app1"),
+            ("orphaned", &[5005, 8007], "d/app1"),
+            ("unallocated_app", &[], "z/app2"),
+            ("browser_blocked_port", &[5060], "c/app1"),
+        ];
+        assert_eq!(named, expected.map(|(kind, ports, apps)| (kind, ports, apps.to_owned())));
+    }
+
+    #[test]
     fn each_warning_is_found_next_to_its_boundary() {
         let mut rows = [
             row(1, "a", 1, 5060, 8001),

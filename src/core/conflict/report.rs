@@ -28,3 +28,18 @@ impl Report<'_> {
         Totals::new(self.examined, self.findings)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::conflict::finding::Kind;
+
+    #[test]
+    fn a_finding_is_a_conflict_or_a_warning() {
+        let kinds = [Kind::InvalidPort, Kind::DeclaredClash, Kind::Orphaned, Kind::Unreadable];
+        let findings = kinds.map(|kind| Finding::new(kind, String::new()));
+        let report = Report { findings: &findings, rows: &[], listeners: None, examined: Examined::default() };
+        let kinds_of = |is_conflict| report.of(is_conflict).iter().map(|found| found.kind).collect::<Vec<_>>();
+        assert_eq!((&kinds_of(true)[..], &kinds_of(false)[..]), kinds.split_at(2));
+    }
+}
