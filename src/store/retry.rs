@@ -323,6 +323,88 @@ mod tests {
         Err(StoreError::Busy(RetryReason::Writer, "another writer"))
     }
 
+    /// Returns what the results in turn are, for [`Retry::run`].
+    fn in_turn<T>(results: impl IntoIterator<Item = T>) -> impl FnMut() -> T {
+        let mut results = results.into_iter();
+        move || results.next().unwrap()
+    }
+
+    thread_local! {
+        /// The messages that the thread of a test logged, without the traces.
+        static LOGGED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+
+    struct Logger;
+
+    impl log::Log for Logger {
+        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+            metadata.level() <= log::Level::Debug
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            let place = if record.target() == TERMINAL_LOG { "terminal" } else { "log" };
+            LOGGED.with_borrow_mut(|logged| logged.push(format!("{place}: {}", record.args())));
+        }
+        fn flush(&self) {}
+    }
+
+    /// Returns what is logged while this runs.
+    fn logged<T>(run: impl FnOnce() -> T) -> Vec<String> {
+        // It is set once for all tests.
+        let _ = log::set_logger(&Logger);
+        log::set_max_level(log::LevelFilter::Debug);
+        LOGGED.take();
+        run();
+        LOGGED.take()
+    }
+
+    #[test]
+    fn a_retry_is_logged_once_a_reason_and_the_end_with_the_number_of_tries() {
+        let retry = Retry::new(Duration::from_secs(2), Box::new(Fake::default()));
+        let conflict = || Err(StoreError::Conflict("UNIQUE".into()));
+        let log = logged(|| retry.run(in_turn([busy(), busy(), conflict(), Ok(())])));
+        let [writer, unique, over] = log.as_slice() else { panic!("{log:?}") };
+        assert_eq!(writer, "log: trying again (writer): waiting for another writer");
+        assert_eq!(unique, "log: trying again (conflict): waiting for UNIQUE");
+        assert!(over.starts_with("log: waited ") && over.ends_with(", and tried again 3 time(s)"), "{over}");
+        assert_eq!(logged(|| retry.run(|| Ok(()))), [""; 0]);
+    }
+
+    #[test]
+    fn a_wait_is_logged_when_it_begins_and_ends_and_a_terminal_is_told_of_a_long_one() {
+        let clock = Fake::default();
+        let retry = Retry::new(Duration::from_secs(60), Box::new(clock.clone()));
+        let wait = |time: Duration| {
+            let end = clock.now.get() + time;
+            logged(|| {
+                retry.wait("a turn", |pause| {
+                    clock.sleep(pause);
+                    (clock.now.get() >= end).then_some(())
+                })
+            })
+        };
+        assert_eq!(wait(LONGEST_POLL), [""; 0]);
+        assert_eq!(wait(Duration::from_millis(900)), ["log: waiting for a turn", "log: waited 900.0ms"]);
+        assert_eq!(
+            wait(Duration::from_millis(1500)),
+            ["log: waiting for a turn", "terminal: Waiting for a turn...", "log: waited 1.5s"]
+        );
+    }
+
+    #[test]
+    fn retries_and_waits_for_locks_are_counted_where_the_caller_says() {
+        let counts = Rc::new(Counts::default());
+        let clock = Fake::default();
+        let retry = Retry::new(Duration::from_secs(2), Box::new(clock.clone())).counted(Rc::clone(&counts));
+        retry.takes_lock();
+        assert_eq!(counts.take().lock_wait, Some(Duration::ZERO), "a lock that was free is counted");
+        assert!(retry.run(in_turn([busy(), busy(), Ok(())])).is_ok());
+        let done = counts.take();
+        assert_eq!((done.retries, done.lock_wait), ([2, 0, 0, 0, 0, 0], Some(clock.now.get())));
+        assert!(retry.run(in_turn([Err(StoreError::Conflict("UNIQUE".into())), Ok(())])).is_ok());
+        let done = counts.take();
+        assert_eq!((done.retries, done.lock_wait), ([0, 0, 0, 1, 0, 0], None));
+    }
+
     #[test]
     fn all_waits_together_end_at_the_timeout() {
         let clock = Fake::default();
