@@ -49,4 +49,16 @@ pub(crate) mod tests {
         let folder = AppFolder::new(model, app_num);
         FoundFolder { path: folder.path(), folder }
     }
+
+    #[test]
+    fn an_app_with_several_folders_is_one_app_with_all_that_their_files_declare() {
+        let folder = |model, path: &str| FoundFolder { path: path.to_owned(), ..found(model, 1) };
+        let view = AppsDirView {
+            found: vec![folder("a", "a/app1"), folder("a", "a/app_1"), folder("b", "b/app1")],
+            declared: [1, 2, 4].map(|files| Declared { files, ..Declared::default() }).to_vec(),
+            ..AppsDirView::default()
+        };
+        let apps: Vec<_> = view.apps().map(|(folder, declared)| (folder.path(), declared.files)).collect();
+        assert_eq!(apps, [("a/app1".to_owned(), 3), ("b/app1".to_owned(), 4)]);
+    }
 }

@@ -358,4 +358,99 @@ mod tests {
             assert_eq!(union(ranges), expected);
         }
     }
+
+    fn names(lists: [&[&str]; 4]) -> Names {
+        let [backend_variables, frontend_variables, backend_services, frontend_services] =
+            lists.map(|names| names.iter().copied().map(str::to_owned).collect());
+        Names { backend_variables, frontend_variables, backend_services, frontend_services }
+    }
+
+    #[test]
+    fn each_role_has_its_names_and_other_services_have_none() {
+        let names = names([&["A", "B"], &["C"], &["api"], &["web", "ui"]]);
+        assert_eq!(Role::ALL.map(|role| names.variables(role).join(" ")), ["A B", "C", ""]);
+        assert_eq!(Role::ALL.map(|role| names.services(role).join(" ")), ["api", "web ui", ""]);
+        let variables: Vec<_> = [("A", "5001"), ("B", "5001"), ("C", "8001")].map(|(a, b)| (a, b.to_owned())).into();
+        assert_eq!(names.with_ports([5001, 8001]), variables);
+    }
+
+    #[test]
+    fn names_are_those_that_a_shell_or_compose_accepts_and_each_stands_for_one_role() {
+        assert_eq!(Names::default().check(), Ok(()));
+        assert_eq!(names([&["_a1", "B"], &["c_"], &["1.a_b-C"], &["-"]]).check(), Ok(()));
+        // A variable may be called like a service.
+        assert_eq!(names([&["a"], &["b"], &["b"], &["a"]]).check(), Ok(()));
+        for (lists, why) in [
+            ([&[][..], &["B"], &["a"], &["b"]], "backend_variables is empty: expected a name"),
+            ([&["A"], &["B"], &["a"], &[]], "frontend_services is empty: expected a name"),
+            (
+                [&["A"], &["B", "C", "A"], &["a"], &["b"]],
+                "backend_variables and frontend_variables both have 'A': they must differ",
+            ),
+            (
+                [&["A"], &["B"], &["a", "b"], &["b"]],
+                "backend_services and frontend_services both have 'b': they must differ",
+            ),
+        ] {
+            assert_eq!(names(lists).check(), Err(why.to_owned()));
+        }
+        for wrong in ["", "1A", "A-B", "A.B", "A B", "é", "A\u{1b}"] {
+            let why = names([&["A"], &["B", wrong], &["a"], &["b"]]).check().unwrap_err();
+            let expected =
+                format!("frontend_variables: '{}' is not the name of one of an app's variables", Shown(wrong));
+            assert_eq!(why, expected);
+        }
+        for wrong in ["", "a b", "é", "a/b", "a\n"] {
+            let why = names([&["A"], &["B"], &[wrong], &["b"]]).check().unwrap_err();
+            let expected = format!("backend_services: '{}' is not the name of one of an app's services", Shown(wrong));
+            assert_eq!(why, expected);
+        }
+    }
+
+    #[test]
+    fn an_unknown_port_of_a_given_role_stands_in_the_way_of_a_pair() {
+        let unreadable = vec![Note { file: "a.yml".into(), line: None, reason: "is a folder".into() }];
+        let why = "its files could not all be read";
+        for (declared, expected) in [
+            (Declared { unknown_in_env: vec![Role::Backend], ..Declared::default() }, Err(why.to_owned())),
+            (
+                Declared { unknown_in_compose: vec![Role::Frontend], unreadable, ..Declared::default() },
+                Err(format!("{why}: a.yml: is a folder")),
+            ),
+            (Declared { unknown_in_compose: vec![Role::Other], ..Declared::default() }, Ok(None)),
+        ] {
+            assert_eq!(declared.pair(), expected);
+        }
+    }
+
+    #[test]
+    fn what_several_folders_declare_is_combined() {
+        let note = |file: &str| Note { file: file.to_owned(), line: None, reason: "?".into() };
+        let unpublished = |n: u16| Unpublished {
+            role: Role::Other,
+            service: format!("s{n}"),
+            ports: Vec::new(),
+            why: WhyUnpublished::NoNetwork,
+            file: "compose.yml".into(),
+            line: 1,
+        };
+        let folder = |n: u16, role| Declared {
+            ports: vec![DeclaredPorts { role, ports: n..=n, file: ".env".into(), line: 1 }],
+            unknown_in_env: vec![role],
+            unknown_in_compose: vec![role],
+            unreadable: vec![note(&format!("a{n}"))],
+            refused: vec![note(&format!("b{n}"))],
+            unpublished: vec![unpublished(n)],
+            files: n.into(),
+        };
+        let [one, other] = [folder(1, Role::Backend), folder(2, Role::Other)];
+        let all = Declared::of_all([&one, &other]);
+        assert_eq!(all.ports, [one.ports, other.ports].concat());
+        assert_eq!(all.unknown_in_env, [Role::Backend, Role::Other]);
+        assert_eq!(all.unknown_in_compose, [Role::Backend, Role::Other]);
+        assert_eq!(all.unreadable, ["a1", "a2"].map(note));
+        assert_eq!(all.refused, ["b1", "b2"].map(note));
+        assert_eq!(all.unpublished, [1, 2].map(unpublished));
+        assert_eq!(all.files, 3);
+    }
 }

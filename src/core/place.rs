@@ -52,3 +52,30 @@ pub(crate) fn declared_lines(declared: &Declared) -> Vec<DeclaredLine> {
     lines.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::declared::DeclaredPorts;
+    use super::*;
+
+    #[test]
+    fn what_files_declare_for_an_app_is_told_line_by_line() {
+        let found = |role, port, file: &str, line| DeclaredPorts { role, ports: port..=port, file: file.into(), line };
+        let ports = vec![
+            found(Role::Backend, 5003, "b.yml", 7),
+            found(Role::Frontend, 8001, "b.yml", 2),
+            found(Role::Backend, 5001, "b.yml", 2),
+            found(Role::Backend, 5005, "b.yml", 2),
+            found(Role::Other, 5432, "a.yml", 2),
+            found(Role::Backend, 5001, ".env", 2),
+        ];
+        let line = |file: &str, line, backend: &[u16], frontend: &[u16]| {
+            let [backend, frontend] = [backend, frontend].map(|ports| ports.iter().map(|&port| port..=port).collect());
+            DeclaredLine { file: file.into(), line, backend, frontend }
+        };
+        assert_eq!(
+            declared_lines(&Declared { ports, ..Declared::default() }),
+            [line(".env", 2, &[5001], &[]), line("b.yml", 2, &[5001, 5005], &[8001]), line("b.yml", 7, &[5003], &[])]
+        );
+    }
+}
