@@ -365,6 +365,7 @@ pub(super) mod tests {
             (r#"{"reserved_until":"-009999-01-01T00:00:00Z"}"#, Reservation::Until(Timestamp::MIN)),
             (r#"{"reserved\u005funtil":"2026-01-01T10:00:00Z"}"#, until("2026-01-01T10:00:00Z")),
             (r#"{"path":"C:\new"}"#, Reservation::None),
+            (r#"{"path":"C:\users"}"#, Reservation::None),
             (r#"{"reserved_until":5}"#, Reservation::Unreadable),
             (r#"{"reserved_until":"soon"}"#, Reservation::Unreadable),
             (r#"{"reserved_until":"2026-01-01T10:00:00Z","score":NaN}"#, Reservation::Unreadable),

@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn an_apps_folder_is_named_after_its_safe_model() {
-        assert_eq!(AppFolder::of(&AppId::new("a/b", 3)).path(), "a_b/app3");
+        let folder = AppFolder::of(&AppId::new("a/b", 3));
+        assert_eq!((folder.path(), folder.app()), ("a_b/app3".to_owned(), AppId::new("a_b", 3)));
     }
 
     #[test]

@@ -112,6 +112,7 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::allocation::tests::row;
     use super::*;
 
     #[test]
@@ -126,5 +127,23 @@ mod tests {
         let done = counts.take();
         assert_eq!((done.retries, done.lock_wait), ([1, 1, 1, 1, 1, 2], Some(Duration::from_secs(1))));
         assert_eq!(counts.take(), Done::default());
+    }
+
+    #[test]
+    fn each_reason_has_its_label_and_those_of_a_locked_file_are_waits_for_a_lock() {
+        let told = RetryReason::ALL.map(|reason| (reason.name(), reason.is_lock()));
+        let locks = [("writer", true), ("readers", true), ("journal_mode", true)];
+        let others = [("conflict", false), ("connection", false), ("cancelled", false)];
+        assert_eq!(told.split_at(3), (&locks[..], &others[..]));
+    }
+
+    #[test]
+    fn the_answers_of_all_calls_add_up() {
+        let outcome = |created| Outcome { allocation: row(1, "m", 1, 5001, 8001), created };
+        let mut done = Done::default();
+        done.add_outcomes(&[true, true, false, true].map(outcome));
+        assert_eq!((done.created, done.existing), (3, 1));
+        done.add_outcomes(&[false, false, true].map(outcome));
+        assert_eq!((done.created, done.existing), (4, 3));
     }
 }

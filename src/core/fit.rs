@@ -152,6 +152,9 @@ mod tests {
         assert_eq!(wrapped("0123456789012345678901234"), "01234567890123456789\n  01234");
         assert_eq!(wrapped("a\n\n  b 模模模模模模模模模模 c"), "a\n\n  b 模模模模模模模模\n  模模 c");
         assert_eq!(wrap("as it is, however long", None, 2), "as it is, however long");
+        assert_eq!(wrap("as it is, however long", Some(MIN_WIDTH - 1), 2), "as it is, however long");
+        // What fits is not touched, not even white space at its end.
+        assert_eq!(wrapped("a line of 20 columns\na line of 19 and a "), "a line of 20 columns\na line of 19 and a ");
     }
 
     #[test]

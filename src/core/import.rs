@@ -311,6 +311,7 @@ mod tests {
         assert!(size_of::<(u32, Obstacle)>() <= 16, "{}", size_of::<(u32, Obstacle)>());
         let all = [("é", 1, 1, 2), ("é", 2, 3, 4), ("b", 1, 5, 6), ("é", 3, 7, 8)];
         let entries = entries(&all);
+        assert_eq!(entries.models, "ébé", "a model in a row is stored once");
         let found: Vec<_> = entries.iter().map(|entry| (entry.app.model, entry.app.app_num)).collect();
         assert_eq!(found, [("é".to_owned(), 1), ("é".to_owned(), 2), ("b".to_owned(), 1), ("é".to_owned(), 3)]);
     }

@@ -119,6 +119,7 @@ mod tests {
             container(Some("shop")).use_of_port(),
             "published by container shop-web-1\\n of Compose project shop"
         );
+        assert_eq!([container(None).verb(), Listener::default().verb()], ["publishes", "listens on"]);
         let unseen = "listened on by a process that cannot be seen from here";
         assert_eq!(Listener::default().use_of_port(), unseen);
     }

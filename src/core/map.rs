@@ -291,6 +291,16 @@ mod tests {
         assert_eq!(told.iter().map(|(_, len, _)| len).sum::<usize>(), 101);
     }
 
+    #[test]
+    fn two_free_lines_are_shown_and_three_are_folded() {
+        let map = map(8139, &[(5001, 8001, State::Allocated), (5061, 8061, State::Allocated)]);
+        let folded = map.lines(10).into_iter().map(|line| match line {
+            Line::Cells(_) => None,
+            Line::Folded(run) => Some((run.first.backend, run.last.backend, run.len)),
+        });
+        assert_eq!(folded.collect::<Vec<_>>(), [None, None, None, None, Some((5081, 5139, 30))]);
+    }
+
     proptest! {
         #[test]
         fn the_lines_hold_every_slot_once(max in 8001u16..9000, cells in 1usize..70, taken in prop::collection::vec(0i64..500, 0..40)) {

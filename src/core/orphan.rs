@@ -214,6 +214,15 @@ mod tests {
     }
 
     #[test]
+    fn each_reason_has_its_name() {
+        use KeptReason::{Changed, Listening, Reserved, TooRecent, Unknown, Unreadable};
+        assert_eq!(
+            [Reserved, TooRecent, Listening, Unreadable, Unknown, Changed].map(KeptReason::name),
+            ["reserved", "too_recent", "listening", "unreadable", "unknown", "changed"]
+        );
+    }
+
+    #[test]
     fn a_young_row_says_how_young_it_may_be() {
         let mut young = row(1, "m", 1, 5001, 8001);
         young.created_at = Some("2026-01-01T09:55:00Z".parse().unwrap());

@@ -13,3 +13,20 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     path.push(suffix);
     path.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_in_the_current_folder() {
+        for (path, folder) in [("data/ports.db", "data"), ("/ports.db", "/"), ("ports.db", "."), ("", ".")] {
+            assert_eq!(folder_of(Path::new(path)), Path::new(folder), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_suffix_follows_the_files_whole_name() {
+        assert_eq!(beside(Path::new("data/ports.db"), "-wal"), Path::new("data/ports.db-wal"));
+    }
+}

@@ -58,6 +58,8 @@ mod tests {
         let plans: Plans = [(app(1), pair(1, 2)), (app(2), pair(2, 3)), (app(1), pair(4, 5))].into_iter().collect();
         assert_eq!(plans.pair_of(&app(1)), Some(pair(1, 2)), "the first counts");
         assert_eq!(plans.pair_of(&app(3)), None);
+        let app_of = [1, 2, 3, 4].map(|port| plans.app_of(port).cloned());
+        assert_eq!(app_of, [Some(app(1)), None, Some(app(2)), None]);
         let is_for_another = |port| [1, 2, 3].map(|number| plans.is_for_another(port, &app(number)));
         assert_eq!(is_for_another(1), [false, true, true]);
         assert_eq!(is_for_another(2), [true, true, true]);

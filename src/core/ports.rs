@@ -99,4 +99,15 @@ mod tests {
         assert!(is_browser_blocked(0) && is_browser_blocked(5061) && is_browser_blocked(10080));
         assert!(!is_browser_blocked(5001) && !is_browser_blocked(8001));
     }
+
+    #[test]
+    fn a_number_is_a_port_from_1_to_65535() {
+        let numbers = [-1, 0, 1, 65535, 65536, i64::MAX];
+        assert_eq!(numbers.map(as_port), [None, None, Some(1), Some(65535), None, None]);
+    }
+
+    #[test]
+    fn a_set_is_shown_as_its_ports() {
+        assert_eq!(format!("{:?}", PortSet::from_iter([65535, 1, 0])), "{0, 1, 65535}");
+    }
 }

@@ -44,3 +44,26 @@ impl UniqueIndex {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_missing_unless_one_has_just_its_columns() {
+        let missing = |present: &[&str]| {
+            UniqueIndex::missing_from(&present.iter().copied().map(str::to_owned).collect::<Vec<_>>())
+        };
+        assert_eq!(missing(&["app_num,model", "backend_port", "frontend_port", "id"]), []);
+        assert_eq!(missing(&["app_num,model", "frontend_port"]), [UniqueIndex::BackendPort]);
+        assert_eq!(missing(&["app_num", "model", "backend_port,frontend_port"]), UniqueIndex::ALL);
+    }
+
+    #[test]
+    fn the_indexes_have_the_names_of_the_platforms_table() {
+        let names = UniqueIndex::ALL.map(UniqueIndex::name);
+        let expected =
+            ["unique_model_app", "ix_port_configurations_backend_port", "ix_port_configurations_frontend_port"];
+        assert_eq!(names, expected);
+    }
+}
