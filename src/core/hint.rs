@@ -32,7 +32,8 @@ pub(crate) fn about_missing<'a>(model: &str, known: impl IntoIterator<Item = &'a
 /// Returns the model that a misspelt name may have meant: the known model that differs least from it.
 ///
 /// Names are compared without case and without separators, and may then differ by one edit: one
-/// character added, left out or replaced, or two adjacent characters swapped.
+/// character added, left out or replaced, or two adjacent characters swapped. Of several that differ as
+/// little, the one with the longest beginning in common is returned.
 pub(crate) fn nearest<'a>(name: &str, models: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let asked = letters(name);
     let candidates: BTreeSet<_> = models.into_iter().filter(|model| *model != name).collect();
@@ -124,6 +125,12 @@ mod tests {
         ] {
             assert_eq!(nearest(name, models), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn of_models_that_differ_as_little_it_is_the_one_that_begins_alike() {
+        assert_eq!(nearest("gpt-4a", ["bpt-4a", "gpt-4b"]), Some("gpt-4b"));
+        assert_eq!(nearest("gpt-4a", ["gpt-4b", "opt-4a"]), Some("gpt-4b"));
     }
 
     #[test]

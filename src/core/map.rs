@@ -299,6 +299,11 @@ mod tests {
             Line::Folded(run) => Some((run.first.backend, run.last.backend, run.len)),
         });
         assert_eq!(folded.collect::<Vec<_>>(), [None, None, None, None, Some((5081, 5139, 30))]);
+
+        // What apps have is never folded.
+        let rows: Vec<_> = (0..40).map(|k| (5001 + 2 * k, 8001 + 2 * k, State::Allocated)).collect();
+        let lines = self::map(8079, &rows).lines(10);
+        assert!(lines.len() == 4 && lines.iter().all(|line| matches!(line, Line::Cells(_))), "{lines:?}");
     }
 
     proptest! {
