@@ -230,6 +230,7 @@ mod tests {
         sets("", "BACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
         sets("A=1", "A=1\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
         sets("A=1\r\n", "A=1\r\nBACKEND_PORT=5001\r\nFRONTEND_PORT=8001\r\n");
+        sets("A", "A\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
         sets("A b\n", "A b\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
         sets("# a b", "# a b\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
         sets("FRONTEND_PORT=1\nA", "FRONTEND_PORT=8001\nA\nBACKEND_PORT=5001\n");
@@ -313,6 +314,18 @@ mod tests {
             let why = edit(content, &both()).unwrap_err();
             assert!(why.contains(what), "{why}");
         }
+    }
+
+    #[test]
+    fn words_that_compose_ignores_at_the_end_are_no_obstacle_where_no_line_follows() {
+        let set = "BACKEND_PORT=5001\nFRONTEND_PORT=8001\nB c";
+        sets(set, set);
+    }
+
+    #[test]
+    fn the_other_statements_are_those_that_set_none_of_the_names() {
+        let content = b"A=1\nBACKEND_PORT='1\n2'\n# x\nFRONTEND_PORT=2";
+        assert_eq!(others(content, &["BACKEND_PORT"]), [&b"A=1\n"[..], b"# x\n", b"FRONTEND_PORT=2"]);
     }
 
     #[test]

@@ -138,3 +138,128 @@ fn reserve(file: &File, length: usize) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs::{self, OpenOptions};
+    use std::os::fd::OwnedFd;
+    use std::path::Path;
+
+    use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
+
+    use super::*;
+
+    /// Makes a file with this content, opened as an env file is.
+    fn file(content: &str) -> (tempfile::TempDir, File) {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("f"), content).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(root.path().join("f")).unwrap();
+        (root, file)
+    }
+
+    fn text(file: &File) -> String {
+        String::from_utf8(read_all(file).unwrap()).unwrap()
+    }
+
+    /// Edits by replacing the value of `P`.
+    fn set(content: &[u8], value: &str) -> Vec<u8> {
+        let text = str::from_utf8(content).unwrap();
+        let (before, rest) = text.split_once("P=").unwrap();
+        format!("{before}P={value}{}", &rest[rest.find('\n').unwrap()..]).into_bytes()
+    }
+
+    const CASES: [(&str, &str); 7] = [
+        ("A=1\n", "A=1\nB=2\n"),
+        ("A=1\nP=11\nB=2\n", "A=1\nP=22\nB=2\n"),
+        ("A=1\nP=1", "A=1\nP=2"),
+        ("A=1\nP=1\nB=2\n", "A=1\nP=5001\nB=2\n"),
+        ("A=1\nP=50010\nB=2\n", "A=1\nP=1\nB=2\n"),
+        ("", "A=1\n"),
+        ("1\n", "22\n"),
+    ];
+
+    #[test]
+    fn a_file_gets_its_new_content() {
+        for (old, new) in CASES {
+            let (_root, file) = file(old);
+            write(&file, old.as_bytes(), &|_| Ok(new.as_bytes().to_vec())).unwrap();
+            assert_eq!(text(&file), new);
+        }
+    }
+
+    #[test]
+    fn what_others_have_added_stays_where_the_file_gets_shorter() {
+        let (old, new) = CASES[4];
+        let filled = format!("{new}\n\n\n\n");
+        let (_root, alone) = file(old);
+        change(&alone, old.as_bytes(), new.as_bytes(), Behind::Others).unwrap();
+        assert_eq!(text(&alone), filled);
+        let (_root, longer) = file(&format!("{old}C=3\n"));
+        change(&longer, old.as_bytes(), new.as_bytes(), Behind::Nobody).unwrap();
+        assert_eq!(text(&longer), format!("{filled}C=3\n"));
+    }
+
+    #[test]
+    fn lines_that_come_while_a_file_is_edited_stay() {
+        let add = |root: &Path, line: &str| {
+            OpenOptions::new().append(true).open(root.join("f")).unwrap().write_all(line.as_bytes()).unwrap();
+        };
+        for value in ["5001", "2", ""] {
+            let (root, file) = file("P=1\nA=1\n");
+            let calls = Cell::new(0);
+            // A line comes before the file is edited and another one while it is edited again.
+            let edit = |content: &[u8]| {
+                calls.set(calls.get() + 1);
+                match calls.get() {
+                    1 => add(root.path(), "B=2\n"),
+                    2 if value == "5001" => add(root.path(), "C=3\n"),
+                    _ => {}
+                }
+                Ok(set(content, value))
+            };
+            write(&file, b"P=1\nA=1\n", &edit).unwrap();
+            let found = text(&file);
+            let expected = format!("P={value}\nA=1\nB=2\n{}", if value == "5001" { "C=3\n" } else { "" });
+            assert_eq!(found.trim_end(), expected.trim_end());
+            assert_eq!(found.len() - expected.len(), usize::from(value.is_empty()), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_appended_whole_or_not_at_all() {
+        let (root, both_ways) = file("A=1\n");
+        append(&both_ways, b"B=2\n").unwrap();
+        let at_the_end = OpenOptions::new().read(true).append(true).open(root.path().join("f")).unwrap();
+        append(&at_the_end, b"C=3\n").unwrap();
+        assert_eq!(text(&at_the_end), "A=1\nB=2\nC=3\n");
+        // A pipe takes a part of so many bytes.
+        let (_reader, writer) = io::pipe().unwrap();
+        fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+        let why = append(&OwnedFd::from(writer).into(), &b"x".repeat(4 << 20)).unwrap_err();
+        assert_eq!(why.to_string(), "there is no room for its new content");
+    }
+
+    #[test]
+    fn room_that_no_disk_has_is_refused() {
+        let (_root, file) = file("");
+        assert!(reserve(&file, 0).is_ok() && reserve(&file, 10).is_ok());
+        assert!(reserve(&file, usize::MAX >> 1).is_err());
+        assert_eq!(text(&file), "");
+    }
+
+    #[test]
+    fn capabilities_stay() {
+        let (_root, file) = file("A=1\n");
+        // Permitted and effective: to listen on ports below 1024.
+        let name = "security.capability";
+        let value = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        if let Err(err) = fsetxattr(&file, name, &value, XattrFlags::empty()) {
+            println!("not run: capabilities_stay: {err}");
+            return;
+        }
+        write(&file, b"A=1\n", &|_| Ok(b"A=2\n".to_vec())).unwrap();
+        let mut found = [0; 20];
+        assert_eq!((fgetxattr(&file, name, &mut found), found), (Ok(20), value));
+    }
+}

@@ -51,3 +51,22 @@ pub(super) fn wait(file: &File, patience: Duration) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_lock_at_a_time() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let first = file.reopen().unwrap();
+        assert_eq!(ask(&first), Lock::Had);
+        let second = file.reopen().unwrap();
+        assert_eq!(ask(&second), Lock::Taken);
+        let why = wait(&second, Duration::ZERO).unwrap_err().to_string();
+        assert_eq!(why, "another process has it locked: waited 0.0 s for its flock");
+        drop(first);
+        wait(&second, Duration::ZERO).unwrap();
+        assert_eq!(ask(&file.reopen().unwrap()), Lock::Taken);
+    }
+}

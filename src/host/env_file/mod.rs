@@ -205,3 +205,125 @@ fn is_denied(err: &anyhow::Error) -> bool {
 fn name(path: &Path) -> String {
     format!("env file {}", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::rights::Rights;
+    use super::*;
+
+    const NAMES: [&str; 2] = ["BACKEND_PORT", "FRONTEND_PORT"];
+    const BOTH: &str = "BACKEND_PORT=5001\nFRONTEND_PORT=8001\n";
+
+    fn both() -> [(&'static str, String); 2] {
+        [(NAMES[0], "5001".to_owned()), (NAMES[1], "8001".to_owned())]
+    }
+
+    fn set(path: &Path) -> Result<()> {
+        EnvFile::inspect(path, None, &NAMES)?.set(&both(), Duration::ZERO)
+    }
+
+    fn names(folder: &Path) -> Vec<std::ffi::OsString> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn a_file_is_replaced_by_one_with_its_rights() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(".env");
+        fs::write(&path, "A=1\nBACKEND_PORT=1\n").unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+        let old = fs::File::open(&path).unwrap();
+        set(&path).unwrap();
+        let new = fs::File::open(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "A=1\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
+        assert_eq!(read_all(&old).unwrap(), b"A=1\nBACKEND_PORT=1\n");
+        assert_eq!(Rights::of(&new).unwrap(), Rights::of(&old).unwrap());
+        assert_eq!(new.metadata().unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(names(root.path()), [".env"]);
+        // What is right already is not written again.
+        set(&path).unwrap();
+        assert!(place::is_same(&fs::metadata(&path).unwrap(), &new.metadata().unwrap()));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_made() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(".env");
+        set(&path).unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(root.path()).len()), (BOTH, 1));
+        let other = root.path().join("other");
+        fs::write(&other, "").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode();
+        assert_eq!(mode(&path), mode(&other));
+    }
+
+    #[test]
+    fn a_file_with_two_names_keeps_both() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = ["a", "b"].map(|name| root.path().join(name));
+        for (old, new) in [("A=1", "A=1\n"), ("BACKEND_PORT=123456\nA=1\n", ""), ("BACKEND_PORT=1\nA=1\n", "")] {
+            fs::write(&paths[0], old).unwrap();
+            let _ = fs::hard_link(&paths[0], &paths[1]);
+            set(&paths[0]).unwrap();
+            let expected = match new {
+                "" => "BACKEND_PORT=5001\nA=1\nFRONTEND_PORT=8001\n".to_owned(),
+                start => format!("{start}{BOTH}"),
+            };
+            for path in &paths {
+                assert_eq!(fs::read_to_string(path).unwrap(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn two_names_of_one_file_have_one_identity() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        let identity = |name: &str| EnvFile::inspect(&path(name), None, &NAMES).unwrap().identity();
+        fs::write(path("a"), "").unwrap();
+        fs::hard_link(path("a"), path("b")).unwrap();
+        fs::write(path("c"), "").unwrap();
+        assert_eq!(identity("a"), identity("b"));
+        assert_ne!(identity("a"), identity("c"));
+        assert_eq!(identity("no"), identity("./no"));
+        assert_ne!(identity("no"), identity("none"));
+    }
+
+    #[test]
+    fn a_file_that_this_user_may_only_read_must_have_the_values() {
+        let file = |content: Option<&str>| EnvFile {
+            path: "/x/.env".into(),
+            inside: None,
+            identity: Identity::Inode(1, 1),
+            fixed: content.map(|content| content.as_bytes().to_vec()),
+        };
+        for content in [None, Some(BOTH), Some("BACKEND_PORT='5001'\nA=1\nFRONTEND_PORT=8001")] {
+            let has_them = content.is_none_or(|content| !content.contains('\''));
+            assert_eq!(file(content).check(&both()).is_ok(), has_them, "{content:?}");
+        }
+        let why = file(Some("BACKEND_PORT=5001\n")).check(&both()).unwrap_err().to_string();
+        let expected =
+            "env file /x/.env: it cannot be written to, and does not hold BACKEND_PORT=5001 and FRONTEND_PORT=8001";
+        assert_eq!(why, expected);
+        for (content, expected) in [
+            (BOTH, true),
+            ("BACKEND_PORT=1\nFRONTEND_PORT=65535\n", true),
+            ("BACKEND_PORT=0\nFRONTEND_PORT=1\n", false),
+            ("BACKEND_PORT=1\nFRONTEND_PORT=65536\n", false),
+            ("BACKEND_PORT=1\n", false),
+        ] {
+            assert_eq!(has_values(content.as_bytes(), &NAMES), expected, "{content}");
+        }
+        for (kind, expected) in [
+            (io::ErrorKind::PermissionDenied, true),
+            (io::ErrorKind::ReadOnlyFilesystem, true),
+            (io::ErrorKind::NotFound, false),
+        ] {
+            let err = anyhow::Error::from(io::Error::from(kind)).context("it cannot be written to");
+            assert_eq!(is_denied(&err), expected, "{kind:?}");
+        }
+        assert!(!is_denied(&anyhow::anyhow!("it is not a regular file")));
+    }
+}

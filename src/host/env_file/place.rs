@@ -169,3 +169,102 @@ impl Read for FromStart<'_> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{FileType, Mode, fcntl_getfl, mknodat};
+
+    use super::*;
+
+    fn why(result: Result<impl Sized>) -> String {
+        result.err().map(|err| format!("{err:#}")).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_path_leads_to_a_file_or_to_where_one_can_be() {
+        let root = tempfile::tempdir().unwrap();
+        let root = &root.path().canonicalize().unwrap();
+        fs::create_dir(root.join("sub")).unwrap();
+        fs::write(root.join("sub/file"), "A=1\n").unwrap();
+        for (link, target) in
+            [("link", "sub/file"), ("link2", "link"), ("broken", "no"), ("circle", "circle"), ("up", "..")]
+        {
+            symlink(target, root.join(link)).unwrap();
+        }
+        for (path, expected) in [("sub/file", "sub/file"), ("link2", "sub/file"), ("new", "new"), ("sub/../new", "new")]
+        {
+            let place = Place::of(&root.join(path)).unwrap();
+            assert_eq!(
+                (place.path(), place.folder()),
+                (root.join(expected).as_path(), root.join(expected).parent().unwrap())
+            );
+        }
+        for (path, expected) in [
+            ("broken", "it is a link that leads nowhere"),
+            ("circle", "it is a link in a circle of links"),
+            ("sub/", "it names a folder"),
+            ("no/file", "does not exist"),
+        ] {
+            assert!(why(Place::of(&root.join(path))).contains(expected), "{path}");
+        }
+        assert!(Place::inside(Some(&root.join("sub")), &root.join("link")).is_ok());
+        assert!(why(Place::inside(Some(&root.join("sub")), &root.join("new"))).contains("a link leads out of"));
+        assert!(Place::inside(None, &root.join("new")).is_ok());
+    }
+
+    #[test]
+    fn only_a_regular_file_that_may_be_an_env_file_is_opened() {
+        let root = tempfile::tempdir().unwrap();
+        let open = |name: &str| Place::of(&root.path().join(name)).unwrap().open();
+        assert!(open("new").unwrap().is_none());
+        fs::write(root.path().join("file"), "A=1\n").unwrap();
+        let file = open("file").unwrap().unwrap();
+        assert_eq!(read_all(&file).unwrap(), b"A=1\n");
+        assert_eq!(read_all(&file).unwrap(), b"A=1\n", "from its beginning again");
+        // If another file takes its place, opening it neither blocks nor leads elsewhere.
+        assert!(fcntl_getfl(&file).unwrap().contains(OFlags::NONBLOCK | OFlags::NOFOLLOW));
+        fs::create_dir(root.path().join("folder")).unwrap();
+        mknodat(CWD, root.path().join("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        for name in ["folder", "pipe"] {
+            assert_eq!(why(open(name)), "it is not a regular file");
+        }
+        file.set_len(MAX_SIZE).unwrap();
+        assert_eq!(read_all(&open("file").unwrap().unwrap()).unwrap().len() as u64, MAX_SIZE);
+        file.set_len(MAX_SIZE + 1).unwrap();
+        assert_eq!(why(open("file")), "it is larger than 16 MiB, which no env file is");
+        // A file that grows while it is open is read as far as to see that it is too large.
+        file.set_len(MAX_SIZE + 2).unwrap();
+        assert_eq!(read_all(&file).unwrap().len() as u64, MAX_SIZE + 1);
+        assert!(open(&"x".repeat(300)).is_err());
+        // Linux lets nobody write to this file.
+        let fixed = Path::new("/sys/kernel/uevent_seqnum");
+        if fixed.exists() {
+            let fixed = Place::of(fixed).unwrap();
+            assert!(why(fixed.open()).contains("it cannot be written to"));
+            assert!(fixed.open_for(false).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn a_place_holds_the_file_that_stands_there_now() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::of(&root.path().join("file")).unwrap();
+        fs::write(place.path(), "").unwrap();
+        let file = place.open().unwrap().unwrap();
+        assert_eq!(read_all(&file).unwrap(), b"");
+        assert!(place.holds(&file));
+        assert!(is_open_as(file.as_fd(), &file.metadata().unwrap()));
+        fs::write(root.path().join("other"), "").unwrap();
+        let other = File::open(root.path().join("other")).unwrap();
+        assert!(!is_open_as(other.as_fd(), &file.metadata().unwrap()));
+        fs::rename(root.path().join("other"), place.path()).unwrap();
+        assert!(!place.holds(&file) && place.holds(&other));
+        fs::remove_file(place.path()).unwrap();
+        assert!(!place.holds(&other));
+        assert!(place.check_folder(place.path()).is_ok());
+        drop(root);
+        assert!(why(place.check_folder(Path::new("app/.env"))).contains("the folder app cannot be written to"));
+    }
+}

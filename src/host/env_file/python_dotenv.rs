@@ -185,6 +185,7 @@ mod tests {
             ("P=\n", Some((1, Some("")))),
             ("P=é\u{a0}# x", Some((1, Some("é")))),
             ("A B=1\nP=1", Some((2, Some("1")))),
+            ("P=\"a\\\"b\"\n", Some((1, Some("a\\\"b")))),
         ] {
             reads(content, Release::New, expected);
             reads(content, Release::Old, expected);
@@ -197,6 +198,7 @@ mod tests {
             ("A=\"\\\\\"\nP=1\nB=\"x\"\n", None, Some((2, Some("1")))),
             ("A=\"\\\\\"\nP=1\n", Some((2, Some("1"))), Some((2, Some("1")))),
             ("A=\"\\\"\nP=1\n", Some((2, Some("1"))), Some((2, Some("1")))),
+            ("P=\"x\\\"\n", Some((1, Some("x\\"))), None),
             ("\u{feff}P=1\n", None, Some((1, Some("1")))),
         ] {
             reads(content, Release::Old, old);

@@ -308,3 +308,209 @@ fn bring_over(
         thread::sleep(Duration::from_millis(1));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::SystemTime;
+
+    use rustix::fs::{FileType, Mode, mknodat};
+
+    use super::*;
+
+    /// A folder with one file.
+    struct World {
+        root: tempfile::TempDir,
+        place: Place,
+        file: File,
+    }
+
+    impl World {
+        fn new(content: &str) -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let place = Place::of(&root.path().join(".env")).unwrap();
+            fs::write(place.path(), content).unwrap();
+            let file = place.open().unwrap().unwrap();
+            Self { root, place, file }
+        }
+
+        fn append(&self, line: &str) {
+            let mut file = OpenOptions::new().append(true).open(self.place.path()).unwrap();
+            file.write_all(line.as_bytes()).unwrap();
+        }
+
+        fn text(&self) -> String {
+            fs::read_to_string(self.place.path()).unwrap()
+        }
+
+        fn names(&self) -> usize {
+            fs::read_dir(self.root.path()).unwrap().count()
+        }
+
+        fn replace(&self, edit: &dyn Fn(&[u8]) -> Result<Vec<u8>>) -> Replaced {
+            replace(&self.place, &self.file, &read_all(&self.file).unwrap(), edit, Sync::Before).unwrap()
+        }
+
+        /// Returns the file's content and the new one, as they are before the replacement.
+        fn latest(&self, edit: &dyn Fn(&[u8])) -> Option<(String, String)> {
+            let read = read_all(&self.file).unwrap();
+            let mut new = nameless(&self.place, 0o600).unwrap().unwrap();
+            let edited = |content: &[u8]| {
+                edit(content);
+                Ok(edited(content))
+            };
+            let found = fill_with_latest(&mut new, &self.file, &read, &edited, Sync::After).unwrap()?;
+            assert_eq!(read_all(&new).unwrap(), found.1);
+            Some((String::from_utf8(found.0).unwrap(), String::from_utf8(found.1).unwrap()))
+        }
+    }
+
+    fn edited(content: &[u8]) -> Vec<u8> {
+        content.to_ascii_lowercase()
+    }
+
+    #[test]
+    fn lines_that_come_while_a_file_is_edited_are_edited_too() {
+        let calls = Cell::new(0);
+        let world = World::new("A=1\n");
+        let found = world.latest(&|_| calls.set(calls.get() + 1));
+        assert_eq!((found, calls.get()), (Some(("A=1\n".into(), "a=1\n".into())), 1));
+        let found = world.latest(&|content| {
+            if content == b"A=1\n" {
+                world.append("B=2\n")
+            }
+        });
+        assert_eq!(found, Some(("A=1\nB=2\n".into(), "a=1\nb=2\n".into())));
+        // Another program that never stops does not keep the file from being replaced.
+        let (content, written) = world.latest(&|_| world.append("C=3\n")).unwrap();
+        assert!(written == content.to_ascii_lowercase() && read_all(&world.file).unwrap().len() > content.len());
+        assert!(world.latest(&|_| fs::write(world.place.path(), "D=4\n").unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_unfinished_for_a_moment() {
+        let long_ago = SystemTime::now() - Duration::from_secs(3600);
+        for (content, expected) in [("A=1", true), ("A=1\n", false), ("", false)] {
+            let world = World::new(content);
+            // On a busy machine the moment may be over before it is looked at.
+            loop {
+                let start = Instant::now();
+                world.file.set_modified(SystemTime::now()).unwrap();
+                let found = is_unfinished(&world.file, content.as_bytes());
+                if start.elapsed() < QUIET {
+                    assert_eq!(found, expected, "{content:?}");
+                    break;
+                }
+            }
+            world.file.set_modified(long_ago).unwrap();
+            assert!(!is_unfinished(&world.file, content.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn what_others_do_during_a_replacement_is_not_lost() {
+        // The rights that the file gets meanwhile are those of the new file.
+        let world = World::new("A=1\n");
+        let chmod = |content: &[u8]| {
+            world.file.set_permissions(Permissions::from_mode(0o604)).unwrap();
+            Ok(edited(content))
+        };
+        assert!(matches!(world.replace(&chmod), Replaced::Yes));
+        assert_eq!((world.text().as_str(), world.names()), ("a=1\n", 1));
+        assert_eq!(fs::metadata(world.place.path()).unwrap().mode() & 0o7777, 0o604);
+        assert!(!world.place.holds(&world.file));
+
+        let world = World::new("A=1\n");
+        let removed = |content: &[u8]| {
+            fs::remove_file(world.place.path()).unwrap();
+            Ok(edited(content))
+        };
+        assert!(matches!(world.replace(&removed), Replaced::Changed));
+        assert_eq!(world.names(), 0);
+
+        // A file that another program put there stays.
+        let world = World::new("A=1\n");
+        let beside = beside(&world.place).unwrap();
+        fs::write(&beside, "new").unwrap();
+        let new = File::open(&beside).unwrap();
+        fs::write(world.root.path().join("theirs"), "theirs").unwrap();
+        fs::rename(world.root.path().join("theirs"), world.place.path()).unwrap();
+        assert!(!exchange(&world.place, &beside, &world.file, &new, Sync::After).unwrap());
+        assert_eq!((world.text().as_str(), world.names()), ("theirs", 1));
+    }
+
+    #[test]
+    fn lines_that_come_after_the_replacement_are_brought_over() {
+        let after = |added: &dyn Fn(&World)| {
+            let world = World::new("A=1\n");
+            let mut new = nameless(&world.place, 0o600).unwrap().unwrap();
+            let watch = Watch::on(&world.file);
+            new.write_all(b"a=1\n").unwrap();
+            added(&world);
+            let end = bring_over(&world.file, &mut new, b"A=1\n".to_vec(), b"a=1\n".to_vec(), &watch).unwrap();
+            (end, String::from_utf8(read_all(&new).unwrap()).unwrap())
+        };
+        assert!(matches!(after(&|_| {}), (Replaced::Yes, new) if new == "a=1\n"));
+        assert!(matches!(after(&|world| world.append("B=2\n")), (Replaced::Yes, new) if new == "a=1\nB=2\n"));
+        // Whoever has opened the file meanwhile may write to it a moment later.
+        let start = Instant::now();
+        assert!(matches!(after(&|world| drop(File::open(world.place.path()).unwrap())), (Replaced::Yes, _)));
+        assert!(start.elapsed() >= QUIET);
+        let (end, new) = after(&|world| fs::write(world.place.path(), "C=3\n").unwrap());
+        let Replaced::Overtaken { written, theirs } = end else { panic!("{new}") };
+        assert_eq!((written.as_slice(), theirs.as_slice(), new.as_str()), (&b"a=1\n"[..], &b"C=3\n"[..], "a=1\n"));
+    }
+
+    #[test]
+    fn what_a_killed_call_left_is_removed_and_nothing_else() {
+        let world = World::new("A=1\n");
+        let path = beside(&world.place).unwrap();
+        let remove = || {
+            remove_leftover(&world.place, &world.file);
+            fs::symlink_metadata(&path).is_err()
+        };
+        fs::write(&path, "").unwrap();
+        assert!(remove());
+        fs::write(&path, "").unwrap();
+        let running = File::open(&path).unwrap();
+        assert_eq!(ask(&running), Lock::Had);
+        assert!(!remove(), "a call that has it locked still needs it");
+        drop(running);
+        assert!(remove());
+        symlink(".env", &path).unwrap();
+        assert!(!remove());
+        fs::remove_file(&path).unwrap();
+        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert!(!remove());
+        assert_eq!(world.text(), "A=1\n");
+    }
+
+    #[test]
+    fn a_name_that_gets_too_long_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let longest = 255 - SUFFIX.len();
+        for (length, expected) in [(longest, true), (longest + 1, false)] {
+            let place = Place::of(&root.path().join("x".repeat(length))).unwrap();
+            assert_eq!(beside(&place).is_some(), expected);
+        }
+    }
+
+    #[test]
+    fn where_a_file_without_a_name_is_impossible_an_empty_one_is_made() {
+        let world = World::new("A=1\n");
+        assert!(!create_empty(&world.place).unwrap());
+        assert_eq!(world.text(), "A=1\n");
+        fs::remove_file(world.place.path()).unwrap();
+        assert!(!create_empty(&world.place).unwrap());
+        assert_eq!(world.text(), "");
+        let World { root, place, .. } = world;
+        drop(root);
+        assert!(nameless(&place, 0o600).unwrap().is_none());
+        assert!(create_empty(&place).is_err());
+        for (code, expected) in [(Errno::NOSPC, true), (Errno::MFILE, true), (Errno::NOTSUP, false)] {
+            assert_eq!(is_exhausted(&code.into()), expected, "{code}");
+        }
+    }
+}

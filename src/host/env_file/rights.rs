@@ -134,3 +134,77 @@ fn flags(file: &File) -> Option<u32> {
 fn flags(_: &File) -> Option<u32> {
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sets an attribute, or says that the file system has none.
+    fn set(file: &File, name: &str, value: &[u8]) -> bool {
+        let result = fsetxattr(file, name, value, XattrFlags::empty());
+        if let Err(err) = &result {
+            println!("not run: what stays of {name}: {err}");
+        }
+        result.is_ok()
+    }
+
+    fn new() -> File {
+        tempfile::tempfile().unwrap()
+    }
+
+    #[test]
+    fn a_file_gets_the_mode_and_the_attributes_of_another_and_loses_its_own() {
+        let (old, file) = (new(), new());
+        if let Err(err) = fchown(&old, Some(12345), Some(12346)) {
+            println!("not run: what stays of owner and group: {err}");
+        }
+        old.set_permissions(Permissions::from_mode(0o2604)).unwrap();
+        if set(&old, "user.both", b"1") {
+            set(&old, "user.empty", b"");
+            set(&old, "user.long", &[7; 3000]);
+            set(&file, "user.both", b"other");
+            set(&file, "user.mine", b"1");
+        }
+        let rights = Rights::of(&old).unwrap();
+        assert_eq!(rights.mode, 0o2604);
+        assert!(rights != Rights::of(&file).unwrap());
+        assert!(rights.give(&file).unwrap());
+        assert_eq!(Rights::of(&file).unwrap(), rights);
+        assert!(rights.give(&file).unwrap(), "it has them already");
+        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o2604);
+        if rights.value(b"user.both").is_some() {
+            let found: Vec<_> = rights.attributes.iter().filter(|(name, _)| name.starts_with(b"user.")).collect();
+            assert_eq!(found.iter().map(|(_, value)| value.len()).collect::<Vec<_>>(), [1, 0, 3000]);
+            assert_eq!(value(&file, b"user.both").unwrap(), Some(b"1".to_vec()));
+            assert_eq!(value(&file, b"user.mine").unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn attributes_that_the_kernel_computes_cannot_be_given() {
+        let file = new();
+        let rights = Rights::of(&file).unwrap();
+        assert!(!rights.has_computed && rights.give(&file).unwrap());
+        assert!(!Rights { has_computed: true, ..rights }.give(&file).unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_with_other_flags_has_other_rights() {
+        use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+
+        let (old, file) = (new(), new());
+        let result = ioctl_getflags(&old).and_then(|flags| {
+            ioctl_setflags(&old, flags | IFlags::NODUMP)?;
+            Ok(flags)
+        });
+        let Ok(flags) = result else {
+            println!("not run: a_file_with_other_flags_has_other_rights: this file system has none");
+            return;
+        };
+        let rights = Rights::of(&old).unwrap();
+        // All but those for extents, inline data, an index and a huge file.
+        assert_eq!(rights.flags, Some((flags | IFlags::NODUMP).bits() & !0x100c_1000));
+        assert!(!rights.give(&file).unwrap());
+    }
+}

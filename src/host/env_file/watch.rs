@@ -41,3 +41,29 @@ impl Watch {
         has_seen
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn others_are_seen_when_they_open_or_change_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut writer = file.reopen().unwrap();
+        let watch = Watch::on(file.as_file());
+        assert!(!watch.is_blind());
+        assert!(!watch.saw_others());
+        drop(file.reopen().unwrap());
+        assert!(watch.saw_others());
+        assert!(!watch.saw_others());
+        writer.write_all(b"A=1").unwrap();
+        assert!(watch.saw_others());
+    }
+
+    #[test]
+    fn without_a_watch_nothing_is_seen() {
+        assert!(Watch(None).is_blind() && !Watch(None).saw_others());
+    }
+}
