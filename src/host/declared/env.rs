@@ -370,6 +370,7 @@ fn unescaped(inside: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bounds::TEXT_BYTES;
     use super::*;
 
     fn parsed(bytes: impl AsRef<[u8]>) -> Variables {
@@ -443,12 +444,22 @@ mod tests {
 
     #[test]
     fn variables_of_variables_do_not_fill_the_memory() {
-        let mut text = "A=xxxxxxxx\n".to_owned();
-        for number in 0..100_000 {
-            text.push_str(&format!("V{number}=$A$A\nA=$A$A\n"));
-        }
-        let variables = parsed(&text);
-        let size: usize = variables.last.values().filter_map(|found| found.value.as_ref().ok()).map(String::len).sum();
-        assert!(size < 2 * EXPANDED_BYTES, "{size}");
+        let long = "x".repeat(TEXT_BYTES);
+        let each: String = (0..100).map(|number| format!("V{number}=$A\n")).collect();
+        let variables = parsed(format!("A={long}\n{each}B=1\n"));
+        let is_known = |number: usize| matches!(variables.get(&format!("V{number}")), Variable::Set(_));
+        // The one that exceeds the bound is the last.
+        assert!((0..100).all(|number| is_known(number) == (number <= EXPANDED_BYTES / TEXT_BYTES)));
+        assert_eq!(variables.get("B"), Variable::Set("1"), "what has no variables in it costs nothing");
+        let longer = format!("{long}x");
+        assert_eq!(value(format!("A={longer}")), Some(longer));
+    }
+
+    #[test]
+    fn a_file_that_compose_may_have_to_ignore_is_refused() {
+        let for_compose = |bytes: &[u8]| parsed(bytes).for_compose().is_ok();
+        assert!(for_compose(b"COMPOSE_DISABLE_ENV_FILE=1\n") && for_compose(b"A=\xe9\n"));
+        assert!(!for_compose(b"COMPOSE_DISABLE_ENV_FILE=\xe9\n") && !for_compose(b"COMPOSE_DISABLE_ENV_FILE=2\n"));
+        assert!(Variables::unknown().for_compose().is_ok());
     }
 }

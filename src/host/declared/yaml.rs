@@ -338,3 +338,58 @@ fn number(text: &str) -> Option<Scalar<'static>> {
     let is_float = lower.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'+' | b'-'));
     text.parse().ok().filter(|_| is_float).map(Scalar::Float)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(text: &str) -> Rc<Node> {
+        Rc::clone(&parse(text).ok().unwrap().0[0])
+    }
+
+    #[test]
+    fn a_scalar_has_the_type_that_go_gives_it() {
+        for (text, expected) in [
+            ("~", Scalar::Null),
+            ("True", Scalar::Bool),
+            ("FALSE", Scalar::Bool),
+            ("8_0", Scalar::Int(80)),
+            ("0x1F", Scalar::Int(31)),
+            ("-0o17", Scalar::Int(-15)),
+            ("017", Scalar::Int(15)),
+            ("1.5", Scalar::Float(1.5)),
+            ("_1", Scalar::Text("_1")),
+            ("infinity", Scalar::Text("infinity")),
+            ("yes", Scalar::Text("yes")),
+            ("'80'", Scalar::Text("80")),
+            ("!!str 80", Scalar::Text("80")),
+            ("!!binary 80", Scalar::Text("80")),
+            ("!!int '80'", Scalar::Int(80)),
+            ("!mine 80", Scalar::Text("80")),
+        ] {
+            assert_eq!(first(text).scalar(), Some(expected), "{text}");
+        }
+        for text in [".nan", ".Inf", "+.INF", "-.inf", "99999999999999999999"] {
+            assert!(matches!(first(text).scalar(), Some(Scalar::Float(number)) if number.is_nan()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_found_in_small_and_large_mappings() {
+        for count in [1, 15, 16, 17, 40] {
+            let keys: String = (0..count).map(|number| format!("k{number}: 1\n")).collect();
+            let faults = |text: &str| parse(text).ok().unwrap().1;
+            assert_eq!(faults(&keys), []);
+            let expected = (count + 1, "has a key that stands twice in one mapping".to_owned());
+            assert_eq!(faults(&format!("{keys}k0: 2\n")), [expected]);
+        }
+    }
+
+    #[test]
+    fn aliases_stand_for_so_many_nodes_and_no_more() {
+        let text = |count| format!("- &a 1\n- [{}]\n", "*a,".repeat(count));
+        assert!(parse(&text(ALIASED_NODES)).is_ok());
+        let reason = format!("has aliases that stand for more than {ALIASED_NODES} nodes");
+        assert_eq!(parse(&text(ALIASED_NODES + 1)).err(), Some((Some(2), reason)));
+    }
+}

@@ -37,8 +37,7 @@ pub(crate) fn edit(content: &[u8], variables: &[(&str, String)]) -> Result<Vec<u
         None => Ok(edited),
         Some(&index) => {
             let name = variables[index].0;
-            let place = last_mention(content, name).map(|line| format!("line {line}: ")).unwrap_or_default();
-            Err(format!("{place}{name} is written in a way that Compose and python-dotenv read differently"))
+            Err(format!("{name} is written in a way that Compose and python-dotenv read differently"))
         }
     }
 }
@@ -182,12 +181,6 @@ fn misread(edited: &[u8], variables: &[(&str, String)]) -> Result<Vec<usize>, St
         }
     }
     Ok(misread)
-}
-
-/// Returns the last line on which a name occurs.
-fn last_mention(content: &[u8], name: &str) -> Option<usize> {
-    let found = content.windows(name.len()).rposition(|window| window == name.as_bytes());
-    found.map(|index| line_of(content, index))
 }
 
 /// Returns the number of the line that contains a byte.

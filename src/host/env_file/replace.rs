@@ -379,7 +379,7 @@ mod tests {
         assert_eq!((found, calls.get()), (Some(("A=1\n".into(), "a=1\n".into())), 1));
         let found = world.latest(&|content| {
             if content == b"A=1\n" {
-                world.append("B=2\n")
+                world.append("B=2\n");
             }
         });
         assert_eq!(found, Some(("A=1\nB=2\n".into(), "a=1\nb=2\n".into())));
