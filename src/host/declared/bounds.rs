@@ -95,3 +95,24 @@ fn take(left: &Cell<usize>, count: usize) -> bool {
     left.set(after.unwrap_or(0));
     after.is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_up_is_not_given_again() {
+        let budget = Budget::full();
+        assert_eq!(budget.file(), Some(1 << 20));
+        budget.read(FILE_BYTES);
+        assert_eq!(budget.file(), Some(1 << 20));
+        budget.read(FILE_BYTES - 3);
+        assert_eq!((budget.file(), budget.opened()), (Some(3), 3));
+        budget.read(4);
+        assert_eq!(budget.file(), Some(0));
+        assert_eq!((4..FILES).filter_map(|_| budget.file()).count(), 60);
+        assert_eq!((budget.file(), budget.opened()), (None, FILES));
+        assert!(budget.look_at(NODES) && budget.look_at(0) && !budget.look_at(1));
+        assert!(budget.copy(1) && !budget.copy(COPIED) && !budget.copy(1));
+    }
+}

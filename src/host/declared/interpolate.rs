@@ -189,6 +189,8 @@ mod tests {
             ("${NONE:-$A}${NONE:-a:b-c{d}", Ok("1a:b-c{d")),
             ("${NONE:-{}}", Ok("{}")),
             ("${NONE:-{}", Ok("{")),
+            ("${A:-{xx}}}", Ok("1}")),
+            ("${A:-{}}z}", Ok("1")),
             ("${NONE:-}", Ok("")),
             ("$|$5|$é|a$-b$", Ok("$|$5|$é|a$-b$")),
             ("${NONE:?secret}", Err("needs the variable NONE, which .env does not set")),

@@ -174,4 +174,9 @@ mod tests {
             assert_eq!(port(text), expected, "{text}");
         }
     }
+
+    #[test]
+    fn docker_chooses_port_0() {
+        assert_eq!([fixed(0..=0), fixed(0..=2), fixed(3..=3)], [None, Some(1..=2), Some(3..=3)]);
+    }
 }

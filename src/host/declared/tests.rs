@@ -79,6 +79,12 @@ fn ports_are_told_with_file_and_line() {
 }
 
 #[test]
+fn a_variable_that_is_empty_declares_nothing() {
+    let found = declared(&[(".env", b"BACKEND_PORT=\nFRONTEND_PORT=''\n")]);
+    assert_eq!(found, Declared { files: 1, ..Declared::default() });
+}
+
+#[test]
 fn the_first_of_the_names_that_a_file_has_counts() {
     let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     let names = Names {
