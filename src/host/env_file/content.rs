@@ -27,6 +27,7 @@ pub(crate) fn edit(content: &[u8], variables: &[(&str, String)]) -> Result<Vec<u
     check_text(content)?;
     let edited = with_values(content, variables)?;
     check_last_line(content, &edited)?;
+    check_others(content, &edited, variables)?;
     let misread = misread(&edited, variables)?;
     if misread.is_empty() {
         return Ok(edited);
@@ -72,6 +73,26 @@ fn check_last_line(content: &[u8], edited: &[u8]) -> Result<(), String> {
         return Err(format!("line {line}: it sets nothing, and Compose would refuse the file with a line behind it"));
     }
     Ok(())
+}
+
+/// Refuses a file with a quote that is not closed if a quote around a new value closes it: the statements between
+/// them would become a part of another variable's value.
+fn check_others(content: &[u8], edited: &[u8], variables: &[(&str, String)]) -> Result<(), String> {
+    let names: Vec<_> = variables.iter().map(|(name, _)| *name).collect();
+    let [before, after] = [content, edited].map(|content| others(content, &names).concat());
+    // Only the end of the last line may be added.
+    if before.trim_ascii_end() == after.trim_ascii_end() {
+        return Ok(());
+    }
+    let mut position = 0;
+    for Statement { text, assignment } in Statements::of(content) {
+        if assignment.is_some_and(|found| found.form == Form::Open) {
+            break;
+        }
+        position += text.len();
+    }
+    let line = line_of(content, position);
+    Err(format!("line {line}: a quote is not closed, and one of a new value would close it: close it in its line"))
 }
 
 /// Returns the content with a new value in every statement that sets one of the variables, and a new line for
@@ -189,7 +210,6 @@ fn line_of(content: &[u8], index: usize) -> usize {
 }
 
 /// Returns the statements that set none of the variables, in their order.
-#[cfg(any(test, feature = "internals"))]
 pub(crate) fn others<'a>(content: &'a [u8], names: &[&str]) -> Vec<&'a [u8]> {
     let is_other =
         |statement: &Statement<'_>| !statement.assignment.as_ref().is_some_and(|found| names.contains(&found.name));
@@ -248,6 +268,13 @@ mod tests {
         ] {
             sets(&format!("FRONTEND_PORT=8001\n{before}"), &format!("FRONTEND_PORT=8001\n{after}"));
         }
+    }
+
+    #[test]
+    fn no_new_value_closes_a_quote_of_another_variable() {
+        let refused = edit(b"A=1\nB=\"x\nBACKEND_PORT=1\nFRONTEND_PORT=2\t# x\n", &both()).unwrap_err();
+        assert!(refused.starts_with("line 2: a quote is not closed"), "{refused}");
+        sets("B=\"x\nBACKEND_PORT=1\nFRONTEND_PORT=2\n", "B=\"x\nBACKEND_PORT=5001\nFRONTEND_PORT=8001\n");
     }
 
     #[test]
