@@ -143,7 +143,7 @@ fn long(entry: &Node, lookup: Lookup<'_, '_>) -> Result<Option<RangeInclusive<u1
 }
 
 /// Tells whether Go's `strconv.Atoi` accepts a text as a number.
-pub(super) fn is_integer(text: &str) -> bool {
+fn is_integer(text: &str) -> bool {
     text.parse::<i64>().is_ok()
 }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::interpolate::{Lookup, NoValue, interpolate};
-use super::ports::{is_integer, published};
+use super::ports::published;
 use super::problem::{FileName, Problem, Problems, called};
 use super::services::{Entry, EntryName, Extends, Known, PathText, Profile, Resets, Service, Services};
 use super::yaml::{Node, Scalar, Tag};
@@ -276,8 +276,8 @@ impl Reader<'_> {
             Some(Scalar::Float(0.0)) => Ok(0),
             Some(Scalar::Float(number)) if number.fract() == 0.0 && number > 0.0 => Ok(1),
             Some(Scalar::Text(text)) => match interpolate(text, self.lookup) {
-                Ok(text) if is_integer(&text) => Ok(text.parse().unwrap_or(-1)),
-                Ok(_) => return Err(WRONG),
+                // What is no number is refused below, like a negative one.
+                Ok(text) => Ok(text.parse().unwrap_or(-1)),
                 Err(err) => Err(err),
             },
             _ => return Err(WRONG),

@@ -252,6 +252,73 @@ fn a_service_that_publishes_nothing_says_why() {
     }
 }
 
+/// Reads a project whose files are merged in this order, and returns its ports and problems.
+fn merged(base: &str, over: &str) -> (Vec<u16>, Vec<String>) {
+    let found = declared(&[("compose.yml", base.as_bytes()), ("compose.override.yml", over.as_bytes())]);
+    (ports(&found).into_iter().map(|(_, port, ..)| port).collect(), told(&found.unreadable))
+}
+
+#[test]
+fn a_later_file_adds_to_an_earlier_one_or_resets_it() {
+    let base = "services:\n  backend: {ports: ['5001:1'], networks: [a], scale: 0}\n";
+    let over = |text: &str| merged(base, &format!("services:\n  backend: {text}\n"));
+    let both = "compose.yml: line 2 has a service backend with both network_mode and networks";
+    assert_eq!(over("{network_mode: bridge, scale: 1}"), (vec![], vec![both.to_owned()]));
+    assert_eq!(over("{network_mode: bridge, networks: !reset null, scale: 1}"), (vec![5001], vec![]));
+    assert_eq!(over("{scale: !reset null}"), (vec![5001], vec![]));
+    assert_eq!(over("{}"), (vec![], vec![]));
+    // Nothing may stand only where an earlier file says more.
+    let nothing = "\n---\nservices:\n  backend:\n    ports:";
+    assert_eq!(over(&format!("{{scale: 1}}{nothing}")), (vec![5001], vec![]));
+    let (ports, reasons) = over(&format!("{{scale: 1, ports: !reset null}}{nothing}"));
+    assert_eq!((ports.len(), reasons.len()), (0, 1));
+    assert!(reasons[0].contains("has nothing at ports in the service backend"), "{reasons:?}");
+    // Below !override, the tags mean nothing.
+    let (ports, reasons) = over("!override\n    ports: !reset ['5003:1']");
+    assert_eq!((ports, reasons), (vec![5003], vec![]));
+}
+
+#[test]
+fn of_ports_that_entries_have_in_common_each_is_told_once() {
+    for (entries, expected) in [
+        ("'5001-5002:1', '5001-5003:2'", vec![5001..=5003]),
+        ("'5001-5003:1', '5002-5003:2'", vec![5001..=5003]),
+        ("'5002-5003:1', '5001:2'", vec![5001..=5001, 5002..=5003]),
+    ] {
+        let found = declared(&[("compose.yml", format!("services: {{backend: {{ports: [{entries}]}}}}").as_bytes())]);
+        assert_eq!(found.ports.into_iter().map(|found| found.ports).collect::<Vec<_>>(), expected, "{entries}");
+    }
+}
+
+#[test]
+fn whole_numbers_of_containers_and_empty_mappings_are_read_as_compose_reads_them() {
+    for (keys, is_published, reason) in [
+        ("scale: 2.0", true, ""),
+        ("scale: -1.0", false, "a number of containers that is no whole number"),
+        ("scale: 1.5", false, "a number of containers that is no whole number"),
+        ("scale: x", false, "a number of containers that is no whole number"),
+        ("networks: {a: {}}, network_mode: bridge", false, "both network_mode and networks"),
+        ("networks: {}, network_mode: bridge", true, ""),
+        ("extends: {service: c, file: }", true, ""),
+    ] {
+        let compose = format!("services: {{c: {{}}, backend: {{ports: ['5001:1'], {keys}}}}}");
+        let found = declared(&[("compose.yml", compose.as_bytes())]);
+        let reasons = told(&found.unreadable).concat();
+        assert_eq!(
+            (found.of(Role::Backend).next().is_some(), reasons.is_empty()),
+            (is_published, is_published),
+            "{keys}: {reasons}"
+        );
+        assert!(reasons.contains(reason), "{keys}: {reasons}");
+    }
+}
+
+#[test]
+fn a_list_of_files_may_not_have_an_empty_name() {
+    let found = declared(&[(".env", b"COMPOSE_FILE=compose.yml:\n"), ("compose.yml", b"services: {}")]);
+    assert_eq!(told(&found.unreadable), [".env: COMPOSE_FILE has an empty name in its list"]);
+}
+
 #[test]
 fn one_service_or_entry_that_is_wrong_hides_no_other() {
     let compose =
