@@ -169,3 +169,24 @@ fn is_project_name(name: &str) -> bool {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     name.chars().all(is_part) && !name.starts_with(['_', '-'])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_is_named_in_lower_case_from_a_letter_or_digit_on() {
+        for (name, expected) in [
+            ("", true),
+            ("app_1-b", true),
+            ("1", true),
+            ("_app", false),
+            ("-app", false),
+            ("App", false),
+            ("a b", false),
+            ("é", false),
+        ] {
+            assert_eq!(is_project_name(name), expected, "{name}");
+        }
+    }
+}

@@ -279,6 +279,19 @@ fn a_later_file_adds_to_an_earlier_one_or_resets_it() {
 }
 
 #[test]
+fn a_service_that_is_extended_may_reset_what_it_extends() {
+    let base = "services:\n  b: {extends: c, ports: ['5001:1']}\n  c: {ports: ['5003:1']}\n";
+    let reset = format!("{base}---\nservices:\n  b: {{extends: !reset null}}\n");
+    for (base, expected) in [(base, &[5001, 5003][..]), (&reset, &[5001])] {
+        let found = declared(&[
+            ("compose.yml", b"services: {backend: {extends: {file: b.yml, service: b}}}"),
+            ("b.yml", base.as_bytes()),
+        ]);
+        assert_eq!(ports(&found).into_iter().map(|(_, port, ..)| port).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
 fn of_ports_that_entries_have_in_common_each_is_told_once() {
     for (entries, expected) in [
         ("'5001-5002:1', '5001-5003:2'", vec![5001..=5003]),

@@ -449,16 +449,17 @@ mod tests {
             let watch = Watch::on(&world.file);
             new.write_all(b"a=1\n").unwrap();
             added(&world);
+            let start = Instant::now();
             let end = bring_over(&world.file, &mut new, b"A=1\n".to_vec(), b"a=1\n".to_vec(), &watch).unwrap();
-            (end, String::from_utf8(read_all(&new).unwrap()).unwrap())
+            let took = start.elapsed();
+            (end, String::from_utf8(read_all(&new).unwrap()).unwrap(), took)
         };
-        assert!(matches!(after(&|_| {}), (Replaced::Yes, new) if new == "a=1\n"));
-        assert!(matches!(after(&|world| world.append("B=2\n")), (Replaced::Yes, new) if new == "a=1\nB=2\n"));
+        assert!(matches!(after(&|_| {}), (Replaced::Yes, new, _) if new == "a=1\n"));
+        assert!(matches!(after(&|world| world.append("B=2\n")), (Replaced::Yes, new, _) if new == "a=1\nB=2\n"));
         // Whoever has opened the file meanwhile may write to it a moment later.
-        let start = Instant::now();
-        assert!(matches!(after(&|world| drop(File::open(world.place.path()).unwrap())), (Replaced::Yes, _)));
-        assert!(start.elapsed() >= QUIET);
-        let (end, new) = after(&|world| fs::write(world.place.path(), "C=3\n").unwrap());
+        let (end, _, took) = after(&|world| drop(File::open(world.place.path()).unwrap()));
+        assert!(matches!(end, Replaced::Yes) && took >= QUIET);
+        let (end, new, _) = after(&|world| fs::write(world.place.path(), "C=3\n").unwrap());
         let Replaced::Overtaken { written, theirs } = end else { panic!("{new}") };
         assert_eq!((written.as_slice(), theirs.as_slice(), new.as_str()), (&b"a=1\n"[..], &b"C=3\n"[..], "a=1\n"));
     }
