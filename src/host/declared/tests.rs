@@ -49,6 +49,19 @@ fn busy() -> Duration {
 }
 
 #[test]
+fn a_compose_file_may_be_utf_16_with_its_mark() {
+    let text = "services:\n  backend: {ports: ['5001:80']} # \u{1f980}\n";
+    let units: Vec<_> = std::iter::once(0xfeff).chain(text.encode_utf16()).collect();
+    for bytes in [u16::to_le_bytes, u16::to_be_bytes].map(|of| units.iter().copied().flat_map(of).collect::<Vec<u8>>())
+    {
+        let found = declared(&[("compose.yml", &bytes)]);
+        assert_eq!(ports(&found), [(Role::Backend, 5001, "compose.yml", 2)]);
+        let cut_off = declared(&[("compose.yml", &bytes[..bytes.len() - 1])]);
+        assert_eq!(told(&cut_off.unreadable), ["compose.yml: is not UTF-8 text"]);
+    }
+}
+
+#[test]
 fn ports_are_told_with_file_and_line() {
     let base = b"services:\n  backend:\n    ports:\n      - '${BACKEND_PORT:-1}:5000'\n  frontend:\n    ports: ['$WEB:80', x]\n";
     let over = b"services:\n  db:\n    extends: {file: sub/db.yml, service: db}\n    ports:\n    - 1:1\n";
