@@ -50,7 +50,8 @@ fuzz_target!(|before: &[u8]| {
     }
 
     assert_eq!(env_values(&after, &NAMES), [Some("5001".to_owned()), Some("8001".to_owned())]);
-    if str::from_utf8(&after).is_ok() {
+    // A line that Compose refuses may have been meant to name other files.
+    if str::from_utf8(&after).is_ok() && !contains(&after, b"COMPOSE_") {
         FOLDER.with(|folder| {
             fs::write(folder.path().join(".env"), &after).expect("a file can be written");
             assert_eq!(declared_pair(folder.path()).pair, Ok(Some([5001, 8001])));
