@@ -25,7 +25,8 @@ fuzz_target!(|before: &[u8]| {
     // The values do not decide what is refused.
     let others = env_with(&after, &[(backend, "1".to_owned()), (frontend, "65535".to_owned())]);
     let back = env_with(&others.expect("other values"), &variables).expect("the same values again");
-    assert_eq!(back, after, "other values and back");
+    // A reader may have taken a line of an odd form for one with the first values, and needs one of its own for others.
+    assert!(back.starts_with(&after), "other values and back: {back:?} is not {after:?}");
 
     // What does not set one of the two stays, to the byte; a line without its end gets one.
     let [kept_before, kept_after] = [before, &after].map(|content| env_others(content, &NAMES).concat());

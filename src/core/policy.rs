@@ -389,8 +389,8 @@ mod tests {
     #[test]
     fn a_trace_tells_each_step_of_a_search_and_changes_none() {
         let limits = Limits { excluded: [5007].into_iter().collect(), ..limits() };
-        let plans: Plans = [(app(2), pair(7001, 7003)), (app(9), pair(5009, 9009))].into_iter().collect();
-        let taken: PortSet = [7003, 5001, 8003, 5005].into_iter().collect();
+        let plans: Plans = [(app(2), pair(7001, 7003)), (app(9), pair(9009, 8009))].into_iter().collect();
+        let taken: PortSet = [7003, 8001, 8003, 5005].into_iter().collect();
         let mut probe = |port| in_use(port == 8011);
         let apps = [app(1), app(2)];
         let apps: Vec<_> = apps.iter().collect();
@@ -403,14 +403,24 @@ mod tests {
         let one = |slot, port, reason| passed(slot, slot, 1, port, reason);
         let expected = [
             Step::PlanFailed(app(2), pair(7001, 7003)),
-            passed(pair(5001, 8001), pair(5005, 8005), 3, 5001, Reason::Taken),
+            passed(pair(5001, 8001), pair(5005, 8005), 3, 8001, Reason::Taken),
             one(pair(5007, 8007), 5007, Reason::Excluded),
-            one(pair(5009, 8009), 5009, Reason::Planned),
+            one(pair(5009, 8009), 8009, Reason::Planned),
             one(pair(5011, 8011), 8011, Reason::InUse),
             Step::Took(app(1), pair(5013, 8013)),
             Step::Took(app(2), pair(5015, 8015)),
         ];
         assert_eq!((trace.steps.as_slice(), trace.more), (&expected[..], 0));
+    }
+
+    #[test]
+    fn a_survey_tells_of_each_slot_why_a_new_app_cannot_have_it() {
+        let limits = Limits { max: 8005, excluded: [5003].into_iter().collect(), ..limits() };
+        let plans: Plans = [(app(1), pair(5005, 9005))].into_iter().collect();
+        let taken: PortSet = [8001].into_iter().collect();
+        let found: Vec<_> = survey(&limits, &plans, &taken).collect();
+        let expected = [(5001, Reason::Taken), (5003, Reason::Excluded), (5005, Reason::Planned)];
+        assert_eq!(found, expected.map(|(backend, reason)| (pair(backend, backend + 3000), Some(reason))));
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl<'a> Iterator for Statements<'a> {
 fn without_export(line: &[u8]) -> &[u8] {
     let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start();
     match line.strip_prefix(b"export") {
-        Some(rest) if rest.starts_with(b" ") || rest.starts_with(b"\t") => rest.trim_ascii_start(),
+        Some(rest) if matches!(rest.first(), Some(b' ' | b'\t' | b'\x0c')) => rest.trim_ascii_start(),
         _ => line,
     }
 }

@@ -260,6 +260,7 @@ mod tests {
             ("BACKEND_PORT=\n", "BACKEND_PORT=5001\n"),
             ("BACKEND_PORT=1 \r\n", "BACKEND_PORT=5001 \r\n"),
             ("export BACKEND_PORT = '1' # mine\n", "export BACKEND_PORT = 5001 # mine\n"),
+            ("export\u{c}BACKEND_PORT=1\n", "export\u{c}BACKEND_PORT=5001\n"),
             ("BACKEND_PORT=a#b c # d\n", "BACKEND_PORT=5001 # d\n"),
             ("BACKEND_PORT= # mine\n", "BACKEND_PORT=5001 # mine\n"),
             ("BACKEND_PORT=#5001\n", "BACKEND_PORT=5001\n"),
