@@ -353,7 +353,7 @@ fn run_through(world: &World, proxy: &Proxy, line: &str) -> Ran {
 
 /// How often a command is run until its first connection comes as far as a message. A server that is busy may end
 /// a connection sooner: other tests have all of its connections at times.
-const TRIES: usize = 20;
+const TRIES: usize = 8;
 
 /// A line on a database, and what an undisturbed run does.
 struct Case {
@@ -404,6 +404,11 @@ impl Case {
             if let (true, code) = self.try_attack(worlds, point)? {
                 return Ok(code);
             }
+        }
+        // The messages may have been counted while somebody else disturbed both runs.
+        let again = Self::new(worlds, (self.line, self.table));
+        if again.counts[point.from as usize] < point.number {
+            return Ok(Some(0));
         }
         Err(format!("no connection came so far in {TRIES} runs"))
     }
