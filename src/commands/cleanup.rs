@@ -105,7 +105,7 @@ pub(crate) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> Result<A
 fn of_models(rows: Vec<Allocation>, pattern: &str) -> Result<Vec<Allocation>> {
     let meant = Models::meant_by(pattern, rows.iter().map(|row| row.app.model.as_str()));
     let is_wanted = |row: &Allocation| meant.as_ref().is_ok_and(|meant| meant.matches(&row.app.model));
-    let wanted: Vec<_> = rows.iter().filter(|row| is_wanted(row)).cloned().collect();
+    let wanted: Vec<_> = rows.into_iter().filter(is_wanted).collect();
     if wanted.is_empty() {
         // A name that breaks the rules is accepted if another program wrote a row with it. No row has this
         // name.

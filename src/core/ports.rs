@@ -7,7 +7,7 @@ pub(crate) fn as_port(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|&port| port != 0)
 }
 
-/// Reads a port, of digits alone.
+/// Reads a port from 1 to 65535 that consists of digits alone.
 pub(crate) fn parse_port(text: &str) -> Option<u16> {
     // Rust would also read a number with a plus sign.
     text.parse().ok().filter(|_| !text.starts_with('+')).and_then(as_port)
@@ -104,6 +104,25 @@ mod tests {
     fn a_number_is_a_port_from_1_to_65535() {
         let numbers = [-1, 0, 1, 65535, 65536, i64::MAX];
         assert_eq!(numbers.map(as_port), [None, None, Some(1), Some(65535), None, None]);
+    }
+
+    #[test]
+    fn a_port_is_digits_from_1_to_65535() {
+        for (text, expected) in [
+            ("1", Some(1)),
+            ("65535", Some(65535)),
+            ("08001", Some(8001)),
+            ("0", None),
+            ("65536", None),
+            ("", None),
+            ("+1", None),
+            ("-1", None),
+            ("1 ", None),
+            ("1_0", None),
+            ("٣", None),
+        ] {
+            assert_eq!(parse_port(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -33,10 +33,10 @@ use self::env::{Environment, Variables};
 use self::files::{Content, Folder};
 use self::interpolate::NoValue;
 use self::loader::{Loader, reason_of};
-use self::ports::port;
 use self::problem::{Problem, Problems};
 use self::publish::add_published;
 use crate::core::declared::{Declared, DeclaredPorts, ENV_FILE, Names, Note, Role};
+use crate::core::ports::parse_port;
 
 /// Reads the ports that the files of the app in this directory declare.
 pub(crate) fn read(directory: &Path, names: &Names) -> Declared {
@@ -114,7 +114,7 @@ fn add_variables(declared: &mut Declared, variables: &Variables, names: &Names, 
         let line = assigned.line;
         let reason = match &assigned.value {
             Ok(value) if value.is_empty() => continue,
-            Ok(value) => match port(value) {
+            Ok(value) => match parse_port(value) {
                 Some(port) => {
                     let file = ENV_FILE.to_owned();
                     declared.ports.push(DeclaredPorts { role, ports: port..=port, file, line });

@@ -147,33 +147,9 @@ fn is_integer(text: &str) -> bool {
     text.parse::<i64>().is_ok()
 }
 
-/// Reads a port from 1 to 65535 that consists of digits alone.
-pub(super) fn port(text: &str) -> Option<u16> {
-    number(text).filter(|&port| port != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_port_is_digits_from_1_to_65535() {
-        for (text, expected) in [
-            ("1", Some(1)),
-            ("65535", Some(65535)),
-            ("08001", Some(8001)),
-            ("0", None),
-            ("65536", None),
-            ("", None),
-            ("+1", None),
-            ("-1", None),
-            ("1 ", None),
-            ("1_0", None),
-            ("٣", None),
-        ] {
-            assert_eq!(port(text), expected, "{text}");
-        }
-    }
 
     #[test]
     fn docker_chooses_port_0() {

@@ -141,7 +141,7 @@ fn is_unfinished(file: &File, content: &[u8]) -> bool {
 ///
 /// # Errors
 ///
-/// Fails when the file cannot be made.
+/// Fails when the file cannot be made, or stands there and its folder cannot be synced.
 pub(super) fn create(place: &Place, content: &[u8]) -> Result<bool> {
     let Some(mut new) = nameless(place, 0o666)? else { return create_empty(place) };
     fill(&mut new, content, Sync::Before)?;
